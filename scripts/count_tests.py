@@ -1,0 +1,95 @@
+"""Counts the test cases of one `bazel test`: count_tests.py EVENTS_JSON BAZEL_STATUS
+
+Prints "N passed, N failed" and exits with 0 only if Bazel was content, something ran and nothing
+failed. A case is a test case of a test.xml (one per shard); a test that leaves none is one case.
+"""
+
+import collections
+import json
+import os
+import sys
+import urllib.parse
+import xml.etree.ElementTree as ElementTree
+
+
+def cases_of_xml(path):
+    """(passed, failed, skipped) of a test.xml, or None if there is none to read."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError):
+        return None
+    passed = failed = skipped = 0
+    for case in root.iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+        elif case.get("status", "run") != "run" or case.find("skipped") is not None:
+            skipped += 1
+        else:
+            passed += 1
+    return passed, failed, skipped
+
+
+def path_of(output):
+    uri = urllib.parse.urlparse(output.get("uri", ""))
+    return urllib.parse.unquote(uri.path) if uri.scheme == "file" else ""
+
+
+def read_events(path):
+    """The last attempt of each (label, run, shard), and the labels of tests without a result."""
+    results = {}
+    tests = set()
+    ran = set()
+    with open(path, encoding="utf-8") as events:
+        for line in events:
+            event = json.loads(line)
+            identity = event.get("id", {})
+            if "testResult" in identity:
+                key = identity["testResult"]
+                results[key["label"], key.get("run", 1), key.get("shard", 1)] = event["testResult"]
+                ran.add(key["label"])
+            elif "targetConfigured" in identity and "testSize" in event.get("configured", {}):
+                tests.add(identity["targetConfigured"]["label"])
+            elif "targetCompleted" in identity and "aborted" in event:
+                # Left out by a filter or a missing platform, rather than broken.
+                if event["aborted"].get("reason") == "SKIPPED":
+                    tests.discard(identity["targetCompleted"]["label"])
+    return results, tests, ran
+
+
+def main():
+    events, bazel_status = sys.argv[1], int(sys.argv[2])
+    if not os.path.exists(events) or os.path.getsize(events) == 0:
+        print("0 passed, 0 failed")
+        return bazel_status or 1
+
+    results, tests, ran = read_events(events)
+    total = collections.Counter()
+    for (label, _, _), result in sorted(results.items()):
+        good = result.get("status") in ("PASSED", "FLAKY")
+        xml = [o for o in result.get("testActionOutput", []) if o.get("name") == "test.xml"]
+        counted = cases_of_xml(path_of(xml[0])) if xml else None
+        if counted is None:
+            counted = (1, 0, 0) if good else (0, 1, 0)
+        passed, failed, skipped = counted
+        if not good and failed == 0:
+            failed = 1  # Every case passed, and then something went wrong: a leak, a crash at exit.
+        total.update(passed=passed, failed=failed, skipped=skipped)
+
+    # What did not build did not pass.
+    for label in sorted(tests - ran):
+        if bazel_status not in (0, 4):
+            print(f"did not run: {label}")
+            total["failed"] += 1
+
+    if total["skipped"]:
+        print(f"skipped themselves or disabled: {total['skipped']}")
+    if total["passed"] + total["failed"] == 0:
+        print("no test ran")
+    print(f"{total['passed']} passed, {total['failed']} failed", flush=True)
+    if bazel_status != 0:
+        return bazel_status
+    return 0 if total["failed"] == 0 and total["passed"] > 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
