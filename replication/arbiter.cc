@@ -1,0 +1,116 @@
+#include "replication/arbiter.h"
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace understudy::replication {
+namespace {
+
+bool IsPlain(unsigned char c) {
+  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' ||
+         c == '_' || c == '-' || c == ':';
+}
+
+// A name without blanks: what is not plain becomes %XX.
+std::string Escape(const std::string& name) {
+  std::string out;
+  for (unsigned char c : name) {
+    if (IsPlain(c)) {
+      out.push_back(static_cast<char>(c));
+    } else {
+      absl::StrAppendFormat(&out, "%%%02X", c);
+    }
+  }
+  return out;
+}
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return 0;  // not canonical: Decode's comparison finds it
+}
+
+std::string Unescape(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size()) {
+      out.push_back(static_cast<char>(HexDigit(text[i + 1]) * 16 + HexDigit(text[i + 2])));
+      i += 2;
+    } else {
+      out.push_back(text[i]);
+    }
+  }
+  return out;
+}
+
+// What stands between " key=" and the next blank.
+std::string_view Field(std::string_view line, std::string_view key) {
+  const size_t at = line.find(key);
+  if (at == std::string_view::npos) return {};
+  line.remove_prefix(at + key.size());
+  return line.substr(0, line.find(' '));
+}
+
+absl::Status Damaged(const std::string& text) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("this is no register of an arbiter: \"", text.substr(0, 100), "\""));
+}
+
+Register Next(const Register& from, std::string holder, std::string secondary) {
+  return Register{from.epoch + 1, std::move(holder), std::move(secondary)};
+}
+
+}  // namespace
+
+std::string Register::ToString() const {
+  if (epoch == 0) return "epoch 0: nobody has served yet";
+  return absl::StrCat(
+      "epoch ", epoch, ": ", holder, " serves, ",
+      secondary.empty() ? "no secondary" : absl::StrCat(secondary, " is secondary"));
+}
+
+std::string Register::Encode() const {
+  return absl::StrCat("understudy epoch=", epoch, " holder=", Escape(holder),
+                      " secondary=", Escape(secondary), " end");
+}
+
+absl::StatusOr<Register> Register::Decode(const std::string& text) {
+  std::string line = text;
+  if (!line.empty() && line.back() == '\n') line.pop_back();
+  Register out;
+  const std::string epoch(Field(line, " epoch="));
+  if (!absl::SimpleAtoi(epoch, &out.epoch)) return Damaged(text);
+  out.holder = Unescape(Field(line, " holder="));
+  out.secondary = Unescape(Field(line, " secondary="));
+  // There is one spelling of each register; anything else is damage.
+  if (out.Encode() != line) return Damaged(text);
+  // The wire has no unsigned numbers.
+  if (out.epoch > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return Damaged(text);
+  if ((out.epoch == 0) != out.holder.empty()) return Damaged(text);
+  if (!out.secondary.empty() && (out.epoch == 0 || out.secondary == out.holder)) {
+    return Damaged(text);
+  }
+  return out;
+}
+
+Register TakenOverBy(const Register& from, const std::string& node) { return Next(from, node, ""); }
+
+Register GoneSolo(const Register& from) { return Next(from, from.holder, ""); }
+
+Register JoinedBy(const Register& from, const std::string& node) {
+  return Next(from, from.holder, node);
+}
+
+Register FirstServedBy(const Register& from, const std::string& node) {
+  return Next(from, node, "");
+}
+
+}  // namespace understudy::replication

@@ -1,0 +1,89 @@
+#include "replication/arbiter.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+
+namespace understudy::replication {
+namespace {
+
+const Register kPair{7, "a", "b"};
+
+TEST(RegisterTest, ToString) {
+  EXPECT_EQ(kPair.ToString(), "epoch 7: a serves, b is secondary");
+  EXPECT_EQ((Register{8, "a", ""}).ToString(), "epoch 8: a serves, no secondary");
+  EXPECT_EQ(Register().ToString(), "epoch 0: nobody has served yet");
+}
+
+TEST(RegisterTest, EncodeIsOneReadableLine) {
+  EXPECT_EQ(kPair.Encode(), "understudy epoch=7 holder=a secondary=b end");
+}
+
+TEST(RegisterTest, DecodesWhatWasEncoded) {
+  for (const Register& reg :
+       {kPair, Register{}, Register{8, "a", ""}, Register{INT64_MAX, "node-1.example:7", "x y"},
+        Register{9, "100%", "new\nline"}, Register{9, "a b secondary=c end", "\xff%41"}}) {
+    auto decoded = Register::Decode(reg.Encode());
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    EXPECT_EQ(*decoded, reg);
+    EXPECT_EQ(reg.Encode().find('\n'), std::string::npos);
+    EXPECT_EQ(*Register::Decode(reg.Encode() + "\n"), reg);
+  }
+}
+
+TEST(RegisterTest, RefusesDamage) {
+  for (const char* text : {
+           "",
+           "\n",
+           "7 a b",
+           "understudy epoch=7 holder=a secondary=b",
+           "understudy epoch=7 holder=a secondary=b end ",
+           "understudy epoch=7 holder=a secondary=b end\n\n",
+           "understudy epoch=07 holder=a secondary=b end",
+           "understudy epoch=-7 holder=a secondary=b end",
+           "understudy epoch= holder=a secondary=b end",
+           "understudy epoch=7 holder=%6 secondary=b end",
+           "understudy epoch=7 holder=%61 secondary=b end",
+           "understudy epoch=7 holder= secondary=b end",
+           "understudy epoch=7 holder=a secondary=a end",
+           "understudy epoch=0 holder=a secondary= end",
+           "understudy epoch=0 holder= secondary=b end",
+           "understudy epoch=9223372036854775808 holder=a secondary= end",
+           "understudy epoch=99999999999999999999 holder=a secondary= end",
+       }) {
+    EXPECT_EQ(Register::Decode(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
+  }
+}
+
+TEST(RegisterTest, EveryPrefixIsDamage) {
+  const std::string text = kPair.Encode();
+  for (size_t size = 0; size < text.size(); ++size) {
+    EXPECT_FALSE(Register::Decode(text.substr(0, size)).ok()) << size;
+  }
+}
+
+TEST(RegisterTest, RandomTextIsNeverTakenForSomethingElse) {
+  const uint32_t seed = std::random_device{}();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937 random(seed);
+  for (int round = 0; round < 20000; ++round) {
+    std::string text = kPair.Encode();
+    text[random() % text.size()] = static_cast<char>(random());
+    auto decoded = Register::Decode(text);
+    if (decoded.ok()) {
+      EXPECT_EQ(decoded->Encode(), text);
+    }
+  }
+}
+
+TEST(RegisterTest, TheFourChanges) {
+  EXPECT_EQ(TakenOverBy(kPair, "b"), (Register{8, "b", ""}));
+  EXPECT_EQ(GoneSolo(kPair), (Register{8, "a", ""}));
+  EXPECT_EQ(JoinedBy(Register{8, "a", ""}, "c"), (Register{9, "a", "c"}));
+  EXPECT_EQ(FirstServedBy(Register{}, "a"), (Register{1, "a", ""}));
+  EXPECT_EQ(FirstServedBy(Register{8, "a", ""}, "a"), (Register{9, "a", ""}));
+}
+
+}  // namespace
+}  // namespace understudy::replication

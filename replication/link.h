@@ -1,0 +1,100 @@
+// The Thrift link of the pair on the node's own Boost.Asio loop: frames on an Asio socket, into the
+// generated code. Several calls may be in flight; both ends may call (see replication.thrift).
+//
+// I8: whatever comes from the network, at worst closes the link it came on, with a reason that names the
+// fault.
+#ifndef UNDERSTUDY_REPLICATION_LINK_H_
+#define UNDERSTUDY_REPLICATION_LINK_H_
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "replication/protocol.h"
+#include "replication/replication_types.h"
+
+namespace understudy::replication {
+
+inline constexpr size_t kMaxFrame = 32u << 20;
+
+// One connection between two nodes. Everything happens on the loop's thread. Alive until closed; destroy
+// it at any time, also inside a callback.
+class Link : public std::enable_shared_from_this<Link> {
+ public:
+  // What the owner is told. All calls come from the loop, none from inside a method of Link, none after
+  // Close() or OnClosed().
+  class Handler {
+   public:
+    virtual ~Handler() = default;
+    // Calls of the other end. Setting `refused` makes the answer a Refused; the link is then closed once
+    // it has been written.
+    struct Verdict { bool refuse = false; wire::Refused refused; };
+    virtual Verdict OnJoin(Link& link, const wire::JoinRequest& request, wire::JoinReply& reply) = 0;
+    virtual Verdict OnAppend(Link& link, wire::AppendRequest request, wire::AppendReply& reply) = 0;
+    virtual Verdict OnHandover(Link& link, const wire::HandoverRequest& request, wire::HandoverReply& reply) = 0;
+    // Answers to own calls.
+    virtual void OnJoinReply(Link& link, const wire::JoinReply& reply) = 0;
+    virtual void OnAppendReply(Link& link, const wire::AppendReply& reply) = 0;
+    virtual void OnHandoverReply(Link& link, const wire::HandoverReply& reply) = 0;
+    virtual void OnRefused(Link& link, const wire::Refused& refused) = 0;
+    // The other end closed, the connection broke, or it broke the rules (malformed or oversized frame,
+    // an answer to no call, a silent stranger): `reason` says which. Last call for this link.
+    virtual void OnClosed(Link& link, const std::string& reason) = 0;
+    // All frames that one turn of the loop brought have been handled.
+    virtual void OnTurnDone(Link&) {}
+  };
+
+  // `socket` is connected. Sets TCP_NODELAY. `handler` outlives the link or the link is Close()d first.
+  static std::shared_ptr<Link> Start(boost::asio::ip::tcp::socket socket, Handler* handler);
+  ~Link();
+
+  // Queue a call; written at once if the socket takes it. Never blocks. No-op after Close.
+  void Join(const wire::JoinRequest& request);
+  void Append(const wire::AppendRequest& request);
+  void Handover(const wire::HandoverRequest& request);
+
+  // Closes without a further callback.
+  void Close();
+
+  const boost::asio::ip::tcp::endpoint& remote() const;
+  // Bytes queued but not yet taken by the kernel.
+  size_t unsent_bytes() const;
+
+ private:
+  struct Impl;
+  explicit Link(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Listens on a node's replication endpoint. A stranger that does not complete its first frame within
+// `first_frame_timeout` is closed; at most kMaxStrangers unjoined links exist at once.
+class LinkListener {
+ public:
+  static constexpr size_t kMaxStrangers = 16;
+  // Unavailable/InvalidArgument names the endpoint and the system's reason (port in use, no such address).
+  static absl::StatusOr<std::unique_ptr<LinkListener>> Open(
+      boost::asio::io_context& loop, const boost::asio::ip::tcp::endpoint& local,
+      std::function<void(boost::asio::ip::tcp::socket)> accepted);
+  ~LinkListener();
+  boost::asio::ip::tcp::endpoint local() const;   // with the port chosen, when 0 was asked for
+
+ private:
+  struct Impl;
+  explicit LinkListener(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Dials once. `done` gets kConnected with the socket, or why not. Gives up after `timeout`.
+void DialPeer(boost::asio::io_context& loop, const boost::asio::ip::tcp::endpoint& peer,
+              std::chrono::milliseconds timeout,
+              std::function<void(DialResult, boost::asio::ip::tcp::socket)> done);
+
+}  // namespace understudy::replication
+
+#endif  // UNDERSTUDY_REPLICATION_LINK_H_

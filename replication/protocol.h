@@ -1,0 +1,87 @@
+// What the two state machines of the pair share: time, configuration, and the actions they ask for.
+//
+// primary.h and secondary.h are pure: no socket, no clock, no thread, no file. They are given events
+// (messages, link changes, answers of the arbiter, the passing of time) and leave actions, which the
+// owner carries out in order. The simulator in tests/ and the node in framework/ run the same code.
+#ifndef UNDERSTUDY_REPLICATION_PROTOCOL_H_
+#define UNDERSTUDY_REPLICATION_PROTOCOL_H_
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "replication/arbiter.h"
+#include "replication/record.h"
+#include "replication/replication_types.h"  // generated from replication.thrift
+
+namespace understudy::replication {
+
+// CLOCK_MONOTONIC; the caller passes the current time with each event, never smaller than before.
+using MonotonicTime = std::chrono::time_point<std::chrono::steady_clock, std::chrono::nanoseconds>;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+
+struct ProtocolConfig {
+  std::string node;                       // own name
+  std::string service;                    // "IP:PORT", must be the same on both
+  milliseconds heartbeat{10};
+  milliseconds suspect_after{80};
+  // The primary's right to serve ends this much before the secondary may suspect it. It covers the
+  // granularity of timers, not the clocks: both spans run from one event, on clocks of one rate.
+  milliseconds lease_guard{10};
+  // Bytes of records that may be unstable at once; beyond, PrimaryCore::CanAppend() is false (I7).
+  size_t max_unstable_bytes = 16u << 20;
+  // Bytes of records sent to the secondary but not yet acknowledged while it catches up.
+  size_t max_catch_up_bytes = 4u << 20;
+  // Bytes of stable records kept so that a secondary that was away for a moment can go on from where it
+  // was. Without them it needs a state transfer.
+  size_t retain_bytes = 64u << 20;
+};
+
+// --- Actions -------------------------------------------------------------------------------------
+
+// Send on the current link. The reply comes back as an event.
+struct SendJoin { wire::JoinRequest request; };
+struct SendAppend { wire::AppendRequest request; };
+struct SendHandover { wire::HandoverRequest request; };
+// Close the current link, log and count the reason. No OnLinkDown follows.
+struct CloseLink { std::string reason; };
+// Dial the peer once; the outcome comes back as OnDialed.
+struct Dial {};
+// Ask the arbiter; the outcome comes back as OnArbiter. At most one is outstanding.
+struct ReadRegister {};
+struct SwapRegister { Register expected, desired; };
+// Everything up to lsn is stable: held output up to it may leave.
+struct StableUpTo { Lsn lsn; };
+// This node may emit packets for the service address until then. Later ones extend, never shorten,
+// except FallSilent.
+struct Lease { MonotonicTime until; };
+// Close the gate now. The epoch may or may not be lost; a Lease may follow.
+struct FallSilent { std::string reason; };
+// The epoch is another's. Silent for good; the core does nothing more.
+struct Deposed { std::string reason; Register current; };
+// New records for the store's owner to replay (secondary). They count as stored already.
+struct Replay { RecordBatch batch; };
+// The arbiter has granted the epoch: replay to last_lsn, restore the endpoints, serve.
+struct TakeOver { Register granted; Lsn last_lsn; std::string why; };
+
+using Action = std::variant<SendJoin, SendAppend, SendHandover, CloseLink, Dial, ReadRegister, SwapRegister,
+                            StableUpTo, Lease, FallSilent, Deposed, Replay, TakeOver>;
+using Actions = std::vector<Action>;
+
+// --- Events shared by both -----------------------------------------------------------------------
+
+enum class DialResult {
+  kConnected,
+  // The peer's host answered that nothing listens. A live node listens from before it serves until its
+  // process ends, so this proves that the process is gone: no need to wait for the lease to run out.
+  kRefused,
+  kUnreachable,   // no answer, or no route: proves nothing
+};
+
+}  // namespace understudy::replication
+
+#endif  // UNDERSTUDY_REPLICATION_PROTOCOL_H_

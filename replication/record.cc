@@ -1,0 +1,191 @@
+#include "replication/record.h"
+
+#include <glog/logging.h>
+#include <isa-l/crc.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace understudy::replication {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "records are little endian, unconverted");
+
+constexpr size_t kLengthAt = 4;
+constexpr size_t kLsnAt = 8;
+constexpr size_t kTimeAt = 16;
+constexpr size_t kKindAt = 24;
+
+template <typename T>
+T Get(const char* at) {
+  T value;
+  std::memcpy(&value, at, sizeof(value));
+  return value;
+}
+
+template <typename T>
+void Put(char* at, T value) {
+  std::memcpy(at, &value, sizeof(value));
+}
+
+uint32_t BodyLength(const char* record) { return Get<uint32_t>(record + kLengthAt); }
+
+uint32_t CrcOf(const char* record, size_t body) {
+  return Crc32c({record + kLengthAt, kRecordHeaderSize - kLengthAt + body});
+}
+
+// Size of the record at the front of `rest`, or what is wrong with it. The length is looked at
+// before the CRC: it says where the CRC ends.
+absl::StatusOr<size_t> CheckRecord(std::string_view rest, Lsn lsn) {
+  if (lsn == 0) return absl::InvalidArgumentError("a record cannot have LSN 0");
+  if (rest.size() < kRecordHeaderSize) {
+    return absl::InvalidArgumentError(absl::StrCat("record ", lsn, ": cut off in its header, ",
+                                                   rest.size(), " of ", kRecordHeaderSize,
+                                                   " bytes"));
+  }
+  const size_t body = BodyLength(rest.data());
+  if (body > kMaxRecordBody) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("record ", lsn, ": body of ", body, " bytes, at most ", kMaxRecordBody));
+  }
+  if (body > rest.size() - kRecordHeaderSize) {
+    return absl::InvalidArgumentError(absl::StrCat("record ", lsn, ": cut off in its body, ",
+                                                   rest.size() - kRecordHeaderSize, " of ", body,
+                                                   " bytes"));
+  }
+  if (CrcOf(rest.data(), body) != Get<uint32_t>(rest.data())) {
+    return absl::DataLossError(absl::StrCat("record ", lsn, ": CRC does not match"));
+  }
+  if (const Lsn found = Get<Lsn>(rest.data() + kLsnAt); found != lsn) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("record ", lsn, ": numbered ", found, ", out of order"));
+  }
+  return kRecordHeaderSize + body;
+}
+
+}  // namespace
+
+uint32_t Crc32c(std::string_view bytes, uint32_t seed) {
+  // ISA-L leaves both inversions to its caller, counts in int, and does not write.
+  uint32_t crc = ~seed;
+  while (!bytes.empty()) {
+    const size_t part = std::min<size_t>(bytes.size(), 1u << 30);
+    crc = crc32_iscsi(reinterpret_cast<unsigned char*>(const_cast<char*>(bytes.data())),
+                      static_cast<int>(part), crc);
+    bytes.remove_prefix(part);
+  }
+  return ~crc;
+}
+
+absl::StatusOr<RecordBatch> RecordBatch::Parse(std::string bytes, Lsn first) {
+  RecordBatch batch;
+  std::string_view rest = bytes;
+  while (!rest.empty()) {
+    absl::StatusOr<size_t> size = CheckRecord(rest, first + batch.count_);
+    if (!size.ok()) return size.status();
+    rest.remove_prefix(*size);
+    ++batch.count_;
+  }
+  if (batch.count_ > 0) batch.first_ = first;
+  batch.bytes_ = std::move(bytes);
+  return batch;
+}
+
+RecordView RecordBatch::Iterator::operator*() const {
+  return RecordView{.lsn = Get<Lsn>(at_ + kLsnAt),
+                    .time_us = Get<int64_t>(at_ + kTimeAt),
+                    .kind = Get<uint32_t>(at_ + kKindAt),
+                    .body = {at_ + kRecordHeaderSize, BodyLength(at_)}};
+}
+
+RecordBatch::Iterator& RecordBatch::Iterator::operator++() {
+  at_ += kRecordHeaderSize + BodyLength(at_);
+  return *this;
+}
+
+RecordBatch RecordBatch::After(Lsn lsn) const {
+  RecordBatch rest;
+  if (empty() || lsn >= last_lsn()) return rest;
+  if (lsn < first_) return *this;
+  const char* at = bytes_.data();
+  for (Lsn skip = first_; skip <= lsn; ++skip) at += kRecordHeaderSize + BodyLength(at);
+  rest.bytes_.assign(at, bytes_.data() + bytes_.size());
+  rest.first_ = lsn + 1;
+  rest.count_ = last_lsn() - lsn;
+  return rest;
+}
+
+// Makes room behind the whole records and returns where it begins.
+char* BatchBuilder::Room(size_t bytes) {
+  if (space_.size() - used_ < bytes) space_.resize(std::max(used_ + bytes, space_.size() * 2));
+  return space_.data() + used_;
+}
+
+RecordView BatchBuilder::Append(uint32_t kind, int64_t time_us, std::string_view head,
+                                std::string_view payload) {
+  char* at = Reserve(kind, head, payload.size());
+  if (!payload.empty()) std::memcpy(at, payload.data(), payload.size());
+  return Commit(time_us, payload.size());
+}
+
+char* BatchBuilder::Reserve(uint32_t kind, std::string_view head, size_t capacity) {
+  CHECK(!reserved_) << "Reserve within Reserve";
+  CHECK_LE(head.size(), kMaxRecordBody);
+  CHECK_LE(capacity, kMaxRecordBody - head.size());
+  char* at = Room(kRecordHeaderSize + head.size() + capacity);
+  Put(at + kKindAt, kind);
+  if (!head.empty()) std::memcpy(at + kRecordHeaderSize, head.data(), head.size());
+  reserved_ = true;
+  reserved_head_ = head.size();
+  reserved_capacity_ = capacity;
+  return at + kRecordHeaderSize + head.size();
+}
+
+RecordView BatchBuilder::Commit(int64_t time_us, size_t used) {
+  CHECK(reserved_) << "Commit without Reserve";
+  CHECK_LE(used, reserved_capacity_);
+  reserved_ = false;
+  return Finish(reserved_head_ + used, time_us);
+}
+
+void BatchBuilder::Cancel() {
+  CHECK(reserved_) << "Cancel without Reserve";
+  reserved_ = false;
+}
+
+RecordView BatchBuilder::Finish(size_t body, int64_t time_us) {
+  char* at = space_.data() + used_;
+  Put(at + kLengthAt, static_cast<uint32_t>(body));
+  Put(at + kLsnAt, next_);
+  Put(at + kTimeAt, time_us);
+  Put(at, CrcOf(at, body));
+  used_ += kRecordHeaderSize + body;
+  ++count_;
+  ++next_;
+  return *RecordBatch::Iterator(at);
+}
+
+RecordBatch BatchBuilder::Seal() {
+  CHECK(!reserved_) << "Seal within Reserve";
+  RecordBatch batch;
+  batch.first_ = count_ == 0 ? 0 : next_ - count_;
+  batch.count_ = count_;
+  // Batches are kept for long: one must not hold on to a work space much larger than itself.
+  if (used_ > 0 && used_ >= space_.size() / 2) {
+    space_.resize(used_);
+    batch.bytes_ = std::move(space_);
+    space_.clear();
+  } else {
+    batch.bytes_.assign(space_, 0, used_);
+  }
+  used_ = 0;
+  count_ = 0;
+  return batch;
+}
+
+}  // namespace understudy::replication

@@ -1,0 +1,80 @@
+// The protocol of the pair. Frames of 4 bytes big-endian length + one Thrift message (binary protocol,
+// strict) on one TCP connection. The secondary dials; it calls PrimaryService, the primary calls
+// SecondaryService on the same connection. Calls are answered in order; several may be in flight.
+//
+// LSNs, epochs: see record.h, arbiter.h. Thrift has no unsigned types; all numbers here are >= 0.
+
+namespace cpp understudy.replication.wire
+
+const i32 PROTOCOL_VERSION = 1
+
+enum RefuseReason {
+  WRONG_VERSION = 1,        // the other end speaks another protocol
+  WRONG_SERVICE = 2,        // belongs to another service address
+  NOT_PRIMARY = 3,          // asked a node that does not serve
+  WRONG_EPOCH = 4,          // sender's epoch is over, or unknown here
+  ALREADY_HAVE_ONE = 5,     // a secondary is joined already
+  NEEDS_STATE_TRANSFER = 6, // the log before the asker's position is gone
+  BAD_RECORDS = 7,          // CRC, length or LSN of a record is wrong
+  OUT_OF_ORDER = 8,         // not the next LSN
+  NOT_JOINED = 9,           // a call before join succeeded
+  SAME_NODE = 10,           // both ends have the same name
+}
+
+exception Refused {
+  1: required RefuseReason reason
+  2: required string detail
+  3: required i64 epoch     // what the refusing node believes to be the current epoch, 0 if it knows none
+}
+
+struct JoinRequest {
+  1: required i32 protocol_version
+  2: required string service_address   // "IP:PORT"; `service` is a word of Thrift
+  3: required string node       // name of the joining node
+  4: required i64 epoch         // epoch of the last record it holds, 0 if it holds none
+  5: required i64 last_lsn      // last record it holds, 0 if none
+}
+
+struct JoinReply {
+  1: required string node
+  2: required i64 epoch
+  3: required i64 next_lsn          // first record the primary will send
+  4: required i32 suspect_after_ms  // both must use the same; the joiner refuses another
+}
+
+// One turn of the primary's loop; a heartbeat when it carries no record.
+struct AppendRequest {
+  1: required i64 epoch
+  2: required i64 first_lsn       // of records; when empty: of the next record to come
+  3: required binary records      // RecordBatch::bytes()
+  4: required i64 sent_at_ns      // primary's CLOCK_MONOTONIC; echoed: the lease runs from here
+  5: required bool member         // the register names the receiver as the secondary of this epoch
+  6: required i64 executed_lsn    // last record the primary's executor has applied ...
+  7: required i64 output_hash     // ... and the hash of all output up to there
+}
+
+struct AppendReply {
+  1: required i64 epoch
+  2: required i64 stored_lsn      // all records up to here are stored
+  3: required i64 sent_at_ns      // echo
+  4: required i64 applied_lsn     // how far the replay is
+}
+
+struct HandoverRequest {
+  1: required i64 epoch
+  2: required i64 last_lsn        // the log ends here; the sender is silent already
+  3: required string why
+}
+
+struct HandoverReply {
+  1: required i64 epoch
+}
+
+service PrimaryService {
+  JoinReply join(1: JoinRequest request) throws (1: Refused refused)
+}
+
+service SecondaryService {
+  AppendReply append(1: AppendRequest request) throws (1: Refused refused)
+  HandoverReply handover(1: HandoverRequest request) throws (1: Refused refused)
+}

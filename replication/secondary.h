@@ -1,0 +1,79 @@
+// The secondary's half of the pair's protocol: join, store, suspect, ask, take over. Pure (protocol.h).
+//
+// Claims 10, 13, 29: the secondary stores the log before it acknowledges; it does not execute first.
+#ifndef UNDERSTUDY_REPLICATION_SECONDARY_H_
+#define UNDERSTUDY_REPLICATION_SECONDARY_H_
+
+#include <optional>
+#include <string>
+
+#include "replication/protocol.h"
+
+namespace understudy::replication {
+
+class SecondaryCore {
+ public:
+  enum class State {
+    kJoining,     // no link, or the primary's log is not here in full yet, or the register does not name us
+    kProtected,   // holds every stable record; may ask to take over
+    kAsking,      // suspects the primary and has asked the arbiter
+    kTakingOver,  // the arbiter has granted: the owner makes a PrimaryCore and drops this object
+    kSilent,      // the arbiter has given the epoch to another, and the log here is of no use any more
+                  // (a state transfer is needed)
+  };
+
+  SecondaryCore(ProtocolConfig config, MonotonicTime now);
+
+  State state() const { return state_; }
+  uint64_t epoch() const { return epoch_; }        // newest epoch seen, 0: none
+  Lsn stored_lsn() const { return stored_lsn_; }
+  const std::string& primary() const { return primary_; }
+  const std::string& why() const { return why_; }  // of kSilent, or of the last failure to join
+
+  // --- Events; each leaves actions for Take() ---
+
+  void OnDialed(DialResult result, MonotonicTime now);
+  void OnJoinReply(const wire::JoinReply& reply, MonotonicTime now);
+  void OnRefused(const wire::Refused& refused, MonotonicTime now);
+
+  // A call of the primary. Refused goes back to the caller and the link is closed by the owner.
+  struct AppendOutcome {
+    std::optional<wire::Refused> refused;
+    wire::AppendReply reply;    // when not refused
+  };
+  // applied_lsn: how far the replay is. Records come out as a Replay action; they are stored (in memory)
+  // when this returns, so the reply may be sent at once.
+  AppendOutcome OnAppend(wire::AppendRequest request, Lsn applied_lsn, MonotonicTime now);
+
+  struct HandoverOutcome {
+    std::optional<wire::Refused> refused;
+    wire::HandoverReply reply;
+  };
+  HandoverOutcome OnHandover(const wire::HandoverRequest& request, MonotonicTime now);
+
+  void OnLinkDown(const std::string& reason, MonotonicTime now);
+  void OnArbiter(const absl::StatusOr<Arbiter::Outcome>& outcome, MonotonicTime now);
+  // The replay found that the Server is not deterministic: this copy must never serve (kSilent).
+  void OnDiverged(const std::string& what, MonotonicTime now);
+  // Carrier of this node's service interface: without it it does not ask to take over.
+  void OnServiceCarrier(bool up, MonotonicTime now);
+
+  void OnTick(MonotonicTime now);
+  MonotonicTime NextTick() const;
+
+  Actions Take();
+  void CheckInvariants() const;
+
+ private:
+  ProtocolConfig config_;
+  State state_ = State::kJoining;
+  uint64_t epoch_ = 0;
+  Lsn stored_lsn_ = 0;
+  std::string primary_;
+  std::string why_;
+  Actions actions_;
+};
+
+}  // namespace understudy::replication
+
+#endif  // UNDERSTUDY_REPLICATION_SECONDARY_H_
