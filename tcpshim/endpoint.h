@@ -1,0 +1,60 @@
+// Endpoint capture and restore: a TCP connection as a value, and back (TCP_REPAIR).
+//
+// Claims 1, 9, 18: restoring a server to its pre-failure connection state. Knows sockets only.
+#ifndef UNDERSTUDY_TCPSHIM_ENDPOINT_H_
+#define UNDERSTUDY_TCPSHIM_ENDPOINT_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "tcpshim/tcp_types.h"
+#include "tcpshim/unique_fd.h"
+
+namespace understudy::tcpshim {
+
+// An endpoint in ESTABLISHED or later, as far as it can be restored.
+//
+//        snd_una                 snd_una + sent.size() (+ 1 if fin_sent) = SND.NXT
+//   ------- | ---------- sent ---------- |
+//        rcv_nxt (a FIN that was received has been counted)
+//
+// A client's FIN that has been received is in rcv_nxt only: the socket itself stays in ESTABLISHED (or
+// FIN_WAIT), will never see an end of stream, and its owner must know (see Restore).
+struct Endpoint {
+  FourTuple tuple;
+  TcpOptions options;
+  Seq snd_una = 0;             // must not be after what the client has acknowledged
+  std::string_view sent;       // from snd_una; must reach as far as anything the client may have acknowledged
+  bool fin_sent = false;       // a FIN follows `sent`
+  Seq rcv_nxt = 0;
+  std::string_view unread;     // received, acknowledged, not read yet: the bytes before rcv_nxt (and the FIN)
+  uint32_t snd_wnd = 0;        // bytes the client last offered, counted from snd_una
+  Seq rcv_edge = 0;            // right edge of the window last offered to the client (I6)
+  uint32_t timestamp = 0;      // what the socket's TSval shall be now; unused without options.timestamps
+};
+
+// Makes a socket that is `endpoint`: non-blocking, close-on-exec, reading and writing as usual, nothing
+// sent yet. `sent` counts as sent: the kernel resends it only at its RTO, so the owner resends it by hand.
+// The local address need not be present (IP_TRANSPARENT). Nothing may reach the client meanwhile: the
+// south wrapper's gate is closed.
+//   AlreadyExists: the four-tuple is in use here.  PermissionDenied: CAP_NET_ADMIN is missing.
+//   Unavailable: no route to the client.  Internal: any other refusal of the kernel, step and errno named.
+absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint);
+
+// The opposite, from a live socket in ESTABLISHED, FIN_WAIT1/2, CLOSE_WAIT, LAST_ACK or CLOSING. The
+// socket is left in repair mode: silent, and closing it sends nothing. `storage` receives the bytes that
+// `sent` and `unread` point into.
+struct CapturedBytes { std::string sent, unread; };
+absl::StatusOr<Endpoint> Capture(int fd, CapturedBytes& storage);
+
+// Closes a socket so that neither FIN nor RST is sent.
+void CloseSilently(UniqueFd fd);
+
+// TSval the socket would send now; 0 when the connection has no timestamps.
+uint32_t CurrentTimestamp(int fd);
+
+}  // namespace understudy::tcpshim
+
+#endif  // UNDERSTUDY_TCPSHIM_ENDPOINT_H_

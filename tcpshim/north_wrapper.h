@@ -1,0 +1,86 @@
+// The north wrapper: sits between the application and TCP. All socket traffic of an application goes
+// through it: it turns what TCP delivers into records-to-be, and writes what may leave.
+//
+// Claims 15-26 (the first wrapper). It stores nothing itself: it tells its Log what happened, in order.
+//
+// Sockets are watched by an epoll set of its own, which is one descriptor on the Asio loop: one turn of
+// the loop takes everything that is ready, so that the records of one turn make one append. Reads go
+// straight into the log's buffer.
+#ifndef UNDERSTUDY_TCPSHIM_NORTH_WRAPPER_H_
+#define UNDERSTUDY_TCPSHIM_NORTH_WRAPPER_H_
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include <boost/asio/io_context.hpp>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "tcpshim/tcp_types.h"
+#include "tcpshim/unique_fd.h"
+
+namespace understudy::tcpshim {
+
+class NorthWrapper {
+ public:
+  using ConnectionId = uint64_t;
+
+  // What the north wrapper needs of the log. Called on the loop only, never inside a method of
+  // NorthWrapper; may call any of its methods, but not destroy it.
+  class Log {
+   public:
+    virtual ~Log() = default;
+    // A connection was accepted. Returns its id, under which it is watched from now on, or nullopt: the
+    // socket is then closed silently (the node has fallen silent meanwhile). Until it has returned, the
+    // id is unknown to Write and the like. UINT64_MAX is no id.
+    virtual std::optional<ConnectionId> OnAccepted(int fd, const FourTuple& tuple) = 0;
+    // Room for the next bytes of `id`; an empty span: not now (back-pressure; see Resume).
+    virtual absl::Span<char> BeginReceive(ConnectionId id) = 0;
+    // `size` bytes were put there; 0: nothing was, forget the room. Follows each non-empty room at once,
+    // also when BeginReceive itself forgot the connection.
+    virtual void EndReceive(ConnectionId id, size_t size) = 0;
+    virtual void OnEndOfStream(ConnectionId id) = 0;
+    // The connection broke: reset by the client, timed out, unreachable. `error` is an errno. What it had
+    // received has been reported before, so under back-pressure this waits for Resume. Reported once; the
+    // socket stays known until it is forgotten.
+    virtual void OnBroken(ConnectionId id, int error) = 0;
+    // The socket takes bytes again after a Write that was cut short.
+    virtual void OnWritable(ConnectionId id) = 0;
+    // Everything that was ready in this turn has been reported.
+    virtual void OnTurnDone() = 0;
+  };
+
+  static absl::StatusOr<std::unique_ptr<NorthWrapper>> Create(boost::asio::io_context& loop, Log* log);
+  virtual ~NorthWrapper() = default;   // closes all sockets as the kernel does it
+
+  // Opens the listener. `transparent`: the address need not be present on this host yet (CAP_NET_ADMIN).
+  // AlreadyExists: port in use; NotFound: no such address; each names the address.
+  virtual absl::Status Listen(const SocketAddress& address, bool transparent) = 0;
+  virtual SocketAddress listening() const = 0;   // with the port chosen, when 0 was asked for
+  virtual void StopListening() = 0;
+
+  // Takes a restored socket under `id`. `expect_input` false: the client's stream has ended already.
+  virtual void Adopt(ConnectionId id, UniqueFd fd, bool expect_input) = 0;
+
+  // Writes as much as TCP takes now, gathers; returns the bytes taken. Less than asked: OnWritable follows.
+  // 0 also for an unknown or broken connection (OnBroken follows or has been) and after ShutdownWrite.
+  virtual size_t Write(ConnectionId id, absl::Span<const iovec> bytes) = 0;
+  virtual void ShutdownWrite(ConnectionId id) = 0;   // FIN behind what was written
+  virtual void Abort(ConnectionId id) = 0;           // RST, and forgotten
+  virtual void Forget(ConnectionId id) = 0;          // closed as the kernel does it, and forgotten
+  virtual void ForgetSilently(ConnectionId id) = 0;  // neither FIN nor RST is sent
+  virtual int fd(ConnectionId id) const = 0;         // -1: unknown
+
+  // After BeginReceive refused: read again.
+  virtual void Resume() = 0;
+  virtual size_t connections() const = 0;
+};
+
+}  // namespace understudy::tcpshim
+
+#endif  // UNDERSTUDY_TCPSHIM_NORTH_WRAPPER_H_
