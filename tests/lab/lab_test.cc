@@ -62,8 +62,9 @@ bool ReachesWithin(milliseconds time, Namespace& from, const std::string& ip) {
   return reached;
 }
 
-// Long enough for ARP, which tries again after a second.
+// What ARP remembers of the cut would only take time. Long enough for it to try again after a second.
 bool Reaches(Namespace& from, const std::string& ip) {
+  EXPECT_TRUE(from.Ip("neigh flush all\n").ok());
   return ReachesWithin(seconds(5), from, ip);
 }
 

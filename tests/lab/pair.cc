@@ -1,0 +1,92 @@
+#include "tests/lab/pair.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+
+namespace understudy::lab {
+
+namespace {
+
+// Far above what a start takes, so that a slow machine does not fail a test.
+constexpr std::chrono::seconds kStartTime(10);
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Pair>> Pair::Start(Lab& lab, const Options& options) {
+  std::unique_ptr<Pair> pair(new Pair(lab, options));
+  absl::Status done = pair->StartNode(Host::kA, "primary");
+  if (!done.ok()) return done;
+  done = pair->status(Host::kA).WaitForState("solo", kStartTime);
+  if (done.ok() && options.with_secondary) {
+    done = pair->StartNode(Host::kB, "secondary");
+    for (Host host : {Host::kA, Host::kB}) {
+      if (done.ok()) done = pair->status(host).WaitForState("protected", kStartTime);
+    }
+  }
+  if (done.ok()) return pair;
+  return absl::Status(done.code(),
+                      absl::StrCat(std::string(done.message()), "\n", pair->LogTails(30)));
+}
+
+std::vector<std::string> Pair::FlagsOf(Host host, const std::string& role) const {
+  std::vector<std::string> flags = {
+      absl::StrCat("--role=", role),
+      absl::StrCat("--service=", Lab::service()),
+      absl::StrCat("--interface=", Lab::kServiceInterface),
+      absl::StrCat("--node=", Name(host)),
+      absl::StrCat("--replication=", Lab::replication_ip(host), ":", kReplicationPort),
+      absl::StrCat("--peer=", Lab::replication_ip(Other(host)), ":", kReplicationPort),
+      absl::StrCat("--arbiter=file:", arbiter_file()),
+      absl::StrCat("--status=127.0.0.1:", kStatusPort),
+      "--logtostderr",
+  };
+  flags.insert(flags.end(), options_.flags.begin(), options_.flags.end());
+  return flags;
+}
+
+absl::Status Pair::StartNode(Host host, const std::string& role,
+                             const std::vector<std::string>& more_flags) {
+  std::unique_ptr<Process>& process = processes_[static_cast<int>(host)];
+  if (process != nullptr) {
+    CHECK(!process->running()) << "node " << Name(host) << " runs already";
+    former_.push_back(std::move(process));
+  }
+  Process::Options options;
+  options.name = Name(host);
+  options.argv = {options_.binary};
+  std::vector<std::string> flags = FlagsOf(host, role);
+  options.argv.insert(options.argv.end(), flags.begin(), flags.end());
+  options.argv.insert(options.argv.end(), more_flags.begin(), more_flags.end());
+  options.where = &lab_.host(host);
+  absl::StatusOr<std::unique_ptr<Process>> started = Process::Start(options);
+  if (!started.ok()) return started.status();
+  process = *std::move(started);
+  return absl::OkStatus();
+}
+
+StatusClient Pair::status(Host host) const {
+  return StatusClient(&lab_.host(host), "127.0.0.1", kStatusPort);
+}
+
+void Pair::PowerCut(Host host) {
+  // First nothing passes any more, then the process dies: what its kernel says to that nobody hears.
+  lab_.CutLinks(host, Cut::kBlackhole);
+  process(host).Kill();
+  lab_.CutLinks(host, Cut::kCarrier);
+}
+
+std::string Pair::LogTails(size_t lines) const {
+  std::string text;
+  auto add = [&](const Process& process) {
+    absl::StrAppend(&text, "--- last lines of ", process.log_path(), "\n", process.LogTail(lines));
+  };
+  for (const auto& process : former_) add(*process);
+  for (const auto& process : processes_) {
+    if (process != nullptr) add(*process);
+  }
+  return text;
+}
+
+}  // namespace understudy::lab
