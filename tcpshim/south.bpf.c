@@ -1,0 +1,687 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+//
+// The south wrapper's half in the kernel: a verdict on each packet between TCP and the interface.
+//
+// Claims 15-26 (the second wrapper); DESIGN.md section 4 has the table of verdicts. Two layers:
+//
+//  - The entry programs hang on clsact and decide only whether a packet concerns the service address.
+//    They outlive the process.
+//  - The verdict programs are reached through a program array which the process alone keeps open. When
+//    it dies the kernel empties the array, the tail call fails, and the entry programs swallow all that
+//    concerns the service address. So nobody has to notice that a process is dead.
+//
+// "Pass" is TC_ACT_UNSPEC: filters behind this one (another service address's, a stranger's) have their
+// say too. "Swallow" is TC_ACT_STOLEN, which TCP takes for sent: TC_ACT_SHOT would tell it of congestion
+// and halve its window.
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "tcpshim/south_shared.h"
+
+#define PASS TC_ACT_UNSPEC
+#define SWALLOW TC_ACT_STOLEN
+#define INLINE static __always_inline
+#define READ(x) (*(volatile typeof(x)*)&(x))
+
+// Set before the program is loaded; network byte order.
+const volatile __u32 service_ip = 0;
+const volatile __u16 service_port = 0;
+const volatile __u32 hand_mark = 0;  // of segments sent by hand; as it is
+
+// --- Maps ---
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+  __uint(max_entries, SOUTH_VERDICTS);
+  __type(key, __u32);
+  __type(value, __u32);
+} verdicts SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct south_control);
+} control SEC(".maps");
+
+// Resized before loading.
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct south_connection);
+} connections SEC(".maps");
+
+// Tuple -> slot in `connections`. User space alone writes it.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 1);
+  __type(key, struct south_tuple);
+  __type(value, __u32);
+} slots SEC(".maps");
+
+// What a client offered in its SYN: the SYN-ACK does not tell. A flood of SYNs pushes older ones out;
+// those clients repeat theirs.
+struct syn_options {
+  __u32 isn;
+  __u16 mss;
+  __u8 wscale;
+  __u8 has_wscale;
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 16384);
+  __type(key, struct south_tuple);
+  __type(value, struct syn_options);
+} syns SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+struct counters {
+  __u64 value[SOUTH_COUNTERS];
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct counters);
+} counters SEC(".maps");
+
+// TCP options are walked through here: the verifier lets only maps, not the stack, be read at a place
+// it does not know without CAP_PERFMON. Room behind the 40 bytes for reads that a length forbids later.
+struct options {
+  __u32 sack_at;      // of the SACK option, from the start of the options
+  __u32 sack_length;  // 0: none
+  __u32 tsval, tsecr;
+  __u16 mss;          // 0: none
+  __u8 wscale;
+  __u8 has_wscale;
+  __u8 sack_permitted;
+  __u8 timestamps;
+  __u8 pad[2];
+};
+
+struct scratch {
+  __u8 before[40 + 16];
+  __u8 after[40];
+  struct options found;
+  __u32 place;  // of the walk
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct scratch);
+} scratches SEC(".maps");
+
+// --- Small things ---
+
+INLINE int count(enum south_counter which, int verdict) {
+  __u32 zero = 0;
+  struct counters* all = bpf_map_lookup_elem(&counters, &zero);
+  if (all) all->value[which]++;  // this CPU's own
+  return verdict;
+}
+
+INLINE int seq_after(__u32 a, __u32 b) { return (__s32)(a - b) > 0; }
+
+// *at = the later of *at and `value`. Loses only against others that did better, or against eight in a
+// row: then what is written next brings it forward.
+INLINE void raise(__u32* at, __u32 value) {
+  for (int i = 0; i < 8; ++i) {
+    __u32 old = READ(*at);
+    if (!seq_after(value, old)) return;
+    if (__sync_val_compare_and_swap(at, old, value) == old) return;
+  }
+}
+
+INLINE struct south_connection* find(const struct south_tuple* tuple) {
+  __u32* slot = bpf_map_lookup_elem(&slots, tuple);
+  if (!slot) return 0;
+  __u32 index = *slot;
+  return bpf_map_lookup_elem(&connections, &index);
+}
+
+// --- Reading a packet ---
+
+enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
+
+struct segment {
+  struct south_tuple tuple;
+  __u32 at;         // of the TCP header, from the start of the frame
+  __u32 options;    // bytes
+  __u32 payload;    // bytes
+  __u32 seq, ack;
+  __u16 window;     // as in the header
+  __u8 flags;
+  __u8 timestamps;  // 1: the next two are valid
+  __u32 tsval, tsecr;
+};
+
+enum kind {
+  KIND_TCP,        // to or from the service port
+  KIND_OTHER,      // another protocol, another port, or a fragment without a TCP header
+  KIND_MALFORMED,  // claims to be TCP, but is not
+};
+
+// All but tsval and tsecr. `egress`: the local end is the source.
+INLINE enum kind read_segment(struct __sk_buff* skb, int egress, struct segment* s) {
+  struct {
+    __u8 addresses[2 * ETH_ALEN];
+    __u16 protocol;
+    struct iphdr ip;
+  } __attribute__((packed, aligned(4))) frame;
+  if (bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame))) return KIND_MALFORMED;
+  if (frame.protocol != bpf_htons(ETH_P_IP)) return KIND_OTHER;  // ARP
+  const struct iphdr ip = frame.ip;
+  __u32 ip_header = ip.ihl * 4;
+  if (ip.version != 4 || ip_header < sizeof(ip)) return KIND_MALFORMED;
+  if (ip.protocol != IPPROTO_TCP) return KIND_OTHER;
+  // Fragments behind the first. They do not arise here, as TCP sets DF.
+  if (ip.frag_off & bpf_htons(0x1fff)) return KIND_OTHER;
+  // Super-packets beyond 64 KiB say 0.
+  __u32 available = skb->len - ETH_HLEN;
+  __u32 total = bpf_ntohs(ip.tot_len);
+  if (total == 0) total = available;
+  if (total > available || total < ip_header + sizeof(struct tcphdr)) return KIND_MALFORMED;
+
+  struct {
+    __u16 source, dest;
+    __u32 seq, ack;
+    __u8 offset, flags;
+    __u16 window;
+    __u32 check_urgent;
+  } tcp;
+  s->at = ETH_HLEN + ip_header;
+  if (bpf_skb_load_bytes(skb, s->at, &tcp, sizeof(tcp))) return KIND_MALFORMED;
+  if ((egress ? tcp.source : tcp.dest) != service_port) return KIND_OTHER;
+  __u32 tcp_header = (tcp.offset >> 4) * 4;
+  if (tcp_header < sizeof(tcp) || tcp_header > total - ip_header) return KIND_MALFORMED;
+
+  s->tuple.local_ip = egress ? ip.saddr : ip.daddr;
+  s->tuple.remote_ip = egress ? ip.daddr : ip.saddr;
+  s->tuple.local_port = egress ? tcp.source : tcp.dest;
+  s->tuple.remote_port = egress ? tcp.dest : tcp.source;
+  s->options = tcp_header - sizeof(tcp);
+  s->payload = total - ip_header - tcp_header;
+  s->seq = bpf_ntohl(tcp.seq);
+  s->ack = bpf_ntohl(tcp.ack);
+  s->window = bpf_ntohs(tcp.window);
+  s->flags = tcp.flags;
+  return KIND_TCP;
+}
+
+// Malformed options end the walk, as in the kernel's TCP. Not static, so that the verifier looks at it
+// once and not at each caller; what it finds goes through the map for the same reason.
+int walk_options(__u32 length) {
+  __u32 zero = 0;
+  struct scratch* scratch = bpf_map_lookup_elem(&scratches, &zero);
+  if (!scratch) return 0;
+  struct options* o = &scratch->found;
+  const __u8* bytes = scratch->before;
+  // Kept in the map: what is read from there the verifier takes for unknown, so each round is like the
+  // one before, and it need not follow every way to get to a place (600,000 instructions otherwise).
+  volatile __u32* place = &scratch->place;
+  *place = 0;
+#pragma clang loop unroll(disable)
+  for (int i = 0; i < 40; ++i) {
+    __u32 at = *place;
+    if (at >= length || at >= 40) break;
+    __u8 kind = bytes[at];
+    if (kind == 0) break;
+    if (kind == 1) {
+      *place = at + 1;
+      continue;
+    }
+    __u32 size = bytes[at + 1];
+    if (size < 2 || at + size > length) break;
+    const __u8* v = &bytes[at + 2];
+    if (kind == 2 && size == 4) {
+      o->mss = v[0] << 8 | v[1];
+    } else if (kind == 3 && size == 3) {
+      o->has_wscale = 1;
+      o->wscale = v[0];
+    } else if (kind == 4 && size == 2) {
+      o->sack_permitted = 1;
+    } else if (kind == 5) {
+      o->sack_at = at;
+      o->sack_length = size;
+    } else if (kind == 8 && size == 10) {
+      o->timestamps = 1;
+      o->tsval = (__u32)v[0] << 24 | (__u32)v[1] << 16 | (__u32)v[2] << 8 | v[3];
+      o->tsecr = (__u32)v[4] << 24 | (__u32)v[5] << 16 | (__u32)v[6] << 8 | v[7];
+    }
+    *place = at + size;
+  }
+  return 0;
+}
+
+// `after` = `before` with NOPs in place of the bytes [from, from + length). Without branches: the
+// verifier would follow each.
+int blank_options(__u32 from, __u32 length) {
+  __u32 zero = 0;
+  struct scratch* scratch = bpf_map_lookup_elem(&scratches, &zero);
+  if (!scratch) return 0;
+  for (__u32 i = 0; i < 40; ++i) {
+    __u64 inside = ((__u64)(__u32)(i - from) - length) >> 63;  // 1 or 0
+    __u8 keep = inside - 1;                                    // 0 or 0xff
+    scratch->after[i] = (scratch->before[i] & keep) | (1 & ~keep);
+  }
+  return 0;
+}
+
+// Reads the options of `s`; they are left in the scratch's `before`, what they say in `found`.
+INLINE struct scratch* read_options(struct __sk_buff* skb, const struct segment* s) {
+  __u32 zero = 0;
+  struct scratch* scratch = bpf_map_lookup_elem(&scratches, &zero);
+  if (!scratch) return 0;
+  __builtin_memset(scratch, 0, sizeof(*scratch));
+  __u32 length = s->options;
+  if (length < 1 || length > 40) return scratch;
+  if (bpf_skb_load_bytes(skb, s->at + sizeof(struct tcphdr), scratch->before, length)) return 0;
+  walk_options(length);
+  return scratch;
+}
+
+INLINE void read_timestamps(struct __sk_buff* skb, struct segment* s) {
+  s->timestamps = 0;
+  s->tsval = s->tsecr = 0;
+  if (s->options < 12) return;
+  // Where all but every TCP puts them: NOP, NOP, kind 8, length 10.
+  struct {
+    __u32 head, val, ecr;
+  } fast;
+  if (bpf_skb_load_bytes(skb, s->at + sizeof(struct tcphdr), &fast, sizeof(fast))) return;
+  if (fast.head == bpf_htonl(0x0101080a)) {
+    s->timestamps = 1;
+    s->tsval = bpf_ntohl(fast.val);
+    s->tsecr = bpf_ntohl(fast.ecr);
+    return;
+  }
+  const struct scratch* scratch = read_options(skb, s);
+  if (!scratch || !scratch->found.timestamps) return;
+  s->timestamps = 1;
+  s->tsval = scratch->found.tsval;
+  s->tsecr = scratch->found.tsecr;
+}
+
+// --- Egress ---
+
+// `s` leaves, with the acknowledgement `ack` and the window `window`.
+INLINE void note_departure(struct south_connection* c, const struct segment* s, __u32 ack,
+                           __u32 window, int by_hand) {
+  if (s->flags & RST || !(s->flags & ACK)) return;
+  // The window of a SYN-ACK is never scaled (RFC 7323).
+  __u32 shift = s->flags & SYN ? 0 : c->rcv_wscale & 15;
+  __u32 edge = ack + (window << shift);
+  __u32 end = s->seq + s->payload + !!(s->flags & SYN) + !!(s->flags & FIN);
+  if (!READ(c->egress_seen)) {
+    c->last_ack = ack;
+    c->snd_max = end;
+    c->rcv_edge = edge;
+    c->last_tsval = s->tsval;
+    __sync_lock_test_and_set(&c->egress_seen, 1);
+  } else {
+    raise(&c->last_ack, ack);
+    raise(&c->snd_max, end);
+    raise(&c->rcv_edge, edge);
+    if (s->timestamps) raise(&c->last_tsval, s->tsval);
+  }
+  // What is held has just been said. Not so when this was sent by hand: user space runs beside the
+  // kernel's TCP, which may hold a newer one between our look and our exchange. (TakeHeldAck compares
+  // with last_ack itself.) The window counts too: an older one must not bury an update.
+  if (!by_hand && READ(c->held) && !seq_after(c->held_ack, ack) &&
+      !seq_after(c->held_ack + ((__u32)c->held_window << (c->rcv_wscale & 15)), edge)) {
+    __sync_lock_test_and_set(&c->held, 0);
+  }
+}
+
+// hold: keeps an acknowledgement past the stable point until user space re-sends it.
+//
+// What must not happen: the stable point moves past the acknowledgement, and neither side sends it. So
+// each side first publishes what it did and only then looks at what the other did (Dekker):
+//
+//     egress                               user space
+//     held_* = this acknowledgement        stable = S         (SetStable, sequentially consistent)
+//     held <-> 1                           held <-> 0         (TakeHeldAck)
+//     read stable                          was 1: held_* are ours to send, as far as stable allows
+//
+// Exchanges and SetStable are full barriers, so at least one side sees the other's step:
+//  - Egress still sees the old stable point: then its exchange came before the store of `stable` in the
+//    order of all, and TakeHeldAck, which comes later still, finds held = 1.
+//  - Egress sees a stable point that covers the acknowledgement: it takes held back. When it gets the 1,
+//    user space has not taken it and will not: the segment leaves here. When it gets 0, user space has
+//    taken it and re-sends: the segment is swallowed.
+// User space that takes an acknowledgement of which only a part is stable sends that part and puts held
+// back to 1. It alone moves `stable`, in the same thread, so the point does not pass the acknowledgement
+// between the two; and if egress has held a newer one meanwhile, held is 1 already.
+//
+// held_* are read by user space while egress may write a newer set: torn, an old window with a new
+// acknowledgement would offer room that is not there. Hence the sequence lock `held_version`: egress
+// makes it odd, writes, makes it even; user space reads again when it was odd or has changed. When a set
+// newer than the 1 it took is read, that newer one is sent and its own 1 finds nothing beyond last_ack.
+//
+// Two CPUs can be here for one connection: TCP sends under the socket's lock, and this hook runs inside
+// that call, so almost always they take turns; but packets that waited for the neighbour's hardware
+// address are sent later from another context. The odd version is a lock between those. It is held for a
+// few stores in a context that is not preempted; who does not get it in 64 tries does not write its
+// acknowledgement, but sets held all the same. In the worst case the older acknowledgement is re-sent,
+// and the client's retransmission asks for the newer one: late, never wrong.
+//
+// held_ack never moves back, so a late older acknowledgement does not replace a newer one.
+//
+// Held are lone acknowledgements, which are swallowed, and also those that came with data and were
+// clamped: TCP takes such an acknowledgement for delivered and would not repeat it.
+//
+// Returns 1 when the segment may leave as it is. *stable: the stable point as seen last.
+INLINE int hold(struct south_connection* c, const struct segment* s, __u32* stable) {
+#pragma clang loop unroll(disable)
+  for (int i = 0; i < 64; ++i) {
+    __u32 version = READ(c->held_version);
+    if (version & 1) continue;
+    if (__sync_val_compare_and_swap(&c->held_version, version, version + 1) != version) continue;
+    if (!seq_after(c->held_ack, s->ack)) {
+      c->held_ack = s->ack;
+      c->held_seq = s->seq + s->payload + !!(s->flags & FIN);
+      c->held_tsval = s->tsval;
+      c->held_tsecr = s->tsecr;
+      c->held_window = s->window;
+    }
+    __sync_lock_test_and_set(&c->held_version, version + 2);
+    break;
+  }
+  __sync_lock_test_and_set(&c->held, 1);
+  *stable = READ(c->stable);
+  if (seq_after(s->ack, *stable)) return 0;
+  return __sync_lock_test_and_set(&c->held, 0) == 1;
+}
+
+// SACK -> NOPs, in place. Returns 0, or not when the packet could not be changed.
+INLINE int blank_sack(struct __sk_buff* skb, const struct segment* s) {
+  struct scratch* scratch = read_options(skb, s);
+  if (!scratch) return -1;
+  if (!scratch->found.sack_length) return 0;
+  blank_options(scratch->found.sack_at, scratch->found.sack_length);
+  __u32 length = s->options;
+  if (length < 1 || length > 40) return 0;
+  // Over the whole 40 bytes (zeros behind the options), so that an odd place needs no care.
+  __s64 difference = bpf_csum_diff((__be32*)scratch->before, 40, (__be32*)scratch->after, 40, 0);
+  if (difference < 0) return -1;
+  if (bpf_l4_csum_replace(skb, s->at + __builtin_offsetof(struct tcphdr, check), 0, difference, 0)) {
+    return -1;
+  }
+  return bpf_skb_store_bytes(skb, s->at + sizeof(struct tcphdr), scratch->after, length, 0);
+}
+
+// The acknowledgement goes down to `stable`; the window goes up by as much, so that its right edge stays
+// (rounded down: it may come out less than one unit of the scale too far left, which RFC 7323 section 2.4
+// has senders bear; too far right would invite bytes that TCP then drops).
+//
+// SACK blocks are blanked here and only here. With them left in, a block would adjoin or contain what
+// the clamped number denies, and the client would take it for a loss (measured: cwnd 30 -> 1). On
+// segments that are not clamped they stay, although they tell of bytes that no log has: they promise
+// nothing (RFC 2018 section 8: a client keeps SACKed data until it is acknowledged, for the receiver may
+// drop it), and without them loss recovery towards the server would be that of 1995.
+//
+// bpf_l4_csum_replace without BPF_F_PSEUDO_HDR is right for complete and for partial checksums (those
+// leave the bytes of the header to the hardware). The length never changes: super-packets pass here.
+INLINE int clamp(struct __sk_buff* skb, const struct south_connection* c, const struct segment* s,
+                 __u32 stable, __u32* window) {
+  __u32 raised = s->window + ((s->ack - stable) >> (c->rcv_wscale & 15));
+  if (raised > 65535) raised = 65535;
+  *window = raised;
+  __u32 check = s->at + __builtin_offsetof(struct tcphdr, check);
+  __be32 new_ack = bpf_htonl(stable);
+  __be16 new_window = bpf_htons(raised);
+  if (bpf_l4_csum_replace(skb, check, bpf_htonl(s->ack), new_ack, 4)) return -1;
+  if (bpf_l4_csum_replace(skb, check, bpf_htons(s->window), new_window, 2)) return -1;
+  if (bpf_skb_store_bytes(skb, s->at + __builtin_offsetof(struct tcphdr, ack_seq), &new_ack, 4, 0)) {
+    return -1;
+  }
+  if (bpf_skb_store_bytes(skb, s->at + __builtin_offsetof(struct tcphdr, window), &new_window, 2, 0)) {
+    return -1;
+  }
+  return s->options ? blank_sack(skb, s) : 0;
+}
+
+INLINE struct south_event* new_event(__u32 kind, const struct segment* s) {
+  struct south_event* event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+  if (!event) {
+    count(SOUTH_EVENTS_LOST, 0);
+    return 0;
+  }
+  __builtin_memset(event, 0, sizeof(*event));
+  event->kind = kind;
+  event->tuple = s->tuple;
+  event->seq = s->seq;
+  event->ack = s->ack;
+  event->window = s->window;
+  event->tsval = s->tsval;
+  event->tsecr = s->tsecr;
+  event->at_ns = bpf_ktime_get_ns();
+  return event;
+}
+
+// Its options, with those of the SYN it answers, are what user space needs to log `Opened` and to send
+// this SYN-ACK by hand afterwards.
+INLINE int new_syn_ack(struct __sk_buff* skb, const struct segment* s) {
+  const struct scratch* scratch = read_options(skb, s);
+  if (!scratch) return count(SOUTH_EGRESS_MALFORMED, SWALLOW);
+  const struct options* o = &scratch->found;
+  struct syn_options syn = {};
+  const struct syn_options* known = bpf_map_lookup_elem(&syns, &s->tuple);
+  if (known && known->isn + 1 == s->ack) syn = *known;
+  // The client's shift is nowhere else. Its SYN was pushed out, or did not come through this interface;
+  // in the first case it comes again.
+  if (o->has_wscale && !syn.has_wscale) return count(SOUTH_EGRESS_SYN_UNKNOWN, SWALLOW);
+  struct south_event* event = new_event(SOUTH_EVENT_SYN_ACK, s);
+  // No room: TCP repeats the SYN-ACK.
+  if (!event) return count(SOUTH_EGRESS_SYN_ACK_HELD, SWALLOW);
+  event->own_mss = o->mss ? o->mss : 536;
+  event->peer_mss = syn.mss ? syn.mss : 536;
+  if (o->has_wscale) {
+    event->window_scaling = 1;
+    event->snd_wscale = syn.wscale > 14 ? 14 : syn.wscale;
+    event->rcv_wscale = o->wscale;
+  }
+  event->sack = o->sack_permitted;
+  event->timestamps = o->timestamps;
+  event->tsval = o->tsval;
+  event->tsecr = o->tsecr;
+  bpf_ringbuf_submit(event, 0);
+  return count(SOUTH_EGRESS_SYN_ACK_HELD, SWALLOW);
+}
+
+INLINE int unknown_egress(struct __sk_buff* skb, const struct segment* s) {
+  if (s->flags & RST) {
+    struct south_event* event = new_event(SOUTH_EVENT_RST_UNKNOWN, s);
+    if (event) bpf_ringbuf_submit(event, 0);
+    return count(SOUTH_EGRESS_RST_UNKNOWN, SWALLOW);
+  }
+  if ((s->flags & (SYN | ACK)) == (SYN | ACK)) return new_syn_ack(skb, s);
+  if (s->payload || s->flags & FIN) return count(SOUTH_EGRESS_STRAY, SWALLOW);
+  return count(SOUTH_EGRESS_PASSED, PASS);  // TIME_WAIT's acknowledgements
+}
+
+INLINE int known_egress(struct __sk_buff* skb, struct south_connection* c, struct segment* s) {
+  __u32 flags = READ(c->flags);
+  if (s->flags & RST && !(flags & SOUTH_RST_OK)) return count(SOUTH_EGRESS_RST_DISCARDED, SWALLOW);
+  // User space sends the SYN-ACK by hand when its time comes; nothing else can be due before it.
+  if (!(s->flags & RST) && !(flags & SOUTH_OPEN)) return count(SOUTH_EGRESS_SYN_ACK_HELD, SWALLOW);
+  // With its payload, if a retransmission has merged the two: TCP repeats it when the FIN may leave.
+  if (s->flags & FIN && !(flags & SOUTH_FIN_OK)) return count(SOUTH_EGRESS_FIN_DISCARDED, SWALLOW);
+
+  __u32 stable = READ(c->stable);
+  if (!(s->flags & ACK) || s->flags & SYN || !seq_after(s->ack, stable)) {
+    note_departure(c, s, s->ack, s->window, 0);
+    return count(SOUTH_EGRESS_PASSED, PASS);
+  }
+  // A RST ends the connection: nothing is left to be acknowledged later.
+  if (!(s->flags & RST) && hold(c, s, &stable)) {
+    note_departure(c, s, s->ack, s->window, 0);
+    return count(SOUTH_EGRESS_PASSED, PASS);
+  }
+  if (!s->payload && !(s->flags & (FIN | RST))) return count(SOUTH_EGRESS_ACK_HELD, SWALLOW);
+  // Stable meanwhile, but user space has taken the acknowledgement: it may be said twice.
+  if (!seq_after(s->ack, stable)) {
+    note_departure(c, s, s->ack, s->window, 0);
+    return count(SOUTH_EGRESS_PASSED, PASS);
+  }
+  __u32 window;
+  if (clamp(skb, c, s, stable, &window)) return count(SOUTH_EGRESS_MALFORMED, SWALLOW);
+  note_departure(c, s, stable, window, 0);
+  return count(SOUTH_EGRESS_ACK_CLAMPED, PASS);
+}
+
+SEC("tc")
+int south_egress_verdict(struct __sk_buff* skb) {
+  __u32 zero = 0;
+  struct south_control* now = bpf_map_lookup_elem(&control, &zero);
+  if (!now || !READ(now->gate)) return count(SOUTH_EGRESS_SILENT_GATE, SWALLOW);
+  if (bpf_ktime_get_ns() >= READ(now->deadline_ns)) {
+    return count(SOUTH_EGRESS_SILENT_DEADLINE, SWALLOW);
+  }
+  struct segment s;
+  enum kind kind = read_segment(skb, 1, &s);
+  int by_hand = skb->mark == hand_mark;
+  if (kind != KIND_TCP) {
+    if (by_hand) return count(SOUTH_EGRESS_MARKED, PASS);
+    if (kind == KIND_OTHER) return count(SOUTH_EGRESS_PASSED, PASS);
+    return count(SOUTH_EGRESS_MALFORMED, SWALLOW);
+  }
+  read_timestamps(skb, &s);
+  struct south_connection* c = find(&s.tuple);
+  if (by_hand) {
+    if (c) note_departure(c, &s, s.ack, s.window, 1);
+    return count(SOUTH_EGRESS_MARKED, PASS);
+  }
+  return c ? known_egress(skb, c, &s) : unknown_egress(skb, &s);
+}
+
+// --- Ingress ---
+
+INLINE void remember_syn(struct __sk_buff* skb, const struct segment* s) {
+  const struct scratch* scratch = read_options(skb, s);
+  if (!scratch) return;
+  const struct options* o = &scratch->found;
+  struct syn_options syn = {
+      .isn = s->seq, .mss = o->mss, .wscale = o->wscale, .has_wscale = o->has_wscale};
+  bpf_map_update_elem(&syns, &s->tuple, &syn, BPF_ANY);
+}
+
+// What the client has acknowledged decides what is kept for it, so a forged or stale segment must not
+// raise it: the number must have been sent, and the segment must lie where the client may send. (One
+// before last_ack is a probe.) A true segment that does not qualify costs nothing: una stays lower than
+// it could be. TCP itself has the last word on the segment; it is passed in any case.
+INLINE void note_arrival(struct south_connection* c, const struct segment* s) {
+  if (!(s->flags & ACK) || s->flags & (RST | SYN)) return;
+  if (READ(c->egress_seen)) {
+    if (seq_after(s->ack, READ(c->snd_max))) return;
+    __u32 left = READ(c->last_ack) - 1;
+    if (s->seq - left > READ(c->rcv_edge) - left) return;
+  }
+  int first = !READ(c->ingress_seen);
+  if (first || !seq_after(c->una, s->ack)) {
+    union {
+      __u64 word;
+      struct {
+        __u32 una, window;
+      };
+    } both = {.una = s->ack, .window = s->window};
+    *(volatile __u64*)&c->una = both.word;
+  }
+  if (s->timestamps) {
+    if (first) {
+      c->client_tsval = s->tsval;
+    } else {
+      raise(&c->client_tsval, s->tsval);
+    }
+  }
+  if (first) __sync_lock_test_and_set(&c->ingress_seen, 1);
+}
+
+SEC("tc")
+int south_ingress_verdict(struct __sk_buff* skb) {
+  __u32 zero = 0;
+  struct south_control* now = bpf_map_lookup_elem(&control, &zero);
+  if (!now || !READ(now->gate)) return count(SOUTH_INGRESS_SILENT, SWALLOW);
+
+  struct segment s;
+  enum kind kind = read_segment(skb, 0, &s);
+  if (kind == KIND_MALFORMED) return count(SOUTH_INGRESS_MALFORMED, PASS);  // IP and TCP drop it
+  if (kind == KIND_OTHER) return count(SOUTH_INGRESS_PASSED, PASS);
+
+  struct south_connection* c = find(&s.tuple);
+  if ((s.flags & (SYN | ACK | RST)) == SYN) {
+    remember_syn(skb, &s);
+    if (c) {
+      struct south_event* event = new_event(SOUTH_EVENT_SYN_KNOWN, &s);
+      if (event) bpf_ringbuf_submit(event, 0);
+    }
+  } else if (c) {
+    read_timestamps(skb, &s);
+    note_arrival(c, &s);
+  }
+  return count(SOUTH_INGRESS_PASSED, PASS);
+}
+
+// --- Entries: does it concern the service address? ---
+
+// The part of a frame that tells: Ethernet's protocol and what follows, as IPv4 or as ARP.
+union peek {
+  struct {
+    __u16 protocol;
+    __u8 rest[12];
+    __u32 source, destination;
+  } __attribute__((packed)) ip;
+  struct {
+    __u16 protocol;
+    __u8 rest[14];
+    __u32 sender;
+  } __attribute__((packed)) arp;
+};
+
+SEC("tc")
+int south_egress(struct __sk_buff* skb) {
+  union peek p;
+  // Too short for either: not of this address.
+  if (bpf_skb_load_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto), &p, sizeof(p))) {
+    return count(SOUTH_EGRESS_OTHER, PASS);
+  }
+  if (!(p.ip.protocol == bpf_htons(ETH_P_IP) && p.ip.source == service_ip) &&
+      !(p.arp.protocol == bpf_htons(ETH_P_ARP) && p.arp.sender == service_ip)) {
+    return count(SOUTH_EGRESS_OTHER, PASS);
+  }
+  bpf_tail_call(skb, &verdicts, SOUTH_VERDICT_EGRESS);
+  return count(SOUTH_EGRESS_OWNER_DEAD, SWALLOW);
+}
+
+SEC("tc")
+int south_ingress(struct __sk_buff* skb) {
+  union peek p;
+  // ARP requests are let in: the reply is not let out.
+  if (bpf_skb_load_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto), &p, sizeof(p)) ||
+      p.ip.protocol != bpf_htons(ETH_P_IP) || p.ip.destination != service_ip) {
+    return count(SOUTH_INGRESS_OTHER, PASS);
+  }
+  bpf_tail_call(skb, &verdicts, SOUTH_VERDICT_INGRESS);
+  return count(SOUTH_INGRESS_OWNER_DEAD, SWALLOW);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,96 @@
+// The south wrapper: sits between TCP and the network interface, as an eBPF program on clsact.
+//
+// Claims 15-26 (the second wrapper). Its verdicts are in south.bpf.c, one place; this is its user space.
+//
+// What stays true without anyone's help:
+//  - A process that stops is silent at its deadline: the program compares it with the kernel's clock.
+//  - A process that dies is silent at once: the verdicts hang on a program array that only this process
+//    holds; the kernel empties it when the last descriptor goes, and what is left of the filter drops all
+//    that comes from the service address. The filter itself outlives the process.
+#ifndef UNDERSTUDY_TCPSHIM_SOUTH_WRAPPER_H_
+#define UNDERSTUDY_TCPSHIM_SOUTH_WRAPPER_H_
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "tcpshim/south_shared.h"
+#include "tcpshim/tcp_types.h"
+
+namespace understudy::tcpshim {
+
+class SouthWrapper {
+ public:
+  struct Options {
+    std::string interface;
+    SocketAddress service;
+    uint32_t mark = 0x55445359;         // of segments sent by hand
+    uint32_t max_connections = 1 << 17; // slots; memory is 128 bytes each
+  };
+  // Index of a connection in the shared array.
+  using Slot = uint32_t;
+
+  // Attaches to ingress and egress with the gate closed. A filter left over from a dead process for the
+  // same service address is replaced; there is no moment in between in which the node is not silent.
+  // PermissionDenied (says which capability), NotFound (interface), FailedPrecondition (kernel too old:
+  // says what is missing), AlreadyExists (a live process holds this service address here).
+  static absl::StatusOr<std::unique_ptr<SouthWrapper>> Attach(const Options& options);
+  // Detaches. The service address must have been removed before, or its packets are no longer filtered.
+  ~SouthWrapper();
+
+  // --- The gate (I3) ---
+  void OpenGate();
+  void CloseGate();
+  // Egress is silent from `deadline` on, gate open or not. Never shortens; see CloseGate.
+  void RenewUntil(std::chrono::steady_clock::time_point deadline);
+
+  // --- Connections ---
+  // `stable`: first acknowledgement allowed. `flags`: SOUTH_*. ResourceExhausted when the slots are used up.
+  absl::StatusOr<Slot> Add(const FourTuple& tuple, Seq stable, uint32_t flags, uint8_t rcv_wscale);
+  void Remove(Slot slot);
+  void Allow(Slot slot, uint32_t flags);      // adds to the flags
+  // Moves the stable point forward (never back).
+  void SetStable(Slot slot, Seq stable);
+
+  // A lone acknowledgement that was swallowed and that the stable point allows by now: to be sent by hand.
+  // Call after SetStable, and after the output that became stable with it was written: when that has
+  // carried the acknowledgement, there is none to take. What is held beyond the stable point stays held.
+  struct HeldAck {
+    Seq seq, ack;
+    uint16_t window;      // as in the header, widened so that the right edge stays where the kernel put it
+    uint32_t tsval, tsecr;
+  };
+  std::optional<HeldAck> TakeHeldAck(Slot slot);
+
+  // What the client has acknowledged and offered; nullopt before its first segment after the handshake's SYN.
+  struct ClientView { Seq una; uint16_t window; uint32_t tsval; };
+  std::optional<ClientView> Client(Slot slot) const;
+  // What has left for the client; nullopt before the first segment.
+  struct ServerView { Seq snd_max, last_ack, rcv_edge; uint32_t tsval; };
+  std::optional<ServerView> Sent(Slot slot) const;
+
+  // --- Events ---
+  // Readable when there are events. PollEvents hands them over, at most `limit`; returns how many.
+  int event_fd() const;
+  int PollEvents(const std::function<void(const south_event&)>& handle, int limit = 1024);
+
+  std::array<uint64_t, SOUTH_COUNTERS> Counters() const;
+  static const char* CounterName(int counter);   // "egress_ack_held", ...
+
+  uint32_t mark() const;
+
+ private:
+  struct Impl;
+  explicit SouthWrapper(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace understudy::tcpshim
+
+#endif  // UNDERSTUDY_TCPSHIM_SOUTH_WRAPPER_H_
