@@ -44,9 +44,15 @@ struct Endpoint {
 absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint);
 
 // The opposite, from a live socket in ESTABLISHED, FIN_WAIT1/2, CLOSE_WAIT, LAST_ACK or CLOSING. The
-// socket is left in repair mode: silent, and closing it sends nothing. `storage` receives the bytes that
-// `sent` and `unread` point into.
-struct CapturedBytes { std::string sent, unread; };
+// socket is left in repair mode: closing it sends nothing. It still answers segments of the client, so
+// the gate must be closed before. On an error it goes on as before. `storage` receives the bytes that
+// `sent` and `unread` point into, and apart from them:
+// `unsent`: accepted by write(), never sent. They are for the owner to write again once the gate is open
+// (and then to shut down again, where the state says that it had); as `sent` they would wait for a timer.
+// A FIN of ours that the client has acknowledged (FIN_WAIT2) comes out as still in flight. `timestamp` is
+// that of the moment of the capture: the owner adds what passes until Restore.
+//   FailedPrecondition: no TCP connection, or in another state.  PermissionDenied as above.
+struct CapturedBytes { std::string sent, unread, unsent; };
 absl::StatusOr<Endpoint> Capture(int fd, CapturedBytes& storage);
 
 // Closes a socket so that neither FIN nor RST is sent.
