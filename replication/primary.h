@@ -14,9 +14,11 @@
 #include <deque>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "replication/protocol.h"
+#include "replication/retained_log.h"
 
 namespace understudy::replication {
 
@@ -50,12 +52,14 @@ class PrimaryCore {
   // --- Events; each leaves actions for Take() ---
 
   // Records this node has appended to its log. REQUIRES: batch.first_lsn() == last_lsn() + 1.
-  // executed_lsn, output_hash: see AppendRequest. In kDeposed and kHandingOver batches are dropped:
-  // nothing that depends on them can leave any more.
+  // executed_lsn, output_hash: see AppendRequest. In kDeposed batches are dropped: nothing that depends
+  // on them can leave any more. In kHandingOver they are kept, for the case that the handover fails.
   void OnAppended(RecordBatch batch, Lsn executed_lsn, uint64_t output_hash, MonotonicTime now);
 
   // A node asks to become the secondary on a link that is not joined yet. Refused is returned to it and
-  // its link closed by the owner; a link in use is not disturbed. After OK this link is the current one.
+  // its link closed by the owner; a link in use is not disturbed. After OK this link is the current one:
+  // the owner sends `reply` on it before it carries out Take(), and closes the one before, if there was
+  // one (the same node has dialed again), without telling this object.
   struct JoinOutcome {
     std::optional<wire::Refused> refused;
     wire::JoinReply reply;      // when not refused
@@ -67,6 +71,8 @@ class PrimaryCore {
   // The secondary refused a call, or broke the protocol: the link is closed by CloseLink.
   void OnRefused(const wire::Refused& refused, MonotonicTime now);
   void OnLinkDown(const std::string& reason, MonotonicTime now);
+  // The primary dials only to learn whether the peer's process is gone: the owner closes a socket that
+  // connects.
   void OnDialed(DialResult result, MonotonicTime now);
   void OnArbiter(const absl::StatusOr<Arbiter::Outcome>& outcome, MonotonicTime now);
 
@@ -87,7 +93,56 @@ class PrimaryCore {
   void CheckInvariants() const;
 
  private:
-  // Defined by the implementation.
+  using Refusal = std::optional<wire::Refused>;
+
+  // What stability and the right to serve rest on. The gate closes in two steps, so that a node under
+  // constant load finds the moment to take on a secondary.
+  enum class Gate {
+    kOpen,      // the register names no secondary: what is appended is stable
+    kClosing,   // the same, but what is appended from now on is stable only when the joiner has stored it
+    kShared,    // the register names a secondary, or may name one: JoinedBy has been asked for. Stability
+                // and the lease come from that node's answers alone
+  };
+  enum class Asked { kNothing, kRead, kSwap };
+  // An append that has not been answered.
+  struct Sent {
+    int64_t sent_at_ns;
+    uint64_t epoch;
+    Lsn next_lsn;    // the LSN behind it
+    size_t bytes;
+  };
+
+  nanoseconds LeaseSpan() const { return config_.suspect_after - config_.lease_guard; }
+  bool OwnsAlone() const { return state_ == State::kSolo && gate_ != Gate::kShared; }
+
+  Refusal CheckJoin(const wire::JoinRequest& request, MonotonicTime now);
+  Refusal CheckFreshJoin(const wire::JoinRequest& request) const;
+  Refusal CheckResume(const wire::JoinRequest& request, MonotonicTime now);
+  bool LogFits(const wire::JoinRequest& request, Lsn at_least) const;
+  wire::Refused Refuse(wire::RefuseReason::type reason, std::string detail) const;
+  void Link(const wire::JoinRequest& request, MonotonicTime now);
+
+  std::string FaultOf(const wire::AppendReply& reply) const;
+  void Breach(const std::string& reason, MonotonicTime now);
+  void LinkLost(const std::string& reason, MonotonicTime now);
+  void Unlink();
+  void CheckJoiner(MonotonicTime now);
+
+  void SendOne(MonotonicTime now);
+  void SendWaiting(MonotonicTime now);
+  void Advance();
+  void ExtendLease(MonotonicTime until, MonotonicTime now);
+  void MaybeTakeOn(MonotonicTime now);
+  void StartHandover(const std::string& why, MonotonicTime now);
+
+  void EnterAlone(const std::string& why, MonotonicTime now);
+  void BeSilent(const std::string& reason);
+  void AskNext(MonotonicTime now);
+  void Ask(const Register& desired);
+  void Adopt(const Register& current, MonotonicTime now);
+  void Decide(const Register& current, bool swap_failed, MonotonicTime now);
+  void Depose(const Register& current);
+
   ProtocolConfig config_;
   Register held_;
   State state_;
@@ -96,6 +151,34 @@ class PrimaryCore {
   std::string peer_;
   Lsn peer_applied_lsn_ = 0;
   Actions actions_;
+
+  RetainedLog log_;
+  const uint64_t first_epoch_;     // granted to this object: later ones have its log
+  Gate gate_ = Gate::kOpen;
+  bool carrier_up_ = true;
+  Lsn executed_lsn_ = 0;
+  uint64_t output_hash_ = 0;
+
+  // The link; its members mean nothing while !linked_.
+  bool linked_ = false;
+  Lsn next_send_ = 0;
+  Lsn acked_ = 0;
+  size_t in_flight_bytes_ = 0;
+  std::deque<Sent> in_flight_;
+  MonotonicTime last_sent_;
+  bool dialing_ = false;
+
+  // The right to serve.
+  MonotonicTime lease_until_;      // the newest Lease given
+  MonotonicTime lost_at_;          // kShared: without a further answer the secondary is lost then
+  bool grace_used_ = false;        // a rejoin has put lost_at_ off, and no answer has come since
+  bool silent_ = false;            // FallSilent was the newest said about it
+
+  // The arbiter.
+  Asked asked_ = Asked::kNothing;
+  std::vector<Register> wishes_;   // asked for from held_, in all; one may yet come true
+  bool unsure_ = false;            // the newest swap's outcome is unknown: Read before the next
+  std::optional<MonotonicTime> ask_at_;
 };
 
 }  // namespace understudy::replication

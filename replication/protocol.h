@@ -64,7 +64,12 @@ struct FallSilent { std::string reason; };
 // The epoch is another's. Silent for good; the core does nothing more.
 struct Deposed { std::string reason; Register current; };
 // New records for the store's owner to replay (secondary). They count as stored already.
-struct Replay { RecordBatch batch; };
+// executed_lsn, output_hash: the primary's, see AppendRequest.
+struct Replay {
+  RecordBatch batch;
+  Lsn executed_lsn = 0;
+  uint64_t output_hash = 0;
+};
 // The arbiter has granted the epoch: replay to last_lsn, restore the endpoints, serve.
 struct TakeOver { Register granted; Lsn last_lsn; std::string why; };
 

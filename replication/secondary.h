@@ -25,7 +25,7 @@ class SecondaryCore {
   SecondaryCore(ProtocolConfig config, MonotonicTime now);
 
   State state() const { return state_; }
-  uint64_t epoch() const { return epoch_; }        // newest epoch seen, 0: none
+  uint64_t epoch() const { return epoch_; }        // newest epoch a primary has told, 0: none
   Lsn stored_lsn() const { return stored_lsn_; }
   const std::string& primary() const { return primary_; }
   const std::string& why() const { return why_; }  // of kSilent, or of the last failure to join
@@ -36,7 +36,8 @@ class SecondaryCore {
   void OnJoinReply(const wire::JoinReply& reply, MonotonicTime now);
   void OnRefused(const wire::Refused& refused, MonotonicTime now);
 
-  // A call of the primary. Refused goes back to the caller and the link is closed by the owner.
+  // A call of the primary. Refused goes back to the caller and the link is closed by the owner, who then
+  // calls OnLinkDown. The answer goes out before Take() is carried out.
   struct AppendOutcome {
     std::optional<wire::Refused> refused;
     wire::AppendReply reply;    // when not refused
@@ -65,13 +66,62 @@ class SecondaryCore {
   void CheckInvariants() const;
 
  private:
+  enum class LinkState {
+    kNone,
+    kDialing,
+    kJoinSent,
+    kJoined,
+  };
+  enum class Asked { kNothing, kRead, kSwap };
+
+  nanoseconds SlowDown();
+  nanoseconds BackOff(const wire::Refused& refused);
+  bool Active() const { return state_ == State::kJoining || state_ == State::kProtected; }
+
+  wire::Refused Refuse(wire::RefuseReason::type reason, std::string detail) const;
+  std::string FaultOf(const wire::JoinReply& reply) const;
+  std::optional<wire::Refused> CheckAppend(const wire::AppendRequest& request) const;
+  std::optional<wire::Refused> CheckHandover(const wire::HandoverRequest& request) const;
+  std::optional<wire::Refused> Store(wire::AppendRequest* request);
+
+  void StartDial();
+  void DialLater(nanoseconds pause, MonotonicTime now);
+  void CloseAndRetry(const std::string& reason, MonotonicTime now);
+  void LinkLost(MonotonicTime now);
+  void CheckLink(MonotonicTime now);
+
+  bool Suspicious(MonotonicTime now) const;
+  void MaybeAsk(MonotonicTime now);
+  void AskToTakeOver(const std::string& why);
+  void AskAgain(MonotonicTime now);
+  void Read();
+  void DecideMembership(const Register& current, MonotonicTime now);
+  void DecideTakeover(const Register& current, bool swap_failed, MonotonicTime now);
+  void BackToJoining(const std::string& why, MonotonicTime now);
+  void BecomeSilent(const std::string& why);
+
   ProtocolConfig config_;
   State state_ = State::kJoining;
-  uint64_t epoch_ = 0;
+  uint64_t epoch_ = 0;             // told by the primary on a link of this process
   Lsn stored_lsn_ = 0;
+  uint64_t record_epoch_ = 0;      // of the last record
   std::string primary_;
   std::string why_;
   Actions actions_;
+
+  LinkState link_ = LinkState::kNone;
+  MonotonicTime link_since_;       // of kJoinSent
+  std::optional<MonotonicTime> dial_at_;
+  nanoseconds back_off_{0};
+
+  MonotonicTime last_heard_;       // newest accepted append, or what counts as one
+  bool process_gone_ = false;      // a dial since the link was lost was refused
+  bool carrier_up_ = true;
+
+  Asked asked_ = Asked::kNothing;
+  Register expected_;              // of the newest swap
+  std::string takeover_why_;
+  std::optional<MonotonicTime> ask_at_;
 };
 
 }  // namespace understudy::replication

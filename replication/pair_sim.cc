@@ -1,0 +1,546 @@
+#include "replication/pair_sim.h"
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+
+namespace understudy::replication {
+namespace {
+
+constexpr char kNames[2][2] = {"a", "b"};
+
+template <typename T>
+constexpr bool Is(const Action& action) {
+  return std::holds_alternative<T>(action);
+}
+
+}  // namespace
+
+PairSim::PairSim(uint32_t seed) : random_(seed), now_(std::chrono::seconds(1000)) {
+  register_ = FirstServedBy(Register{}, kNames[0]);
+  for (int i = 0; i < 2; ++i) nodes_[i].name = kNames[i];
+  nodes_[0].primary = std::make_unique<PrimaryCore>(ConfigOf(0), register_, 0, now_);
+  nodes_[1].secondary = std::make_unique<SecondaryCore>(ConfigOf(1), now_);
+  for (int i = 0; i < 2; ++i) {
+    Carry(i);
+    Tick(i, nodes_[i].life);
+  }
+}
+
+ProtocolConfig PairSim::ConfigOf(int i) const {
+  ProtocolConfig config;
+  config.node = kNames[i];
+  config.service = "10.0.0.1:80";
+  config.max_catch_up_bytes = 2000;
+  config.max_unstable_bytes = 20000;
+  return config;
+}
+
+void PairSim::At(nanoseconds delay, std::function<void()> run) {
+  events_.push(Event{now_ + delay, order_++, std::move(run)});
+}
+
+nanoseconds PairSim::Delay(nanoseconds max) { return nanoseconds(random_() % (max.count() + 1)); }
+
+void PairSim::ToNode(int i, std::function<void()> run) {
+  if (nodes_[i].paused) {
+    nodes_[i].inbox.push_back(std::move(run));
+  } else {
+    run();
+  }
+}
+
+void PairSim::Note(const std::string& what) {
+  trace_.push_back(absl::StrCat((now_ - MonotonicTime(std::chrono::seconds(1000))).count() / 1000,
+                                " us: ", what));
+}
+
+void PairSim::Fail(const std::string& what) {
+  Note(absl::StrCat("FAILED: ", what));
+  failed_ = true;
+}
+
+void PairSim::Run(nanoseconds span) {
+  RunUntil([] { return false; }, span);
+}
+
+bool PairSim::RunUntil(const std::function<bool()>& done, nanoseconds at_most) {
+  const MonotonicTime end = now_ + at_most;
+  while (!failed_ && !done()) {
+    if (events_.empty() || events_.top().at > end) {
+      now_ = end;
+      return done();
+    }
+    Event event = events_.top();
+    events_.pop();
+    now_ = event.at;
+    event.run();
+  }
+  return !failed_;
+}
+
+int PairSim::serving() const {
+  for (int i = 0; i < 2; ++i) {
+    if (nodes_[i].primary != nullptr && nodes_[i].serves_until_now(now_)) return i;
+  }
+  return -1;
+}
+
+bool PairSim::Protected() {
+  const int i = serving();
+  if (i < 0) return false;
+  const Node& other = nodes_[1 - i];
+  return nodes_[i].primary->state() == PrimaryCore::State::kProtected && other.alive &&
+         other.secondary != nullptr &&
+         other.secondary->state() == SecondaryCore::State::kProtected &&
+         other.secondary->epoch() == register_.epoch;
+}
+
+// --- What can happen ---
+
+void PairSim::AppendSome(int i) {
+  Node& node = nodes_[i];
+  if (!node.alive || node.paused || node.primary == nullptr || !node.primary->CanAppend()) return;
+  BatchBuilder builder(node.primary->last_lsn() + 1);
+  for (int n = 1 + random_() % 3; n > 0; --n) {
+    builder.Append(1, 1, absl::StrCat(node.name, "-", ++made_, "-"),
+                   std::string(random_() % 200, 'x'));
+  }
+  RecordBatch batch = builder.Seal();
+  Store(node, batch);
+  node.primary->OnAppended(std::move(batch), node.primary->last_lsn(), 0, now_);
+  Carry(i);
+}
+
+void PairSim::Cut(bool cut) {
+  if (cut_ == cut) return;
+  Note(cut ? "cut" : "healed");
+  cut_ = cut;
+  if (cut) return;
+  for (size_t c = 0; c < conns_.size(); ++c) {
+    for (int to = 0; to < 2; ++to) {
+      auto held = std::exchange(conns_[c].held[to], {});
+      for (auto& [order, deliver] : held) {
+        SendNumbered(static_cast<int>(c), to, order, std::move(deliver));
+      }
+    }
+  }
+}
+
+void PairSim::ResetLinks() {
+  Note("links reset");
+  for (size_t c = 0; c < conns_.size(); ++c) {
+    if (!conns_[c].open) continue;
+    conns_[c].open = false;
+    for (int i = 0; i < 2; ++i) {
+      At(Delay(max_delay),
+         [this, i, c] { ToNode(i, [this, i, c] { Down(i, static_cast<int>(c), "reset"); }); });
+    }
+  }
+}
+
+void PairSim::Pause(int i, bool paused) {
+  Node& node = nodes_[i];
+  if (node.paused == paused || !node.alive) return;
+  Note(absl::StrCat(node.name, paused ? " stopped" : " continued"));
+  node.paused = paused;
+  if (paused) return;
+  const auto inbox = std::exchange(node.inbox, {});
+  for (const auto& run : inbox) run();
+}
+
+void PairSim::Kill(int i) {
+  Node& node = nodes_[i];
+  if (!node.alive) return;
+  Note(absl::StrCat(node.name, " killed"));
+  node.alive = false;
+  node.paused = false;
+  ++node.life;
+  node.inbox.clear();
+  node.primary.reset();
+  node.secondary.reset();
+  node.log.clear();
+  node.stable_checked = 0;
+  node.batches.clear();
+  node.silent = true;
+  node.conn = -1;
+  for (size_t c = 0; c < conns_.size(); ++c) {
+    if (conns_[c].open) CloseConn(static_cast<int>(c), i, "process ended");
+  }
+}
+
+void PairSim::Restart(int i) {
+  if (nodes_[i].alive) return;
+  Note(absl::StrCat(nodes_[i].name, " restarted"));
+  nodes_[i].alive = true;
+  BecomeSecondary(i);
+}
+
+void PairSim::Carrier(int i, bool up) {
+  Node& node = nodes_[i];
+  if (node.carrier == up) return;
+  Note(absl::StrCat(node.name, up ? " has carrier" : " lost carrier"));
+  node.carrier = up;
+  const int life = node.life;
+  ToNode(i, [this, i, life, up] {
+    Node& node = nodes_[i];
+    if (node.life != life) return;
+    if (node.primary) node.primary->OnServiceCarrier(up, now_);
+    if (node.secondary) node.secondary->OnServiceCarrier(up, now_);
+    Carry(i);
+  });
+}
+
+bool PairSim::Handover(int i) {
+  Node& node = nodes_[i];
+  if (!node.alive || node.paused || node.primary == nullptr) return false;
+  const bool begun = node.primary->OnHandoverWanted("maintenance", now_).ok();
+  if (begun) Note(absl::StrCat(node.name, " hands over"));
+  Carry(i);
+  return begun;
+}
+
+bool PairSim::CanBeSpared(int i) const {
+  const Node& node = nodes_[i];
+  const Node& other = nodes_[1 - i];
+  if (!node.alive) return true;
+  if (register_.holder == node.name && register_.secondary.empty()) return false;
+  // What it has asked for may be granted to the dead.
+  if (node.secondary && node.secondary->state() == SecondaryCore::State::kAsking) return false;
+  if (node.primary && node.primary->state() == PrimaryCore::State::kAlone) return false;
+  if (!other.alive || other.log.size() < stable_.size()) return false;
+  return other.primary != nullptr || other.secondary->state() != SecondaryCore::State::kJoining;
+}
+
+// --- The nodes ---
+
+void PairSim::Tick(int i, int life) {
+  Node& node = nodes_[i];
+  if (node.life != life || !node.alive) return;
+  ToNode(i, [this, i, life] {
+    Node& node = nodes_[i];
+    if (node.life != life) return;
+    if (node.primary) node.primary->OnTick(now_);
+    if (node.secondary) node.secondary->OnTick(now_);
+    Carry(i);
+  });
+  MonotonicTime next = now_ + milliseconds(10);
+  if (node.primary) next = std::min(next, node.primary->NextTick());
+  if (node.secondary) next = std::min(next, node.secondary->NextTick());
+  // Timers are late.
+  const nanoseconds wait =
+      std::max<nanoseconds>(next - now_, microseconds(50)) + Delay(milliseconds(1));
+  At(wait, [this, i, life] { Tick(i, life); });
+}
+
+void PairSim::Carry(int i) {
+  Node& node = nodes_[i];
+  const int life = node.life;
+  while (node.alive && node.life == life) {
+    Actions actions = node.primary ? node.primary->Take() : node.secondary->Take();
+    if (node.primary) node.primary->CheckInvariants();
+    if (node.secondary) node.secondary->CheckInvariants();
+    if (actions.empty()) return;
+    for (const Action& action : actions) {
+      if (node.life != life) return;
+      if (intercept && intercept(i, action)) continue;
+      CarryOne(i, action);
+    }
+  }
+}
+
+void PairSim::CarryOne(int i, const Action& action) {
+  Node& node = nodes_[i];
+  const int conn = node.conn;
+  const int peer = 1 - i;
+  if (auto* join = std::get_if<SendJoin>(&action)) {
+    Send(conn, peer, [this, peer, conn, r = join->request] { DeliverJoin(peer, conn, r); });
+  } else if (auto* append = std::get_if<SendAppend>(&action)) {
+    Send(conn, peer, [this, peer, conn, r = append->request] { DeliverAppend(peer, conn, r); });
+  } else if (auto* handover = std::get_if<SendHandover>(&action)) {
+    Send(conn, peer, [this, peer, conn, r = handover->request] { DeliverHandover(peer, conn, r); });
+  } else if (auto* close = std::get_if<CloseLink>(&action)) {
+    Note(absl::StrCat(node.name, " closes the link: ", close->reason));
+    node.conn = -1;
+    if (conn >= 0) CloseConn(conn, i, close->reason);
+  } else if (Is<Dial>(action)) {
+    DialFrom(i);
+  } else if (Is<ReadRegister>(action)) {
+    AskArbiter(i, std::nullopt);
+  } else if (auto* swap = std::get_if<SwapRegister>(&action)) {
+    AskArbiter(i, *swap);
+  } else if (auto* stable = std::get_if<StableUpTo>(&action)) {
+    CheckStable(i, stable->lsn);
+  } else if (auto* lease = std::get_if<Lease>(&action)) {
+    if (nodes_[peer].serves_until_now(now_)) Fail(absl::StrCat(node.name, " gets a second lease"));
+    node.lease_until = std::max(node.lease_until, lease->until);
+    node.silent = false;
+  } else if (auto* silent = std::get_if<FallSilent>(&action)) {
+    Note(absl::StrCat(node.name, " silent: ", silent->reason));
+    node.silent = true;
+    node.lease_until = std::min(node.lease_until, now_);
+  } else if (auto* deposed = std::get_if<Deposed>(&action)) {
+    Note(absl::StrCat(node.name, " deposed: ", deposed->reason));
+    BecomeSecondary(i);
+  } else if (auto* replay = std::get_if<Replay>(&action)) {
+    Store(node, replay->batch);
+  } else if (auto* takeover = std::get_if<TakeOver>(&action)) {
+    BecomePrimary(i, *takeover);
+  }
+}
+
+void PairSim::BecomeSecondary(int i) {
+  Node& node = nodes_[i];
+  ++node.life;
+  node.primary.reset();
+  node.log.clear();
+  node.stable_checked = 0;
+  node.batches.clear();
+  node.conn = -1;
+  node.silent = true;
+  node.secondary = std::make_unique<SecondaryCore>(ConfigOf(i), now_);
+  node.secondary->OnServiceCarrier(node.carrier, now_);
+  Carry(i);
+  Tick(i, node.life);
+}
+
+void PairSim::BecomePrimary(int i, const TakeOver& takeover) {
+  Node& node = nodes_[i];
+  Note(absl::StrCat(node.name, " takes over: ", takeover.why, "; ", takeover.granted.ToString()));
+  ++takeovers_;
+  if (nodes_[1 - i].serves_until_now(now_)) Fail("takeover while the other serves");
+  if (takeover.last_lsn != node.log.size()) Fail("takeover with a wrong end of the log");
+  if (takeover.last_lsn < stable_.size()) Fail("takeover without stable records");
+  for (size_t k = 0; k < std::min(stable_.size(), node.log.size()); ++k) {
+    if (stable_[k] != node.log[k]) Fail(absl::StrCat("takeover with another record ", k + 1));
+  }
+  ++node.life;
+  node.secondary.reset();
+  if (node.conn >= 0) CloseConn(node.conn, i, "took over");
+  node.conn = -1;
+  node.primary = std::make_unique<PrimaryCore>(ConfigOf(i), takeover.granted, takeover.last_lsn,
+                                               now_, node.batches);
+  node.primary->OnServiceCarrier(node.carrier, now_);
+  Carry(i);
+  Tick(i, node.life);
+}
+
+void PairSim::Store(Node& node, RecordBatch batch) {
+  for (const RecordView& record : batch) {
+    if (record.lsn != node.log.size() + 1) Fail(absl::StrCat("gap at ", record.lsn));
+    node.log.emplace_back(record.body);
+  }
+  node.batches.push_back(std::move(batch));
+}
+
+void PairSim::CheckStable(int i, Lsn lsn) {
+  Node& node = nodes_[i];
+  if (lsn > node.log.size()) return Fail("stable beyond the end");
+  for (Lsn& at = node.stable_checked; at < lsn; ++at) {
+    if (at >= stable_.size()) {
+      stable_.push_back(node.log[at]);
+    } else if (stable_[at] != node.log[at]) {
+      return Fail(absl::StrCat("record ", at + 1, " is stable twice, differently"));
+    }
+  }
+}
+
+// --- The network ---
+
+void PairSim::Send(int conn, int to, std::function<void()> deliver) {
+  if (conn >= 0 && conns_[conn].open) SendNumbered(conn, to, order_++, std::move(deliver));
+}
+
+// What is under way when the cable is cut is sent again by TCP, in the order of its numbers.
+void PairSim::SendNumbered(int conn, int to, uint64_t order, std::function<void()> deliver) {
+  Conn& c = conns_[conn];
+  if (cut_) {
+    c.held[to].emplace(order, std::move(deliver));
+    return;
+  }
+  c.last[to] = std::max(c.last[to], now_ + microseconds(20) + Delay(max_delay));
+  At(c.last[to] - now_, [this, conn, to, order, deliver = std::move(deliver)]() mutable {
+    if (!conns_[conn].held[to].empty() || cut_) {
+      conns_[conn].held[to].emplace(order, std::move(deliver));
+    } else {
+      ToNode(to, std::move(deliver));
+    }
+  });
+}
+
+void PairSim::CloseConn(int conn, int by, const std::string& reason) {
+  if (!conns_[conn].open) return;
+  const int to = 1 - by;
+  Send(conn, to, [this, to, conn, reason] {
+    conns_[conn].open = false;
+    Down(to, conn, reason);
+  });
+}
+
+void PairSim::Down(int i, int conn, const std::string& reason) {
+  Node& node = nodes_[i];
+  if (!node.alive || node.conn != conn) return;
+  node.conn = -1;
+  if (node.primary) node.primary->OnLinkDown(reason, now_);
+  if (node.secondary) node.secondary->OnLinkDown(reason, now_);
+  Carry(i);
+}
+
+void PairSim::DialFrom(int i) {
+  const int life = nodes_[i].life;
+  const bool cut = cut_;
+  At(cut ? milliseconds(20) : microseconds(50) + Delay(max_delay), [this, i, life, cut] {
+    // Decided when the SYN arrives: a paused process has a kernel that accepts.
+    const DialResult result = cut || cut_           ? DialResult::kUnreachable
+                              : nodes_[1 - i].alive ? DialResult::kConnected
+                                                    : DialResult::kRefused;
+    ToNode(i, [this, i, life, result] {
+      Node& node = nodes_[i];
+      if (node.life != life) return;
+      if (node.secondary && result == DialResult::kConnected) {
+        conns_.push_back(Conn{});
+        node.conn = static_cast<int>(conns_.size()) - 1;
+      }
+      if (node.primary) node.primary->OnDialed(result, now_);
+      if (node.secondary) node.secondary->OnDialed(result, now_);
+      Carry(i);
+    });
+  });
+}
+
+void PairSim::DeliverJoin(int to, int conn, const wire::JoinRequest& request) {
+  Node& node = nodes_[to];
+  const int from = 1 - to;
+  if (!node.alive || !conns_[conn].open) return;
+  PrimaryCore::JoinOutcome outcome;
+  if (node.primary) {
+    outcome = node.primary->OnJoin(request, now_);
+  } else {
+    outcome.refused.emplace();
+    outcome.refused->reason = wire::RefuseReason::NOT_PRIMARY;
+    outcome.refused->detail = "not primary";
+  }
+  if (outcome.refused.has_value()) {
+    Send(conn, from, [this, from, conn, refused = *outcome.refused] {
+      Node& dialer = nodes_[from];
+      if (dialer.conn != conn || !dialer.secondary) return;
+      dialer.secondary->OnRefused(refused, now_);
+      Carry(from);
+    });
+    CloseConn(conn, to, "refused");
+  } else {
+    node.conn = conn;
+    Send(conn, from, [this, from, conn, reply = outcome.reply] {
+      Node& dialer = nodes_[from];
+      if (dialer.conn != conn || !dialer.secondary) return;
+      dialer.secondary->OnJoinReply(reply, now_);
+      Carry(from);
+    });
+  }
+  Carry(to);
+}
+
+void PairSim::DeliverAppend(int to, int conn, const wire::AppendRequest& request) {
+  Node& node = nodes_[to];
+  const int from = 1 - to;
+  if (node.conn != conn || !node.secondary) return;
+  auto outcome = node.secondary->OnAppend(request, 0, now_);
+  if (outcome.refused.has_value()) {
+    Send(conn, from, [this, from, conn, refused = *outcome.refused] {
+      Node& caller = nodes_[from];
+      if (caller.conn != conn || !caller.primary) return;
+      caller.primary->OnRefused(refused, now_);
+      Carry(from);
+    });
+    Note(absl::StrCat(node.name, " refuses: ", outcome.refused->detail));
+    CloseConn(conn, to, "refused");
+    node.conn = -1;
+    node.secondary->OnLinkDown("refused", now_);
+  } else {
+    Send(conn, from, [this, from, conn, reply = outcome.reply] {
+      Node& caller = nodes_[from];
+      if (caller.conn != conn || !caller.primary) return;
+      caller.primary->OnAppendReply(reply, now_);
+      Carry(from);
+    });
+  }
+  Carry(to);
+}
+
+void PairSim::DeliverHandover(int to, int conn, const wire::HandoverRequest& request) {
+  Node& node = nodes_[to];
+  const int from = 1 - to;
+  if (node.conn != conn || !node.secondary) return;
+  auto outcome = node.secondary->OnHandover(request, now_);
+  Send(conn, from, [this, from, conn, outcome] {
+    Node& caller = nodes_[from];
+    if (caller.conn != conn || !caller.primary) return;
+    if (outcome.refused.has_value()) {
+      caller.primary->OnRefused(*outcome.refused, now_);
+    } else {
+      caller.primary->OnHandoverReply(outcome.reply, now_);
+    }
+    Carry(from);
+  });
+  if (outcome.refused.has_value()) {
+    CloseConn(conn, to, "refused");
+    node.conn = -1;
+    node.secondary->OnLinkDown("refused", now_);
+  }
+  Carry(to);
+}
+
+// --- The arbiter ---
+
+Arbiter::Outcome PairSim::RunArbiter(const std::optional<SwapRegister>& swap) {
+  Arbiter::Outcome outcome;
+  if (swap.has_value() && register_ == swap->expected) {
+    register_ = swap->desired;
+    outcome.swapped = true;
+    Note(absl::StrCat("arbiter: ", register_.ToString()));
+  }
+  outcome.current = register_;
+  return outcome;
+}
+
+void PairSim::AskArbiter(int i, std::optional<SwapRegister> swap) {
+  const int life = nodes_[i].life;
+  const bool lost = (random_() % 1000) < arbiter_unavailable_ * 1000;
+  if (lost) {
+    At(Delay(milliseconds(30)),
+       [this, i, life] { ArbiterAnswer(i, life, absl::UnavailableError("no answer")); });
+    // Never carried out; or carried out, perhaps long after the asker has given up.
+    if (random_() % 2 == 0) {
+      At(Delay(milliseconds(random_() % 2 == 0 ? 20 : 300)), [this, swap] { RunArbiter(swap); });
+    }
+    return;
+  }
+  At(Delay(milliseconds(3)), [this, i, life, swap] {
+    const Arbiter::Outcome outcome = RunArbiter(swap);
+    const milliseconds slowest(random_() % 10 == 0 ? 150 : 3);
+    At(Delay(slowest), [this, i, life, outcome] { ArbiterAnswer(i, life, outcome); });
+  });
+}
+
+void PairSim::ArbiterAnswer(int i, int life, absl::StatusOr<Arbiter::Outcome> outcome) {
+  ToNode(i, [this, i, life, outcome = std::move(outcome)] {
+    Node& node = nodes_[i];
+    if (node.life != life) return;
+    if (node.primary) node.primary->OnArbiter(outcome, now_);
+    if (node.secondary) {
+      node.secondary->OnArbiter(outcome, now_);
+      if (node.secondary->state() == SecondaryCore::State::kSilent) {
+        Note(absl::StrCat(node.name, " of no use: ", node.secondary->why()));
+        Carry(i);
+        BecomeSecondary(i);
+        return;
+      }
+    }
+    Carry(i);
+  });
+}
+
+}  // namespace understudy::replication
