@@ -1,0 +1,81 @@
+// One connection as the log describes it: what the application sees (Connection) and what an heir needs
+// to restore its endpoint. The same on both nodes at the same LSN. Pure.
+#ifndef UNDERSTUDY_FRAMEWORK_CONNECTION_STATE_H_
+#define UNDERSTUDY_FRAMEWORK_CONNECTION_STATE_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "framework/output_queue.h"
+#include "framework/record_body.h"
+#include "framework/server.h"
+
+namespace understudy {
+
+class Executor;
+
+class ConnectionState final : public Connection {
+ public:
+  ConnectionState(Executor* executor, const Opened& opened);
+
+  // --- Connection ---
+  ConnectionId id() const override { return opened_.connection; }
+  const std::string& peer() const override { return peer_; }
+  void Send(std::string_view bytes) override;
+  size_t pending_output() const override { return output_.size(); }
+  void HalfClose() override;
+  void Close() override;
+  void Abort() override;
+  void SetTimer(uint32_t timer, std::chrono::microseconds after) override;
+  void CancelTimer(uint32_t timer) override;
+  void set_context(std::unique_ptr<Context> context) override { context_ = std::move(context); }
+  Context* context() const override { return context_.get(); }
+  LoggedTime Now() const override;
+  uint64_t Random() override;
+
+  // --- Facts, for the node ---
+  const Opened& opened() const { return opened_; }
+  bool connected() const { return connected_; }          // kConnected has been applied
+  uint64_t received() const { return received_; }        // bytes, from the first on
+  bool peer_closed() const { return peer_closed_; }      // the client's FIN has been applied
+  const OutputQueue& output() const { return output_; }
+  bool fin_wanted() const { return fin_wanted_; }        // a FIN follows output().end()
+  bool abort_wanted() const { return abort_wanted_; }
+  bool ignores_input() const { return closed_; }         // Close or Abort was called
+  bool writable_wanted() const { return writable_wanted_; }   // OnWritable is owed
+  const PeerView& view() const { return view_; }         // the client's last word in the log
+  uint32_t timestamp_offset() const { return timestamp_offset_; }
+
+  // RCV.NXT as the log has it: everything up to here may be acknowledged once it is stable.
+  tcpshim::Seq rcv_nxt() const {
+    return opened_.irs + 1 + static_cast<uint32_t>(received_) + (peer_closed_ ? 1 : 0);
+  }
+  // Sequence number of the output byte at `offset`.
+  tcpshim::Seq SeqOf(uint64_t offset) const { return opened_.iss + 1 + static_cast<uint32_t>(offset); }
+
+ private:
+  friend class Executor;
+
+  Executor* const executor_;
+  const Opened opened_;
+  const std::string peer_;
+  uint32_t timestamp_offset_;
+  std::unique_ptr<Context> context_;
+
+  bool connected_ = false;
+  bool peer_closed_ = false;
+  bool closed_ = false;
+  bool fin_wanted_ = false;
+  bool abort_wanted_ = false;
+  bool writable_wanted_ = false;
+  uint64_t received_ = 0;
+  std::string unread_;
+  OutputQueue output_;
+  PeerView view_;
+  absl::flat_hash_map<uint32_t, int64_t> timers_;   // timer -> due, logged time
+};
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_CONNECTION_STATE_H_

@@ -1,0 +1,329 @@
+#include "framework/executor.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+
+namespace understudy {
+
+using replication::RecordView;
+
+// --- ConnectionState: what an application does to a connection -----------------------------------
+
+ConnectionState::ConnectionState(Executor* executor, const Opened& opened)
+    : executor_(executor),
+      opened_(opened),
+      peer_(opened.tuple.remote.ToString()),
+      timestamp_offset_(opened.timestamp_offset) {
+  view_.window = opened.options.window_scaling ? 1 << 16 : 65535;
+  view_.rcv_edge = opened.irs + 1 + opened.window;
+}
+
+void ConnectionState::Send(std::string_view bytes) {
+  if (fin_wanted_ || abort_wanted_ || bytes.empty()) return;
+  output_.Append(bytes);
+  if (output_.size() >= high_water()) writable_wanted_ = true;
+  executor_->HashOutput(*this, 's', bytes);
+  executor_->Touch(*this);
+}
+
+void ConnectionState::HalfClose() {
+  if (fin_wanted_ || abort_wanted_) return;
+  fin_wanted_ = true;
+  executor_->HashOutput(*this, 'f', {});
+  executor_->Touch(*this);
+}
+
+void ConnectionState::Close() {
+  HalfClose();
+  closed_ = true;   // unread_ stays: the Server may be looking at it right now
+}
+
+void ConnectionState::Abort() {
+  if (abort_wanted_) return;
+  closed_ = true;
+  abort_wanted_ = true;
+  executor_->HashOutput(*this, 'a', {});
+  executor_->Touch(*this);
+}
+
+void ConnectionState::SetTimer(uint32_t timer, std::chrono::microseconds after) {
+  const int64_t wait = std::max<int64_t>(after.count(), 0);
+  executor_->SetTimer(*this, timer, executor_->time_us() + wait);
+}
+
+void ConnectionState::CancelTimer(uint32_t timer) { executor_->CancelTimer(*this, timer); }
+
+LoggedTime ConnectionState::Now() const {
+  return LoggedTime(std::chrono::microseconds(executor_->time_us()));
+}
+
+uint64_t ConnectionState::Random() { return executor_->random_(); }
+
+// --- Executor ------------------------------------------------------------------------------------
+
+Executor::Executor(Server* server) : server_(server) {}
+Executor::~Executor() = default;
+
+absl::Status Executor::Apply(const RecordView& record) {
+  if (record.lsn != applied_lsn_ + 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("record ", record.lsn, " does not follow ", applied_lsn_));
+  }
+  const int64_t before = time_us_;
+  time_us_ = std::max(time_us_, record.time_us);
+  absl::Status applied = Dispatch(record);
+  if (!applied.ok()) {
+    time_us_ = before;
+    return absl::InvalidArgumentError(
+        absl::StrCat("record ", record.lsn, " (", RecordKindName(static_cast<RecordKind>(record.kind)),
+                     "): ", std::string(applied.message())));
+  }
+  applied_lsn_ = record.lsn;
+  return absl::OkStatus();
+}
+
+// Decodes `record`'s body with `decode` and hands it to `apply`.
+template <typename Decode, typename Use>
+static absl::Status With(Decode decode, std::string_view in, Use use) {
+  auto body = decode(in);
+  if (!body.ok()) return body.status();
+  return use(*body);
+}
+
+absl::Status Executor::Dispatch(const RecordView& record) {
+  switch (static_cast<RecordKind>(record.kind)) {
+    case RecordKind::kReceived:
+      return With(DecodeReceived, record.body, [&](auto& body) { return Receive(body); });
+    case RecordKind::kProgress:
+      return With(DecodeProgress, record.body, [&](auto& body) { return Advance(body); });
+    case RecordKind::kTimerFired:
+      return With(DecodeTimerFired, record.body, [&](auto& body) { return Fire(body); });
+    case RecordKind::kOpened:
+      return With(DecodeOpened, record.body, [&](auto& body) { return Open(body); });
+    case RecordKind::kEpochBegan:
+      return With(DecodeEpochBegan, record.body, [&](auto& body) { return Begin(body); });
+    case RecordKind::kConnected:
+      return With(DecodeConnectionOnly, record.body, [&](auto& body) -> absl::Status {
+        auto connection = Known(body.connection);
+        if (!connection.ok()) return connection.status();
+        if ((*connection)->connected_) return absl::InvalidArgumentError("connected twice");
+        (*connection)->connected_ = true;
+        server_->OnConnect(**connection);
+        return absl::OkStatus();
+      });
+    case RecordKind::kPeerClosed:
+      return With(DecodeConnectionOnly, record.body, [&](auto& body) -> absl::Status {
+        auto connection = Known(body.connection);
+        if (!connection.ok()) return connection.status();
+        if ((*connection)->peer_closed_) return absl::InvalidArgumentError("closed twice");
+        (*connection)->peer_closed_ = true;
+        if (!(*connection)->closed_) server_->OnPeerClosed(**connection);
+        (*connection)->unread_ = std::string();
+        return absl::OkStatus();
+      });
+    case RecordKind::kBroken:
+      return With(DecodeBroken, record.body, [&](auto& body) -> absl::Status {
+        auto connection = Known(body.connection);
+        if (!connection.ok()) return connection.status();
+        End(**connection, CloseReason::kReset);
+        return absl::OkStatus();
+      });
+    case RecordKind::kEnded:
+      return With(DecodeConnectionOnly, record.body, [&](auto& body) -> absl::Status {
+        auto connection = Known(body.connection);
+        if (!connection.ok()) return connection.status();
+        End(**connection, (*connection)->abort_wanted_ ? CloseReason::kAborted : CloseReason::kDone);
+        return absl::OkStatus();
+      });
+  }
+  return absl::InvalidArgumentError(absl::StrCat("unknown kind ", record.kind));
+}
+
+absl::Status Executor::Begin(const EpochBegan& body) {
+  if (body.epoch <= epoch_) {
+    return absl::InvalidArgumentError(absl::StrCat("epoch ", body.epoch, " after ", epoch_));
+  }
+  if (epoch_ == 0) random_.seed(body.seed);
+  epoch_ = body.epoch;
+  for (auto& [id, connection] : connections_) connection->timestamp_offset_ += body.timestamp_shift;
+  for (auto& [tuple, departed] : departed_) departed.timestamp_offset += body.timestamp_shift;
+  return absl::OkStatus();
+}
+
+absl::Status Executor::Open(const Opened& body) {
+  if (body.connection <= last_opened_) {
+    return absl::InvalidArgumentError(absl::StrCat("connection ", body.connection, " is not new"));
+  }
+  if (by_tuple_.contains(body.tuple)) {
+    return absl::InvalidArgumentError(absl::StrCat(body.tuple.ToString(), " is open already"));
+  }
+  last_opened_ = body.connection;
+  by_tuple_[body.tuple] = body.connection;
+  departed_.erase(body.tuple);
+  connections_[body.connection] = std::make_unique<ConnectionState>(this, body);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ConnectionState*> Executor::Known(ConnectionId id) {
+  auto found = connections_.find(id);
+  if (found == connections_.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("connection ", id, " is not open"));
+  }
+  return found->second.get();
+}
+
+absl::Status Executor::Receive(const Received& body) {
+  auto connection = Known(body.connection);
+  if (!connection.ok()) return connection.status();
+  if (!(*connection)->connected_) return absl::InvalidArgumentError("bytes before the handshake");
+  if ((*connection)->peer_closed_) {
+    return absl::InvalidArgumentError("bytes behind the end of the stream");
+  }
+  SetView(**connection, body.view);
+  (*connection)->received_ += body.bytes.size();
+  if (!(*connection)->closed_) GiveUnread(**connection, body.bytes);
+  return absl::OkStatus();
+}
+
+void Executor::GiveUnread(ConnectionState& connection, std::string_view fresh) {
+  std::string& unread = connection.unread_;
+  // The usual way is that the Server takes everything each time, and nothing is copied.
+  const bool direct = unread.empty();
+  if (!direct) unread.append(fresh);
+  const std::string_view all = direct ? fresh : std::string_view(unread);
+  const size_t consumed = server_->OnData(connection, all);
+  CHECK_LE(consumed, all.size()) << "OnData says it consumed more than it was given";
+  if (connection.closed_) {
+    unread = std::string();
+  } else if (direct) {
+    unread.assign(fresh.substr(consumed));
+  } else {
+    unread.erase(0, consumed);
+  }
+}
+
+absl::Status Executor::Advance(const Progress& body) {
+  auto connection = Known(body.connection);
+  if (!connection.ok()) return connection.status();
+  SetView(**connection, body.view);
+  return absl::OkStatus();
+}
+
+void Executor::SetView(ConnectionState& connection, const PeerView& view) {
+  if (view.acked >= connection.view_.acked) connection.view_ = view;
+  connection.output_.TrimTo(view.acked);
+  if (connection.writable_wanted_ && connection.output_.size() < Connection::high_water() / 2) {
+    connection.writable_wanted_ = false;
+    if (!connection.fin_wanted_ && !connection.abort_wanted_) server_->OnWritable(connection);
+  }
+}
+
+absl::Status Executor::Fire(const TimerFired& body) {
+  auto connection = Known(body.connection);
+  if (!connection.ok()) return connection.status();
+  auto due = (*connection)->timers_.find(body.timer);
+  if (due == (*connection)->timers_.end()) return absl::InvalidArgumentError("timer is not set");
+  if (due->second > time_us_) return absl::InvalidArgumentError("timer is not due");
+  CancelTimer(**connection, body.timer);
+  server_->OnTimer(**connection, body.timer);
+  return absl::OkStatus();
+}
+
+void Executor::End(ConnectionState& connection, CloseReason reason) {
+  const ConnectionId id = connection.id();
+  connection.closed_ = true;
+  connection.fin_wanted_ = true;   // nothing can be sent from OnClosed
+  if (connection.connected_) server_->OnClosed(connection, reason);
+  for (const auto& [timer, due] : connection.timers_) timers_.erase({due, id, timer});
+  if (reason == CloseReason::kDone && connection.connected_) {
+    ForgetDeparted();
+    departed_[connection.opened_.tuple] = {connection.opened_.tuple,
+                                           connection.SeqOf(connection.output_.end()) + 1,
+                                           connection.rcv_nxt(),
+                                           connection.timestamp_offset_,
+                                           connection.opened_.options.timestamps,
+                                           time_us_};
+    departed_order_.emplace_back(time_us_, connection.opened_.tuple);
+  }
+  by_tuple_.erase(connection.opened_.tuple);
+  connections_.erase(id);
+}
+
+void Executor::ForgetDeparted() {
+  while (!departed_order_.empty() && (departed_order_.size() >= kMaxDeparted ||
+                                      departed_order_.front().first + kTimeWaitUs < time_us_)) {
+    auto found = departed_.find(departed_order_.front().second);
+    if (found != departed_.end() && found->second.ended_us == departed_order_.front().first) {
+      departed_.erase(found);
+    }
+    departed_order_.pop_front();
+  }
+}
+
+void Executor::Touch(ConnectionState& connection) {
+  if (touched_.empty() || touched_.back() != connection.id()) touched_.push_back(connection.id());
+}
+
+void Executor::HashOutput(ConnectionState& connection, char what, std::string_view bytes) {
+  // Two checksums chained: of what and where, and of the bytes. Not against an attacker, but a
+  // difference in one bit anywhere shows in one of 2^32.
+  char head[1 + sizeof(ConnectionId) + sizeof(uint64_t)];
+  head[0] = what;
+  const uint64_t id = connection.id(), end = connection.output_.end();
+  std::copy_n(reinterpret_cast<const char*>(&id), sizeof id, head + 1);
+  std::copy_n(reinterpret_cast<const char*>(&end), sizeof end, head + 1 + sizeof id);
+  uint32_t hash = replication::Crc32c({head, sizeof head}, static_cast<uint32_t>(output_hash_));
+  output_hash_ = replication::Crc32c(bytes, hash);
+}
+
+std::vector<ConnectionId> Executor::TakeTouched() {
+  std::sort(touched_.begin(), touched_.end());
+  touched_.erase(std::unique(touched_.begin(), touched_.end()), touched_.end());
+  return std::exchange(touched_, {});
+}
+
+const ConnectionState* Executor::Find(ConnectionId id) const {
+  auto found = connections_.find(id);
+  return found == connections_.end() ? nullptr : found->second.get();
+}
+
+const ConnectionState* Executor::FindByTuple(const tcpshim::FourTuple& tuple) const {
+  auto found = by_tuple_.find(tuple);
+  return found == by_tuple_.end() ? nullptr : Find(found->second);
+}
+
+void Executor::ForEach(const std::function<void(const ConnectionState&)>& visit) const {
+  std::vector<ConnectionId> ids;
+  ids.reserve(connections_.size());
+  for (const auto& [id, connection] : connections_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  for (ConnectionId id : ids) visit(*connections_.at(id));
+}
+
+const Executor::Departed* Executor::FindDeparted(const tcpshim::FourTuple& tuple) const {
+  auto found = departed_.find(tuple);
+  return found == departed_.end() ? nullptr : &found->second;
+}
+
+void Executor::SetTimer(ConnectionState& connection, uint32_t timer, int64_t due_us) {
+  CancelTimer(connection, timer);
+  timers_.insert({due_us, connection.id(), timer});
+  connection.timers_[timer] = due_us;
+}
+
+void Executor::CancelTimer(ConnectionState& connection, uint32_t timer) {
+  auto due = connection.timers_.find(timer);
+  if (due == connection.timers_.end()) return;
+  timers_.erase({due->second, connection.id(), timer});
+  connection.timers_.erase(due);
+}
+
+std::optional<Executor::DueTimer> Executor::NextTimer() const {
+  if (timers_.empty()) return std::nullopt;
+  const auto& [due, connection, timer] = *timers_.begin();
+  return DueTimer{due, connection, timer};
+}
+
+}  // namespace understudy

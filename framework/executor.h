@@ -1,0 +1,112 @@
+// The executor: records in, calls on the Server, output out. The same code on the primary, which runs
+// ahead of stability, and on the secondary, which replays. Pure: no socket, no clock, no thread.
+#ifndef UNDERSTUDY_FRAMEWORK_EXECUTOR_H_
+#define UNDERSTUDY_FRAMEWORK_EXECUTOR_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "framework/connection_state.h"
+#include "framework/record_body.h"
+#include "framework/server.h"
+#include "replication/record.h"
+
+namespace understudy {
+
+class Executor {
+ public:
+  // `server` outlives the executor.
+  explicit Executor(Server* server);
+  ~Executor();
+
+  // Applies the next record. InvalidArgument: the body is damaged, or the record does not fit the state
+  // (unknown connection, LSN out of order); nothing was changed then and no later record may be applied.
+  absl::Status Apply(const replication::RecordView& record);
+
+  replication::Lsn applied_lsn() const { return applied_lsn_; }
+  int64_t time_us() const { return time_us_; }   // of the last record applied
+  uint64_t epoch() const { return epoch_; }
+  ConnectionId last_opened() const { return last_opened_; }
+  // Over everything any connection has ever sent, closed or aborted, in order.
+  uint64_t output_hash() const { return output_hash_; }
+
+  // Connections whose output grew, or that were half-closed, closed or aborted, since the last call, each
+  // once. Cheap when there are none.
+  std::vector<ConnectionId> TakeTouched();
+
+  // nullptr: never opened, or ended.
+  const ConnectionState* Find(ConnectionId id) const;
+  const ConnectionState* FindByTuple(const tcpshim::FourTuple& tuple) const;
+  size_t connection_count() const { return connections_.size(); }
+  // In order of id. Do not apply records inside.
+  void ForEach(const std::function<void(const ConnectionState&)>& visit) const;
+
+  // A connection that has ended in order may still be asked for the last acknowledgement (TIME_WAIT).
+  struct Departed {
+    tcpshim::FourTuple tuple;
+    tcpshim::Seq snd_nxt = 0, rcv_nxt = 0;
+    uint32_t timestamp_offset = 0;
+    bool timestamps = false;
+    int64_t ended_us = 0;
+  };
+  static constexpr int64_t kTimeWaitUs = 60'000'000;
+  static constexpr size_t kMaxDeparted = 1 << 15;
+  const Departed* FindDeparted(const tcpshim::FourTuple& tuple) const;
+
+  // When the next timer is due, in logged time; and which. Only a kTimerFired record fires it.
+  struct DueTimer {
+    int64_t due_us;
+    ConnectionId connection;
+    uint32_t timer;
+  };
+  std::optional<DueTimer> NextTimer() const;
+
+ private:
+  friend class ConnectionState;
+  using TimerKey = std::tuple<int64_t, ConnectionId, uint32_t>;   // due, connection, timer
+
+  absl::Status Dispatch(const replication::RecordView& record);
+  absl::Status Begin(const EpochBegan& body);
+  absl::Status Open(const Opened& body);
+  absl::Status Receive(const Received& body);
+  absl::Status Advance(const Progress& body);
+  absl::Status Fire(const TimerFired& body);
+  absl::StatusOr<ConnectionState*> Known(ConnectionId id);
+
+  void SetView(ConnectionState& connection, const PeerView& view);
+  void GiveUnread(ConnectionState& connection, std::string_view fresh);
+  void End(ConnectionState& connection, CloseReason reason);
+  void Touch(ConnectionState& connection);
+  void HashOutput(ConnectionState& connection, char what, std::string_view bytes);
+  void SetTimer(ConnectionState& connection, uint32_t timer, int64_t due_us);
+  void CancelTimer(ConnectionState& connection, uint32_t timer);
+  void ForgetDeparted();
+
+  Server* const server_;
+  replication::Lsn applied_lsn_ = 0;
+  int64_t time_us_ = 0;
+  uint64_t epoch_ = 0;
+  uint64_t output_hash_ = 0;
+  std::mt19937_64 random_;   // the standard fixes its output to the bit
+  absl::flat_hash_map<ConnectionId, std::unique_ptr<ConnectionState>> connections_;
+  absl::flat_hash_map<tcpshim::FourTuple, ConnectionId> by_tuple_;
+  ConnectionId last_opened_ = 0;
+  std::vector<ConnectionId> touched_;
+  std::set<TimerKey> timers_;
+  absl::flat_hash_map<tcpshim::FourTuple, Departed> departed_;
+  std::deque<std::pair<int64_t, tcpshim::FourTuple>> departed_order_;
+};
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_EXECUTOR_H_

@@ -1,0 +1,54 @@
+// A node: one process in one role, on one event loop.
+#ifndef UNDERSTUDY_FRAMEWORK_NODE_H_
+#define UNDERSTUDY_FRAMEWORK_NODE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+
+#include "absl/status/status.h"
+#include "framework/clock.h"
+#include "framework/node_config.h"
+#include "framework/run.h"
+
+namespace understudy {
+
+// What /status and /metrics show.
+struct NodeStatus {
+  Role role = Role::kStandalone;
+  // starting, joining, protected, solo, taking_over, silent; a standalone node is "solo".
+  std::string state;
+  std::string node;
+  std::string peer;       // the other node of the pair, when known
+  std::string reason;     // why the state is what it is; empty when there is nothing to say
+  uint64_t epoch = 0;
+  uint64_t last_lsn = 0;
+  uint64_t stable_lsn = 0;
+  uint64_t applied_lsn = 0;
+  uint64_t connections = 0;
+  // Counters for /metrics: name without the prefix "understudy_", ending in "_total".
+  std::vector<std::pair<std::string, uint64_t>> counters;
+};
+
+class Node {
+ public:
+  virtual ~Node() = default;
+
+  // Begins on the loop. An error: cannot run at all; says in one line what to do about it.
+  virtual absl::Status Start() = 0;
+  virtual NodeStatus Status() const = 0;
+
+  // `failed` is called on the loop when a node that has started must give up.
+  using Failed = std::function<void(absl::Status)>;
+  static std::unique_ptr<Node> Make(boost::asio::io_context& loop, const NodeConfig& config,
+                                    const ServerFactory& make_server, const Clock* clock, Failed failed);
+};
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_NODE_H_

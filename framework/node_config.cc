@@ -1,0 +1,155 @@
+#include "framework/node_config.h"
+
+#include <boost/asio/ip/address_v4.hpp>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "gflags/gflags.h"
+
+DEFINE_string(role, "standalone",
+              "What this node is: standalone (a plain server; no root needed, nothing replicated), "
+              "primary, or secondary.");
+DEFINE_string(service, "",
+              "IP:PORT that clients connect to. In a pair whoever serves puts the IP on --interface; it "
+              "must not be anybody's own address. Required.");
+DEFINE_string(interface, "", "Network interface that carries the service address. Pairs only.");
+DEFINE_string(node, "", "Name of this node, unique in the pair; what the arbiter knows it by.");
+DEFINE_string(replication, "", "IP:PORT of this node that its peer connects to. Pairs only.");
+DEFINE_string(peer, "", "The other node's --replication. Pairs only.");
+DEFINE_string(arbiter, "",
+              "Who decides which node may serve: file:/path (both nodes on one host: demos and tests). "
+              "unsafe-none grants everything, and lets a cut cable make two primaries. Pairs only.");
+DEFINE_string(log_to, "secondary",
+              "Where the log is made stable before anything that depends on it leaves: secondary.");
+DEFINE_int32(heartbeat_ms, 10,
+             "The primary is heard from at least this often, milliseconds, 1 to 1000. Same on both nodes.");
+DEFINE_int32(suspect_after_ms, 80,
+             "Silence after which a node suspects the other, milliseconds; at least 4 heartbeats. Shorter "
+             "finds a dead host sooner, longer forgives a busy one. Same on both nodes.");
+DEFINE_string(status, "",
+              "IP:PORT for HTTP: /status (JSON), /metrics (Prometheus text). Port 0 takes a free one, "
+              "which is logged. Empty: none.");
+
+namespace understudy {
+namespace {
+
+absl::Status Wrong(const char* flag, const std::string& value, absl::string_view wants) {
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, "=", value, ": ", wants));
+}
+
+absl::StatusOr<tcpshim::SocketAddress> AddressFlag(const char* flag, const std::string& value,
+                                                   bool any_port) {
+  if (value.empty()) return absl::InvalidArgumentError(absl::StrCat("--", flag, " is required (IP:PORT)"));
+  auto address = ParseAddress(value, any_port);
+  if (!address.ok()) return Wrong(flag, value, address.status().message());
+  return address;
+}
+
+boost::asio::ip::tcp::endpoint ToEndpoint(const tcpshim::SocketAddress& address) {
+  return {boost::asio::ip::address_v4(address.ip), address.port};
+}
+
+absl::Status RefusePairFlags() {
+  const std::pair<const char*, const std::string*> pair_flags[] = {
+      {"interface", &FLAGS_interface}, {"replication", &FLAGS_replication}, {"peer", &FLAGS_peer},
+      {"arbiter", &FLAGS_arbiter}};
+  for (const auto& [flag, value] : pair_flags) {
+    if (!value->empty()) return Wrong(flag, *value, "has no meaning with --role=standalone");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FillPair(NodeConfig& config) {
+  if (FLAGS_interface.empty()) return absl::InvalidArgumentError("--interface is required in a pair");
+  if (FLAGS_interface.size() > 15) return Wrong("interface", FLAGS_interface, "longer than 15 letters");
+  if (FLAGS_node.empty()) return absl::InvalidArgumentError("--node is required in a pair");
+  if (FLAGS_node.size() > 64 || FLAGS_node.find_first_of(" \t\n,;\"'") != std::string::npos) {
+    return Wrong("node", FLAGS_node, "wants at most 64 letters, without blanks, commas or quotes");
+  }
+  if (FLAGS_arbiter.empty()) {
+    return absl::InvalidArgumentError(
+        "--arbiter is required in a pair (file:/path when both nodes run on one host)");
+  }
+  if (FLAGS_log_to != "secondary") return Wrong("log_to", FLAGS_log_to, "only `secondary` is built so far");
+  auto replication = AddressFlag("replication", FLAGS_replication, false);
+  if (!replication.ok()) return replication.status();
+  auto peer = AddressFlag("peer", FLAGS_peer, false);
+  if (!peer.ok()) return peer.status();
+  if (*peer == *replication) return Wrong("peer", FLAGS_peer, "is this node's own --replication");
+  if (config.service.ip == 0) return Wrong("service", FLAGS_service, "0.0.0.0 cannot move between hosts");
+  if (config.service.ip == replication->ip || config.service.ip == peer->ip) {
+    return Wrong("service", FLAGS_service, "must not be a node's own address: it moves from host to host");
+  }
+  if (FLAGS_heartbeat_ms < 1 || FLAGS_heartbeat_ms > 1000) {
+    return Wrong("heartbeat_ms", absl::StrCat(FLAGS_heartbeat_ms), "wants 1 to 1000");
+  }
+  if (FLAGS_suspect_after_ms < 4 * FLAGS_heartbeat_ms || FLAGS_suspect_after_ms > 60'000) {
+    return Wrong("suspect_after_ms", absl::StrCat(FLAGS_suspect_after_ms),
+                 absl::StrCat("wants at least four heartbeats (", 4 * FLAGS_heartbeat_ms,
+                              ") and at most 60000"));
+  }
+  config.interface = FLAGS_interface;
+  config.node = FLAGS_node;
+  config.replication = ToEndpoint(*replication);
+  config.peer = ToEndpoint(*peer);
+  config.arbiter = FLAGS_arbiter;
+  config.heartbeat = std::chrono::milliseconds(FLAGS_heartbeat_ms);
+  config.suspect_after = std::chrono::milliseconds(FLAGS_suspect_after_ms);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+const char* RoleName(Role role) {
+  switch (role) {
+    case Role::kStandalone: return "standalone";
+    case Role::kPrimary: return "primary";
+    case Role::kSecondary: return "secondary";
+  }
+  return "unknown";
+}
+
+absl::StatusOr<tcpshim::SocketAddress> ParseAddress(const std::string& text, bool any_port) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string::npos) return absl::InvalidArgumentError("wants IP:PORT");
+  boost::system::error_code error;
+  const auto ip = boost::asio::ip::make_address_v4(text.substr(0, colon), error);
+  if (error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text.substr(0, colon), "\" is not an IPv4 address"));
+  }
+  int port = -1;
+  if (!absl::SimpleAtoi(text.substr(colon + 1), &port) || port < (any_port ? 0 : 1) || port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text.substr(colon + 1), "\" is not a port (", any_port ? 0 : 1, " to 65535)"));
+  }
+  return tcpshim::SocketAddress{ip.to_uint(), static_cast<uint16_t>(port)};
+}
+
+absl::StatusOr<NodeConfig> ConfigFromFlags() {
+  NodeConfig config;
+  if (FLAGS_role == "standalone") {
+    config.role = Role::kStandalone;
+  } else if (FLAGS_role == "primary") {
+    config.role = Role::kPrimary;
+  } else if (FLAGS_role == "secondary") {
+    config.role = Role::kSecondary;
+  } else {
+    return Wrong("role", FLAGS_role, "wants standalone, primary or secondary");
+  }
+  const bool standalone = config.role == Role::kStandalone;
+  auto service = AddressFlag("service", FLAGS_service, /*any_port=*/standalone);
+  if (!service.ok()) return service.status();
+  config.service = *service;
+  if (!FLAGS_status.empty()) {
+    auto status = AddressFlag("status", FLAGS_status, /*any_port=*/true);
+    if (!status.ok()) return status.status();
+    config.status = ToEndpoint(*status);
+  }
+  config.node = FLAGS_node;
+  if (absl::Status filled = standalone ? RefusePairFlags() : FillPair(config); !filled.ok()) return filled;
+  return config;
+}
+
+}  // namespace understudy

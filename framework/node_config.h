@@ -1,0 +1,42 @@
+// A node's configuration: the flags, parsed and checked.
+#ifndef UNDERSTUDY_FRAMEWORK_NODE_CONFIG_H_
+#define UNDERSTUDY_FRAMEWORK_NODE_CONFIG_H_
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include <boost/asio/ip/tcp.hpp>
+
+#include "absl/status/statusor.h"
+#include "tcpshim/tcp_types.h"
+
+namespace understudy {
+
+enum class Role { kStandalone, kPrimary, kSecondary };
+const char* RoleName(Role role);
+
+struct NodeConfig {
+  Role role = Role::kStandalone;
+  tcpshim::SocketAddress service;
+  std::optional<boost::asio::ip::tcp::endpoint> status;
+  // Pairs only:
+  std::string interface;
+  std::string node;
+  boost::asio::ip::tcp::endpoint replication;
+  boost::asio::ip::tcp::endpoint peer;
+  std::string arbiter;
+  std::chrono::milliseconds heartbeat{10};
+  std::chrono::milliseconds suspect_after{80};
+};
+
+// "198.18.0.1:7000"; port 0 only where `any_port`. InvalidArgument says what is wrong with it.
+absl::StatusOr<tcpshim::SocketAddress> ParseAddress(const std::string& text, bool any_port);
+
+// From the flags of this process (framework/node_config.cc defines them). InvalidArgument names the flag,
+// what was given, and what it wants.
+absl::StatusOr<NodeConfig> ConfigFromFlags();
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_NODE_CONFIG_H_

@@ -1,0 +1,321 @@
+#include "framework/pair_node.h"
+
+#include <random>
+#include <utility>
+
+#include <boost/asio/post.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "framework/serving_counters.h"
+#include "glog/logging.h"
+#include "replication/make_arbiter.h"
+
+namespace understudy {
+
+using replication::Lsn;
+using replication::PrimaryCore;
+using replication::Register;
+using replication::SecondaryCore;
+
+namespace {
+
+// Added to the timestamps of restored connections: what passes between the estimate of the old primary's
+// clock and the first segment, and the error of the estimate. Too little and clients drop segments as old
+// (RFC 7323, PAWS); a little too much costs nothing.
+constexpr std::chrono::milliseconds kTimestampMargin{20};
+constexpr std::chrono::milliseconds kFirstDialTimeout{500};
+
+replication::ProtocolConfig ProtocolOf(const NodeConfig& config) {
+  replication::ProtocolConfig protocol;
+  protocol.node = config.node;
+  protocol.service = config.service.ToString();
+  protocol.heartbeat = config.heartbeat;
+  protocol.suspect_after = config.suspect_after;
+  protocol.lease_guard = std::max(config.suspect_after / 8, std::chrono::milliseconds(1));
+  return protocol;
+}
+
+}  // namespace
+
+PairNode::PairNode(boost::asio::io_context& loop, const NodeConfig& config,
+                   std::unique_ptr<Server> server, const Clock* clock, Failed failed)
+    : loop_(loop),
+      config_(config),
+      protocol_(ProtocolOf(config)),
+      clock_(clock),
+      failed_(std::move(failed)),
+      server_(std::move(server)),
+      tick_(loop) {}
+
+PairNode::~PairNode() {
+  *alive_ = false;
+  for (auto& stranger : strangers_) stranger->Close();
+  if (joined_ != nullptr) joined_->Close();
+  if (link_ != nullptr) link_->Close();
+  replayer_.reset();
+  // An orderly stop must look like a death to clients: not a FIN, not a RST.
+  if (south_ != nullptr) south_->CloseGate();
+  if (serving_ != nullptr) serving_->FallSilent();
+  if (address_ != nullptr) (void)address_->Remove();
+}
+
+absl::Status PairNode::Start() {
+  auto address = tcpshim::ServiceAddress::Create(loop_, config_.interface, config_.service.ip);
+  if (!address.ok()) return address.status();
+  address_ = *std::move(address);
+  auto south = tcpshim::SouthWrapper::Attach({.interface = config_.interface, .service = config_.service});
+  if (!south.ok()) return south.status();
+  south_ = *std::move(south);
+  // Left behind by a process that died; the filter it also left keeps this host silent until here.
+  if (absl::Status removed = address_->Remove(); !removed.ok()) return removed;
+  auto sender = tcpshim::RawSender::Open(south_->mark());
+  if (!sender.ok()) return sender.status();
+  sender_ = *std::move(sender);
+  auto arbiter = replication::MakeArbiter(config_.arbiter, loop_);
+  if (!arbiter.ok()) return arbiter.status();
+  arbiter_ = *std::move(arbiter);
+  auto listener = replication::LinkListener::Open(
+      loop_, config_.replication, [this](boost::asio::ip::tcp::socket s) { Accepted(std::move(s)); });
+  if (!listener.ok()) return listener.status();
+  listener_ = *std::move(listener);
+
+  executor_ = std::make_unique<Executor>(server_.get());
+  address_->WatchCarrier([this](bool up) {
+    LOG(WARNING) << config_.interface << (up ? " has" : " has lost") << " carrier";
+    if (primary_ != nullptr) primary_->OnServiceCarrier(up, Now());
+    if (secondary_ != nullptr) secondary_->OnServiceCarrier(up, Now());
+    Pump();
+  });
+  if (config_.role == Role::kPrimary) {
+    ClaimFirst();
+  } else {
+    BeginSecondary();
+  }
+  ScheduleTick();
+  return absl::OkStatus();
+}
+
+// --- Primary from the start -----------------------------------------------------------------------
+
+void PairNode::ClaimFirst() {
+  arbiter_->Read([this, alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) {
+    if (!*alive) return;
+    if (!outcome.ok()) {
+      return GiveUp(absl::UnavailableError(
+          absl::StrCat("cannot read the arbiter ", config_.arbiter, ": ",
+                       std::string(outcome.status().message()))));
+    }
+    DecideFirst(outcome->current);
+  });
+}
+
+// A process that begins has no log. It may claim the epoch only when no other process can hold one.
+void PairNode::DecideFirst(const Register& current) {
+  const auto claim = [this](const Register& from) {
+    const Register wanted = replication::FirstServedBy(from, config_.node);
+    arbiter_->CompareAndSwap(
+        from, wanted, [this, wanted, alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) {
+          if (!*alive) return;
+          if (outcome.ok() && outcome->swapped) return BeginFirst(wanted);
+          GiveUp(absl::UnavailableError(absl::StrCat(
+              "cannot begin as primary: the arbiter ", config_.arbiter, " says ",
+              outcome.ok() ? outcome->current.ToString() : std::string(outcome.status().message()))));
+        });
+  };
+  const bool nobody_else = current.epoch == 0 || (current.holder == config_.node && current.secondary.empty());
+  if (nobody_else) return claim(current);
+  // The other node holds the epoch, or the log of our former life. If its host says that no such process
+  // runs, nobody holds anything any more.
+  replication::DialPeer(
+      loop_, config_.peer, kFirstDialTimeout,
+      [this, current, claim, alive = alive_](replication::DialResult result, boost::asio::ip::tcp::socket) {
+        if (!*alive) return;
+        if (result == replication::DialResult::kRefused) return claim(current);
+        const bool up = result == replication::DialResult::kConnected;
+        GiveUp(absl::FailedPreconditionError(absl::StrCat(
+            "cannot begin as primary: the arbiter ", config_.arbiter, " says ", current.ToString(), ", and ",
+            up ? "the peer is running: start this node with --role=secondary"
+               : "the peer cannot be reached to make sure that it is not serving; if it is gone for good, "
+                 "remove the arbiter's register")));
+      });
+}
+
+void PairNode::BeginFirst(const Register& held) {
+  LOG(INFO) << "beginning as primary: " << held.ToString();
+  primary_ = std::make_unique<PrimaryCore>(protocol_, held, 0, Now());
+  primary_->OnServiceCarrier(address_->carrier(), Now());
+  serving_ = NewServing();
+  if (absl::Status started = serving_->Start(); !started.ok()) return GiveUp(started);
+  std::random_device device;
+  serving_->BeginEpoch(held.epoch, (uint64_t{device()} << 32) | device(), 0, config_.node);
+  if (absl::Status serves = Serve(); !serves.ok()) return GiveUp(serves);
+  OpenGate();
+  Pump();
+}
+
+// --- Secondary, and takeover ----------------------------------------------------------------------
+
+void PairNode::BeginSecondary() {
+  replayer_ = std::make_unique<Replayer>(executor_.get(), [this, alive = alive_](std::string what) {
+    boost::asio::post(loop_, [this, alive, what = std::move(what)] {
+      if (!*alive || secondary_ == nullptr) return;
+      LOG(ERROR) << "THIS COPY HAS DIVERGED and will not serve: " << what;
+      secondary_->OnDiverged(what, Now());
+      Pump();
+    });
+  });
+  secondary_ = std::make_unique<SecondaryCore>(protocol_, Now());
+  secondary_->OnServiceCarrier(address_->carrier(), Now());
+  Pump();
+}
+
+void PairNode::TakeOver(const replication::TakeOver& granted) {
+  const auto begun = Now();
+  taking_over_ = true;
+  ++counters_.takeovers;
+  LOG(WARNING) << "taking over: " << granted.granted.ToString() << " (" << granted.why << ")";
+  DropLink();
+  const bool sound = replayer_->Finish();
+  replayer_.reset();
+  secondary_.reset();
+  if (!sound) return FallSilentForGood("this copy has diverged");
+  CHECK_EQ(executor_->applied_lsn(), granted.last_lsn);
+
+  const auto replayed = Now();
+  primary_ = std::make_unique<PrimaryCore>(protocol_, granted.granted, granted.last_lsn, Now());
+  primary_->OnServiceCarrier(address_->carrier(), Now());
+  serving_ = NewServing();
+  if (absl::Status started = serving_->Start(); !started.ok()) return GiveUp(started);
+  const auto old_clock = Now() + clock_ahead_.value_or(std::chrono::nanoseconds(0)) + kTimestampMargin;
+  const uint32_t clock_ms = Milliseconds32(old_clock);
+  const uint32_t shift = clock_ms - Milliseconds32(Now());
+  const Serving::RestoreOutcome restored = serving_->RestoreEndpoints(clock_ms);
+  if (absl::Status serves = Serve(); !serves.ok()) return GiveUp(serves);
+  const auto ready = Now();
+  // The epoch's record only describes; it may be appended before the gate is open.
+  serving_->BeginEpoch(granted.granted.epoch, 0, shift, config_.node);
+  OpenGate();
+  serving_->ResendPending();
+  serving_->AdoptHandshakes();
+  taking_over_ = false;
+  const auto us = [](auto span) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(span).count();
+  };
+  LOG(WARNING) << "took over at LSN " << granted.last_lsn << ": " << restored.restored
+               << " connections restored, " << restored.failed << " failed; replayed in "
+               << us(replayed - begun) << " us, restored in " << us(ready - replayed)
+               << " us, serving after " << us(Now() - begun) << " us";
+}
+
+std::unique_ptr<Serving> PairNode::NewServing() {
+  Journal* journal = this;
+  return std::unique_ptr<Serving>(
+      new Serving(loop_, clock_, executor_.get(), journal, SouthSide{south_.get(), sender_.get()}));
+}
+
+// --- Serving and silence --------------------------------------------------------------------------
+
+absl::Status PairNode::Serve() {
+  // Before the address is there: a segment that finds no socket would be answered with a RST.
+  if (absl::Status listens = serving_->north().Listen(config_.service, /*transparent=*/true); !listens.ok()) {
+    return listens;
+  }
+  return address_->Add();
+}
+
+void PairNode::OpenGate() {
+  Pump();   // the lease
+  if (silent_ || gate_open_) return;
+  ready_ = true;
+  gate_open_ = true;
+  south_->OpenGate();
+  address_->Announce();
+  LOG(INFO) << "serving " << config_.service.ToString() << " on " << config_.interface;
+}
+
+void PairNode::FallSilentForGood(const std::string& reason) {
+  if (silent_) return;
+  LOG(ERROR) << "silent: " << reason;
+  silent_ = true;
+  taking_over_ = false;
+  gate_open_ = false;
+  reason_ = reason;
+  south_->CloseGate();
+  if (serving_ != nullptr) serving_->FallSilent();
+  if (absl::Status removed = address_->Remove(); !removed.ok()) LOG(ERROR) << removed;
+  DropLink();
+}
+
+void PairNode::GiveUp(absl::Status why) {
+  FallSilentForGood(std::string(why.message()));
+  // Not from inside a callback of something that this ends.
+  boost::asio::post(loop_, [this, why = std::move(why), alive = alive_] {
+    if (*alive) failed_(why);
+  });
+}
+
+const char* PairNode::State() const {
+  if (silent_) return "silent";
+  if (taking_over_) return "taking_over";
+  if (primary_ != nullptr) {
+    switch (primary_->state()) {
+      case PrimaryCore::State::kSolo: return gate_open_ ? "solo" : "starting";
+      case PrimaryCore::State::kProtected: return "protected";
+      case PrimaryCore::State::kAlone: return "silent";
+      case PrimaryCore::State::kHandingOver: return "silent";
+      case PrimaryCore::State::kDeposed: return "silent";
+    }
+  }
+  if (secondary_ != nullptr) {
+    switch (secondary_->state()) {
+      case SecondaryCore::State::kJoining: return "joining";
+      case SecondaryCore::State::kProtected: return "protected";
+      case SecondaryCore::State::kAsking: return "taking_over";
+      case SecondaryCore::State::kTakingOver: return "taking_over";
+      case SecondaryCore::State::kSilent: return "silent";
+    }
+  }
+  return "starting";
+}
+
+NodeStatus PairNode::Status() const {
+  NodeStatus status;
+  status.state = State();
+  status.node = config_.node;
+  status.reason = reason_;
+  // A deposed node is no primary any more.
+  const bool primary = primary_ != nullptr ? !silent_ : secondary_ == nullptr && config_.role == Role::kPrimary;
+  status.role = primary ? Role::kPrimary : Role::kSecondary;
+  if (primary_ != nullptr) {
+    status.epoch = primary_->held().epoch;
+    status.peer = primary_->peer();
+    status.last_lsn = primary_->last_lsn();
+    status.stable_lsn = primary_->stable_lsn();
+    status.applied_lsn = executor_->applied_lsn();
+    status.connections = executor_->connection_count();
+  } else if (secondary_ != nullptr) {
+    status.epoch = secondary_->epoch();
+    status.peer = secondary_->primary();
+    if (status.reason.empty()) status.reason = secondary_->why();
+    status.last_lsn = status.stable_lsn = secondary_->stored_lsn();
+    status.applied_lsn = replayer_->applied_lsn();
+    status.connections = replayer_->connections();
+  }
+  if (serving_ != nullptr) AppendServingCounters(serving_->counters(), status.counters);
+  auto& out = status.counters;
+  out.emplace_back("links_accepted_total", counters_.links_accepted);
+  out.emplace_back("links_closed_for_cause_total", counters_.links_closed_for_cause);
+  out.emplace_back("joins_refused_total", counters_.joins_refused);
+  out.emplace_back("dials_total", counters_.dials);
+  out.emplace_back("takeovers_total", counters_.takeovers);
+  out.emplace_back("batches_total", counters_.batches);
+  out.emplace_back("arbiter_calls_total", counters_.arbiter_calls);
+  out.emplace_back("arbiter_failures_total", counters_.arbiter_failures);
+  const auto south = south_->Counters();
+  for (int i = 0; i < SOUTH_COUNTERS; ++i) {
+    out.emplace_back(absl::StrCat("south_", tcpshim::SouthWrapper::CounterName(i), "_total"), south[i]);
+  }
+  return status;
+}
+
+}  // namespace understudy

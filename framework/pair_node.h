@@ -1,0 +1,143 @@
+// One of a pair: joins the protocol cores (replication/), the wrappers (tcpshim/) and the executor, and
+// carries out what the cores ask for.
+//
+//   secondary: SecondaryCore + Replayer                    TakeOver
+//      records from the link -> Replayer's thread -> Executor   |
+//                                                               v
+//   primary: PrimaryCore + Serving                         Deposed -> silent
+//
+// pair_node.cc holds the roles and their changes, pair_node_links.cc the links, the arbiter and time.
+#ifndef UNDERSTUDY_FRAMEWORK_PAIR_NODE_H_
+#define UNDERSTUDY_FRAMEWORK_PAIR_NODE_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "framework/executor.h"
+#include "framework/node.h"
+#include "framework/replayer.h"
+#include "framework/serving.h"
+#include "replication/link.h"
+#include "replication/primary.h"
+#include "replication/secondary.h"
+#include "tcpshim/raw_sender.h"
+#include "tcpshim/service_address.h"
+#include "tcpshim/south_wrapper.h"
+
+namespace understudy {
+
+class PairNode final : public Node, private Journal, private replication::Link::Handler {
+ public:
+  PairNode(boost::asio::io_context& loop, const NodeConfig& config, std::unique_ptr<Server> server,
+           const Clock* clock, Failed failed);
+  ~PairNode() override;
+
+  absl::Status Start() override;
+  NodeStatus Status() const override;
+
+ private:
+  using Link = replication::Link;
+
+  // --- Roles (pair_node.cc) ---
+  void ClaimFirst();                        // as primary: may this node begin?
+  void DecideFirst(const replication::Register& current);
+  void BeginFirst(const replication::Register& held);
+  void BeginSecondary();
+  void TakeOver(const replication::TakeOver& granted);
+  std::unique_ptr<Serving> NewServing();
+  absl::Status Serve();                     // listener and service address, gate closed still
+  void OpenGate();
+  void FallSilentForGood(const std::string& reason);
+  void GiveUp(absl::Status why);
+  const char* State() const;
+
+  // --- Links, arbiter, time (pair_node_links.cc) ---
+  void Accepted(boost::asio::ip::tcp::socket socket);
+  void UseLink(std::shared_ptr<Link> link);
+  void DropLink();
+  void CloseLinkBecause(const std::string& reason);
+  void DialPeerOnce();
+  void Ask(const replication::Register* expected, const replication::Register* desired);
+  void Pump();
+  template <typename Core>
+  bool PumpCore(Core& core);
+  void Carry(replication::Action& action);
+  void Leased(replication::MonotonicTime until);
+  void FallSilentForNow(const std::string& reason);
+  void Tick();
+  void ScheduleTick();
+  replication::MonotonicTime Now() const { return clock_->Monotonic(); }
+
+  // --- Journal: what Serving appends ---
+  void Append(replication::RecordBatch batch, replication::Lsn executed_lsn,
+              uint64_t output_hash) override;
+  bool CanAppend() const override;
+
+  // --- Link::Handler ---
+  Verdict OnJoin(Link& link, const replication::wire::JoinRequest& request,
+                 replication::wire::JoinReply& reply) override;
+  Verdict OnAppend(Link& link, replication::wire::AppendRequest request,
+                   replication::wire::AppendReply& reply) override;
+  Verdict OnHandover(Link& link, const replication::wire::HandoverRequest& request,
+                     replication::wire::HandoverReply& reply) override;
+  void OnJoinReply(Link& link, const replication::wire::JoinReply& reply) override;
+  void OnAppendReply(Link& link, const replication::wire::AppendReply& reply) override;
+  void OnHandoverReply(Link& link, const replication::wire::HandoverReply& reply) override;
+  void OnRefused(Link& link, const replication::wire::Refused& refused) override;
+  void OnClosed(Link& link, const std::string& reason) override;
+  void OnTurnDone(Link& link) override;
+
+  boost::asio::io_context& loop_;
+  const NodeConfig config_;
+  const replication::ProtocolConfig protocol_;
+  const Clock* const clock_;
+  const Failed failed_;
+  const std::unique_ptr<Server> server_;
+
+  // The order matters for a dead process: the south wrapper's descriptors are opened before the
+  // listener's, so the kernel closes them first, and when a peer is refused this node is silent already.
+  std::unique_ptr<tcpshim::SouthWrapper> south_;
+  std::unique_ptr<tcpshim::RawSender> sender_;
+  std::unique_ptr<tcpshim::ServiceAddress> address_;
+  std::unique_ptr<replication::Arbiter> arbiter_;
+  std::unique_ptr<replication::LinkListener> listener_;
+
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<Replayer> replayer_;               // secondary
+  std::unique_ptr<replication::SecondaryCore> secondary_;
+  std::unique_ptr<replication::PrimaryCore> primary_;
+  std::unique_ptr<Serving> serving_;                 // primary
+
+  std::shared_ptr<Link> link_;                       // the one of the pair
+  std::vector<std::shared_ptr<Link>> strangers_;     // accepted, not joined
+  std::shared_ptr<Link> joined_;                     // becomes link_ when its turn is done
+
+  boost::asio::steady_timer tick_;
+  bool tick_scheduled_ = false;
+  bool pumping_ = false;
+  std::optional<replication::TakeOver> takeover_;    // granted; carried out when the pump is empty
+  bool ready_ = false;                               // listener and service address are there
+  bool gate_open_ = false;
+  bool taking_over_ = false;
+  bool silent_ = false;
+  std::string reason_;                               // for the status
+  // Old primary's CLOCK_MONOTONIC less ours: the largest seen, which is the nearest, since a message
+  // only ever arrives late.
+  std::optional<std::chrono::nanoseconds> clock_ahead_;
+
+  struct Counters {
+    uint64_t links_accepted = 0, links_closed_for_cause = 0, joins_refused = 0, takeovers = 0;
+    uint64_t batches = 0, dials = 0, arbiter_calls = 0, arbiter_failures = 0;
+  };
+  Counters counters_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for callbacks that may come late
+};
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_PAIR_NODE_H_

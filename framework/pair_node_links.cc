@@ -1,0 +1,286 @@
+// The node's links, its questions to the arbiter, and the carrying out of what the cores ask for.
+#include <algorithm>
+#include <utility>
+
+#include <boost/asio/post.hpp>
+
+#include "framework/pair_node.h"
+#include "glog/logging.h"
+
+namespace understudy {
+
+using replication::Action;
+using replication::Lsn;
+using replication::PrimaryCore;
+namespace wire = replication::wire;
+
+namespace {
+constexpr std::chrono::milliseconds kDialTimeout{200};
+// A replay that lags further than this slows the clients down (I7).
+constexpr Lsn kMaxReplayLag = 1 << 20;
+
+wire::Refused NotPrimary(const std::string& detail) {
+  wire::Refused refused;
+  refused.reason = wire::RefuseReason::NOT_PRIMARY;
+  refused.detail = detail;
+  refused.epoch = 0;
+  return refused;
+}
+}  // namespace
+
+// --- Links ----------------------------------------------------------------------------------------
+
+void PairNode::Accepted(boost::asio::ip::tcp::socket socket) {
+  ++counters_.links_accepted;
+  if (strangers_.size() >= replication::LinkListener::kMaxStrangers) {
+    ++counters_.links_closed_for_cause;
+    LOG(WARNING) << "closing a new replication link: " << strangers_.size() << " have not joined yet";
+    return;
+  }
+  strangers_.push_back(Link::Start(std::move(socket), this));
+}
+
+void PairNode::UseLink(std::shared_ptr<Link> link) {
+  if (link_ != nullptr && link_ != link) link_->Close();
+  link_ = std::move(link);
+  clock_ahead_.reset();
+}
+
+void PairNode::DropLink() {
+  if (link_ != nullptr) link_->Close();
+  link_.reset();
+}
+
+void PairNode::CloseLinkBecause(const std::string& reason) {
+  LOG(WARNING) << "closing the replication link: " << reason;
+  ++counters_.links_closed_for_cause;
+  DropLink();
+}
+
+void PairNode::DialPeerOnce() {
+  ++counters_.dials;
+  replication::DialPeer(
+      loop_, config_.peer, kDialTimeout,
+      [this, alive = alive_](replication::DialResult result, boost::asio::ip::tcp::socket socket) {
+        if (!*alive || silent_) return;
+        if (primary_ != nullptr) {
+          primary_->OnDialed(result, Now());   // it only wanted to know; the socket closes here
+        } else if (secondary_ != nullptr) {
+          if (result == replication::DialResult::kConnected) UseLink(Link::Start(std::move(socket), this));
+          secondary_->OnDialed(result, Now());
+        }
+        Pump();
+      });
+}
+
+replication::Link::Handler::Verdict PairNode::OnJoin(Link& link, const wire::JoinRequest& request,
+                                        wire::JoinReply& reply) {
+  const auto stranger = std::find_if(strangers_.begin(), strangers_.end(),
+                                     [&](const auto& candidate) { return candidate.get() == &link; });
+  Verdict verdict;
+  if (stranger == strangers_.end()) {
+    verdict = {true, NotPrimary("joined already")};
+  } else if (primary_ == nullptr || silent_) {
+    verdict = {true, NotPrimary(State())};
+  } else {
+    PrimaryCore::JoinOutcome outcome = primary_->OnJoin(request, Now());
+    if (outcome.refused.has_value()) {
+      verdict = {true, *outcome.refused};
+    } else {
+      reply = outcome.reply;
+      joined_ = *stranger;   // what the core wants to send must follow the answer: OnTurnDone
+      strangers_.erase(stranger);
+      LOG(INFO) << request.node << " joins at LSN " << request.last_lsn << " from " << link.remote();
+    }
+  }
+  if (verdict.refuse) {
+    ++counters_.joins_refused;
+    LOG(WARNING) << "refusing " << request.node << " at " << link.remote() << ": "
+                 << verdict.refused.detail;
+  }
+  return verdict;
+}
+
+replication::Link::Handler::Verdict PairNode::OnAppend(Link& link, wire::AppendRequest request,
+                                          wire::AppendReply& reply) {
+  if (&link != link_.get() || secondary_ == nullptr) return {true, NotPrimary("not joined with this node")};
+  const auto now = Now();
+  const auto ahead = std::chrono::nanoseconds(request.sent_at_ns) - now.time_since_epoch();
+  clock_ahead_ = std::max(clock_ahead_.value_or(ahead), ahead);
+  auto outcome = secondary_->OnAppend(std::move(request), replayer_->applied_lsn(), now);
+  if (outcome.refused.has_value()) return {true, *outcome.refused};
+  reply = outcome.reply;
+  return {};
+}
+
+replication::Link::Handler::Verdict PairNode::OnHandover(Link& link, const wire::HandoverRequest& request,
+                                            wire::HandoverReply& reply) {
+  if (&link != link_.get() || secondary_ == nullptr) return {true, NotPrimary("not joined with this node")};
+  auto outcome = secondary_->OnHandover(request, Now());
+  if (outcome.refused.has_value()) return {true, *outcome.refused};
+  reply = outcome.reply;
+  return {};
+}
+
+void PairNode::OnJoinReply(Link& link, const wire::JoinReply& reply) {
+  if (&link == link_.get() && secondary_ != nullptr) secondary_->OnJoinReply(reply, Now());
+}
+
+void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {
+  if (&link == link_.get() && primary_ != nullptr) primary_->OnAppendReply(reply, Now());
+}
+
+void PairNode::OnHandoverReply(Link& link, const wire::HandoverReply& reply) {
+  if (&link == link_.get() && primary_ != nullptr) primary_->OnHandoverReply(reply, Now());
+}
+
+void PairNode::OnRefused(Link& link, const wire::Refused& refused) {
+  if (&link != link_.get()) return;
+  LOG(WARNING) << "refused by " << link.remote() << ": " << refused.detail;
+  if (primary_ != nullptr) primary_->OnRefused(refused, Now());
+  if (secondary_ != nullptr) secondary_->OnRefused(refused, Now());
+}
+
+void PairNode::OnClosed(Link& link, const std::string& reason) {
+  std::erase_if(strangers_, [&](const auto& stranger) { return stranger.get() == &link; });
+  const bool ours = &link == link_.get() || &link == joined_.get();
+  LOG(WARNING) << (ours ? "replication link" : "unjoined link") << " with " << link.remote()
+               << " closed: " << reason;
+  if (!ours) {
+    ++counters_.links_closed_for_cause;
+    return;
+  }
+  if (&link == joined_.get()) joined_.reset();
+  if (&link == link_.get()) link_.reset();
+  if (primary_ != nullptr) primary_->OnLinkDown(reason, Now());
+  if (secondary_ != nullptr) secondary_->OnLinkDown(reason, Now());
+  Pump();
+}
+
+void PairNode::OnTurnDone(Link& link) {
+  if (joined_ != nullptr && &link == joined_.get()) UseLink(std::exchange(joined_, nullptr));
+  Pump();
+}
+
+// --- The arbiter ----------------------------------------------------------------------------------
+
+void PairNode::Ask(const replication::Register* expected, const replication::Register* desired) {
+  ++counters_.arbiter_calls;
+  auto done = [this, alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) {
+    if (!*alive) return;
+    if (!outcome.ok()) {
+      ++counters_.arbiter_failures;
+      LOG(ERROR) << "arbiter: " << outcome.status();
+    }
+    if (primary_ != nullptr) {
+      primary_->OnArbiter(outcome, Now());
+    } else if (secondary_ != nullptr) {
+      secondary_->OnArbiter(outcome, Now());
+    }
+    Pump();
+  };
+  if (desired == nullptr) {
+    arbiter_->Read(std::move(done));
+  } else {
+    LOG(INFO) << "asking the arbiter: " << expected->ToString() << " -> " << desired->ToString();
+    arbiter_->CompareAndSwap(*expected, *desired, std::move(done));
+  }
+}
+
+// --- Carrying out -----------------------------------------------------------------------------------
+
+template <typename Core>
+bool PairNode::PumpCore(Core& core) {
+  replication::Actions actions = core.Take();
+  if (actions.empty()) return false;
+  for (Action& action : actions) Carry(action);
+  return true;
+}
+
+// Carries out everything the cores have left, including what that leads to. Never nested: what comes up
+// inside is left to the outermost call, so that actions keep their order.
+void PairNode::Pump() {
+  if (pumping_) return;
+  pumping_ = true;
+  for (bool more = true; more;) {
+    more = false;
+    // A core may go away while its actions are carried out (takeover), never while it is asked.
+    if (secondary_ != nullptr) more = PumpCore(*secondary_);
+    if (primary_ != nullptr) more = PumpCore(*primary_) || more;
+  }
+  pumping_ = false;
+  if (takeover_.has_value()) TakeOver(*std::exchange(takeover_, std::nullopt));
+  ScheduleTick();
+}
+
+void PairNode::Carry(Action& action) {
+  if (silent_) return;
+  struct Visitor {
+    PairNode& node;
+    void operator()(replication::SendJoin& a) { if (node.link_) node.link_->Join(a.request); }
+    void operator()(replication::SendAppend& a) { if (node.link_) node.link_->Append(a.request); }
+    void operator()(replication::SendHandover& a) { if (node.link_) node.link_->Handover(a.request); }
+    void operator()(replication::CloseLink& a) { node.CloseLinkBecause(a.reason); }
+    void operator()(replication::Dial&) { node.DialPeerOnce(); }
+    void operator()(replication::ReadRegister&) { node.Ask(nullptr, nullptr); }
+    void operator()(replication::SwapRegister& a) { node.Ask(&a.expected, &a.desired); }
+    void operator()(replication::StableUpTo& a) { if (node.serving_) node.serving_->OnStable(a.lsn); }
+    void operator()(replication::Lease& a) { node.Leased(a.until); }
+    void operator()(replication::FallSilent& a) { node.FallSilentForNow(a.reason); }
+    void operator()(replication::Deposed& a) {
+      node.FallSilentForGood(a.reason + "; " + a.current.ToString());
+    }
+    void operator()(replication::Replay& a) { node.replayer_->Push(std::move(a.batch), a.executed_lsn, a.output_hash); }
+    void operator()(replication::TakeOver& a) { node.takeover_ = std::move(a); }
+  };
+  std::visit(Visitor{*this}, action);
+}
+
+void PairNode::Leased(replication::MonotonicTime until) {
+  south_->RenewUntil(until);
+  if (ready_ && !gate_open_) OpenGate();   // a handover came to nothing
+}
+
+// While the arbiter is asked, the lease that is running out is enough: nobody can have the epoch before
+// its end. A handover asks for silence at once.
+void PairNode::FallSilentForNow(const std::string& reason) {
+  LOG(WARNING) << "not serving: " << reason;
+  if (primary_->state() == PrimaryCore::State::kAlone) return;
+  south_->CloseGate();
+  gate_open_ = false;
+}
+
+void PairNode::ScheduleTick() {
+  auto due = Now() + config_.heartbeat;
+  if (primary_ != nullptr) due = std::min(due, primary_->NextTick());
+  if (secondary_ != nullptr) due = std::min(due, secondary_->NextTick());
+  if (tick_scheduled_ && tick_.expiry() <= due) return;
+  tick_scheduled_ = true;
+  tick_.expires_at(due);
+  tick_.async_wait([this](boost::system::error_code error) {
+    if (error) return;
+    tick_scheduled_ = false;
+    Tick();
+    ScheduleTick();
+  });
+}
+
+void PairNode::Tick() {
+  if (primary_ != nullptr) primary_->OnTick(Now());
+  if (secondary_ != nullptr) secondary_->OnTick(Now());
+  Pump();
+}
+
+void PairNode::Append(replication::RecordBatch batch, Lsn executed_lsn, uint64_t output_hash) {
+  ++counters_.batches;
+  primary_->OnAppended(std::move(batch), executed_lsn, output_hash, Now());
+  Pump();
+}
+
+bool PairNode::CanAppend() const {
+  if (!primary_->CanAppend()) return false;
+  return primary_->state() != PrimaryCore::State::kProtected ||
+         primary_->last_lsn() - primary_->peer_applied_lsn() < kMaxReplayLag;
+}
+
+}  // namespace understudy

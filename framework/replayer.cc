@@ -1,0 +1,96 @@
+#include "framework/replayer.h"
+
+#include <pthread.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace understudy {
+
+Replayer::Replayer(Executor* executor, std::function<void(std::string)> diverged)
+    : executor_(executor),
+      diverged_(std::move(diverged)),
+      applied_lsn_(executor->applied_lsn()),
+      connections_(executor->connection_count()),
+      thread_([this] { Run(); }) {
+  pthread_setname_np(thread_.native_handle(), "replay");
+}
+
+Replayer::~Replayer() { Stop(/*drain=*/false); }
+
+void Replayer::Push(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash) {
+  backlog_bytes_ += batch.bytes().size();
+  bool wake = false;
+  {
+    std::lock_guard lock(mutex_);
+    queue_.push_back({std::move(batch), executed_lsn, output_hash});
+    wake = std::exchange(sleeping_, false);
+  }
+  if (wake) wake_.notify_one();
+}
+
+void Replayer::Run() {
+  std::deque<Work> taken;
+  while (true) {
+    {
+      std::unique_lock lock(mutex_);
+      while (queue_.empty() && !finish_ && !abandon_) {
+        sleeping_ = true;
+        wake_.wait(lock);
+      }
+      sleeping_ = false;
+      if (abandon_ || queue_.empty()) return;
+      taken.swap(queue_);
+    }
+    for (const Work& work : taken) {
+      if (!Apply(work)) return;
+      backlog_bytes_ -= work.batch.bytes().size();
+    }
+    taken.clear();
+  }
+}
+
+bool Replayer::Apply(const Work& work) {
+  std::string fault;
+  for (const replication::RecordView record : work.batch) {
+    const absl::Status applied = executor_->Apply(record);
+    if (!applied.ok()) {
+      fault = applied.ToString();
+      break;
+    }
+    applied_lsn_.store(record.lsn, std::memory_order_release);
+  }
+  executor_->TakeTouched();   // nothing leaves here
+  connections_.store(executor_->connection_count(), std::memory_order_relaxed);
+  if (fault.empty() && work.executed_lsn != 0 && work.executed_lsn == executor_->applied_lsn() &&
+      work.output_hash != executor_->output_hash()) {
+    fault = absl::StrCat("output differs from the primary's at LSN ", work.executed_lsn,
+                         ": the Server is not deterministic");
+  }
+  if (fault.empty()) return true;
+  {
+    std::lock_guard lock(mutex_);
+    has_diverged_ = true;
+  }
+  diverged_(fault);
+  return false;
+}
+
+void Replayer::Stop(bool drain) {
+  {
+    std::lock_guard lock(mutex_);
+    (drain ? finish_ : abandon_) = true;
+    sleeping_ = false;
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+bool Replayer::Finish() {
+  Stop(/*drain=*/true);
+  std::lock_guard lock(mutex_);
+  return !has_diverged_;
+}
+
+}  // namespace understudy

@@ -1,0 +1,71 @@
+// The replayer: the secondary's second thread. It applies stored records through the executor while the
+// loop goes on storing and acknowledging, so that a slow Server slows nobody's acknowledgement down.
+#ifndef UNDERSTUDY_FRAMEWORK_REPLAYER_H_
+#define UNDERSTUDY_FRAMEWORK_REPLAYER_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "framework/executor.h"
+#include "replication/record.h"
+
+namespace understudy {
+
+class Replayer {
+ public:
+  // `executor` belongs to the replay thread until Finish returns. `diverged(what)` is called once, on the
+  // replay thread, when a record does not apply or the output differs from the primary's: the replay has
+  // stopped then, and this copy must never serve.
+  Replayer(Executor* executor, std::function<void(std::string what)> diverged);
+  ~Replayer();   // stops where it is
+
+  // Any thread. When the executor has applied `executed_lsn`, the hash of its output must be
+  // `output_hash`; executed_lsn 0: nothing to compare.
+  void Push(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash);
+
+  replication::Lsn applied_lsn() const { return applied_lsn_.load(std::memory_order_acquire); }
+  size_t connections() const { return connections_.load(std::memory_order_relaxed); }
+  // Bytes of records that wait to be applied.
+  size_t backlog_bytes() const { return backlog_bytes_.load(std::memory_order_relaxed); }
+
+  // Applies all that was pushed, ends the thread and gives the executor back to the caller's thread.
+  // False: it has diverged.
+  bool Finish();
+
+ private:
+  struct Work {
+    replication::RecordBatch batch;
+    replication::Lsn executed_lsn;
+    uint64_t output_hash;
+  };
+  void Run();
+  bool Apply(const Work& work);
+  void Stop(bool drain);
+
+  Executor* const executor_;
+  const std::function<void(std::string)> diverged_;
+  std::atomic<replication::Lsn> applied_lsn_;
+  std::atomic<size_t> connections_;
+  std::atomic<size_t> backlog_bytes_{0};
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  // Guarded by mutex_.
+  std::deque<Work> queue_;
+  bool sleeping_ = false;
+  bool finish_ = false;
+  bool abandon_ = false;
+  bool has_diverged_ = false;
+
+  std::thread thread_;   // last: it uses all of the above
+};
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_REPLAYER_H_

@@ -1,0 +1,94 @@
+#include "framework/run.h"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+
+#include "absl/status/status.h"
+#include "framework/clock.h"
+#include "framework/node.h"
+#include "framework/node_config.h"
+#include "framework/status_server.h"
+#include "gflags/gflags.h"
+#include "glog/logging.h"
+
+// Exported by gflags, declared in none of its headers.
+namespace google {
+extern void (*gflags_exitfunc)(int);
+}
+
+namespace understudy {
+namespace {
+
+constexpr int kWrongFlags = 2;
+constexpr int kCannotRun = 1;
+
+int Complain(const char* program, const absl::Status& status, int exit_code) {
+  std::fprintf(stderr, "%s: %s\n", program, std::string(status.message()).c_str());
+  return exit_code;
+}
+
+int RunNode(const char* program, const NodeConfig& config, const ServerFactory& make_server) {
+  boost::asio::io_context loop(1);
+  const SystemClock clock;
+  absl::Status failed;
+  auto node = Node::Make(loop, config, make_server, &clock, [&](absl::Status status) {
+    failed = std::move(status);
+    loop.stop();
+  });
+  if (absl::Status started = node->Start(); !started.ok()) return Complain(program, started, kCannotRun);
+
+  std::unique_ptr<StatusServer> status_server;
+  if (config.status.has_value()) {
+    auto opened = StatusServer::Open(loop, *config.status, [&] { return node->Status(); });
+    if (!opened.ok()) return Complain(program, opened.status(), kCannotRun);
+    status_server = *std::move(opened);
+    LOG(INFO) << "status on http://" << status_server->local();
+  }
+  boost::asio::signal_set signals(loop, SIGINT, SIGTERM);
+  signals.async_wait([&](boost::system::error_code error, int signal) {
+    if (error) return;
+    LOG(INFO) << "signal " << signal << ": stopping";
+    loop.stop();
+  });
+  loop.run();
+  return failed.ok() ? EXIT_SUCCESS : Complain(program, failed, kCannotRun);
+}
+
+// gflags prints one line and ends the process with status 1 on an unknown flag or an unreadable value.
+// Here wrong flags are 2, and having been helped is no failure.
+void ParseFlags(int* argc, char*** argv) {
+  google::gflags_exitfunc = [](int) { std::exit(kWrongFlags); };
+  gflags::ParseCommandLineNonHelpFlags(argc, argv, /*remove_flags=*/true);
+  google::gflags_exitfunc = [](int) { std::exit(EXIT_SUCCESS); };
+  gflags::HandleCommandLineHelpFlags();
+}
+
+}  // namespace
+
+int RunMain(int argc, char** argv, const ServerFactory& make_server) {
+  gflags::SetUsageMessage(
+      "a server on Understudy. --role=standalone --service=IP:PORT runs it alone; the other roles make it "
+      "one of a pair.");
+  gflags::SetVersionString("0.1");
+  ParseFlags(&argc, &argv);
+  google::InitGoogleLogging(argv[0]);
+  const char* program = google::ProgramInvocationShortName();
+  if (argc > 1) {
+    return Complain(program,
+                    absl::InvalidArgumentError(std::string("takes no argument, was given \"") + argv[1] +
+                                               "\"; flags begin with --"),
+                    kWrongFlags);
+  }
+  const auto config = ConfigFromFlags();
+  if (!config.ok()) return Complain(program, config.status(), kWrongFlags);
+  std::signal(SIGPIPE, SIG_IGN);
+  return RunNode(program, *config, make_server);
+}
+
+}  // namespace understudy

@@ -1,0 +1,26 @@
+// Run: the one line of main.
+#ifndef UNDERSTUDY_FRAMEWORK_RUN_H_
+#define UNDERSTUDY_FRAMEWORK_RUN_H_
+
+#include <functional>
+#include <memory>
+
+#include "framework/server.h"
+
+namespace understudy {
+
+using ServerFactory = std::function<std::unique_ptr<Server>()>;
+
+// Parses the flags (framework/flags.h), starts logging, runs a node in the role they name until SIGINT or
+// SIGTERM, and returns the exit status: 0 after a signal, 2 for wrong flags, 1 when the node could not
+// start or had to give up; one line on stderr says why. Call it once, from main, without other threads.
+int RunMain(int argc, char** argv, const ServerFactory& make_server);
+
+template <typename ServerType>
+int Run(int argc, char** argv) {
+  return RunMain(argc, argv, [] { return std::make_unique<ServerType>(); });
+}
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_RUN_H_

@@ -1,0 +1,116 @@
+// Server and Connection: what an application is written against.
+//
+// A complete echo server:
+//
+//   class Echo : public understudy::Server {
+//     size_t OnData(understudy::Connection& c, std::string_view unread) override {
+//       c.Send(unread);
+//       return unread.size();
+//     }
+//   };
+//   int main(int argc, char** argv) { return understudy::Run<Echo>(argc, argv); }   // framework/run.h
+//
+// The same object runs on the primary and, a moment later, on the secondary, which is given the same
+// calls in the same order (state-machine replication over the log of inputs). So a Server must be
+// deterministic: what it does may depend only on what it is handed. In particular
+//   - time is Connection::Now(), randomness is Connection::Random(); no clock, no random device, no
+//     address of an object, no iteration order of a hash table that is seeded per process;
+//   - no thread of its own whose timing shows in the output;
+//   - the outside world (files of this host, other services) may be read or changed only in ways that
+//     are the same on both nodes.
+// The pair compares a running hash of the output and says loudly when a Server is not.
+//
+// Threads: all calls of one Server come one after the other, never two at once. Not always from the same
+// thread: the secondary replays on a thread of its own.
+#ifndef UNDERSTUDY_FRAMEWORK_SERVER_H_
+#define UNDERSTUDY_FRAMEWORK_SERVER_H_
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace understudy {
+
+// Numbers connections in the order in which they were accepted: 1, 2, 3, ...; never reused, the same on
+// both nodes.
+using ConnectionId = uint64_t;
+
+// Microseconds since 1970, from the log. Never goes back, stands still during one call.
+using LoggedTime = std::chrono::time_point<std::chrono::system_clock, std::chrono::microseconds>;
+
+// One client's TCP connection, as an application sees it. Owned by the framework; a pointer to it is good
+// until OnClosed returns. Only to be used inside a call of the Server.
+class Connection {
+ public:
+  virtual ~Connection() = default;
+
+  virtual ConnectionId id() const = 0;
+  // "198.18.0.9:40000"
+  virtual const std::string& peer() const = 0;
+
+  // Queues bytes. They leave once everything they may depend on is stable. No limit is enforced: a
+  // Server that produces much stops at high_water() and goes on in OnWritable. No-op after HalfClose,
+  // Close or Abort.
+  virtual void Send(std::string_view bytes) = 0;
+  // Bytes sent that the client is not known to have acknowledged yet.
+  virtual size_t pending_output() const = 0;
+
+  // FIN behind what was sent; the client may go on sending, and OnData goes on.
+  virtual void HalfClose() = 0;
+  // FIN behind what was sent; what the client still sends is read and thrown away, so that no RST cuts
+  // off bytes on their way to it. OnClosed follows when the client is done too.
+  virtual void Close() = 0;
+  // RST; output not yet sent is lost. OnClosed follows.
+  virtual void Abort() = 0;
+
+  // Calls OnTimer with `timer` once, `after` from Now(). Setting it again replaces it. Timers are kept per
+  // connection and numbered by the application; they end with the connection. They fire when the loop
+  // gets to it, never early.
+  virtual void SetTimer(uint32_t timer, std::chrono::microseconds after) = 0;
+  virtual void CancelTimer(uint32_t timer) = 0;
+
+  // Data the application wants to keep with the connection. Owned by the connection from here on.
+  struct Context { virtual ~Context() = default; };
+  virtual void set_context(std::unique_ptr<Context> context) = 0;
+  virtual Context* context() const = 0;
+
+  // Time and randomness for a Server: the same on both nodes.
+  virtual LoggedTime Now() const = 0;
+  virtual uint64_t Random() = 0;     // uniform over all 64 bits; not for secrets
+
+  // A Server that produces more than it was asked for (a download, say) should stop sending when
+  // pending_output() >= high_water(); OnWritable comes when it has fallen below half of it.
+  static constexpr size_t high_water() { return 1u << 20; }
+
+};
+
+enum class CloseReason {
+  kDone,      // both directions ended in order
+  kReset,     // the client reset it, or vanished
+  kAborted,   // the Server aborted it
+};
+
+class Server {
+ public:
+  virtual ~Server() = default;
+
+  virtual void OnConnect(Connection&) {}
+  // `unread`: all bytes of this connection not consumed so far. Returns how many it has consumed now
+  // (0 to unread.size()); the rest is given again together with the next bytes. At the end of the
+  // client's stream what is left unread is gone after OnPeerClosed.
+  virtual size_t OnData(Connection& connection, std::string_view unread) = 0;
+  // The client has sent FIN: no more OnData. The default closes.
+  virtual void OnPeerClosed(Connection& connection) { connection.Close(); }
+  // pending_output() was at or above high_water() after a Send, and has fallen below half of it.
+  virtual void OnWritable(Connection&) {}
+  virtual void OnTimer(Connection&, uint32_t /*timer*/) {}
+  // Last call for this connection; nothing can be sent any more.
+  virtual void OnClosed(Connection&, CloseReason) {}
+};
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_SERVER_H_

@@ -1,0 +1,358 @@
+#include "framework/serving.h"
+
+#include <algorithm>
+
+#include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
+
+#include "glog/logging.h"
+
+namespace understudy {
+
+using replication::Lsn;
+using replication::RecordView;
+using tcpshim::FourTuple;
+using tcpshim::Segment;
+
+namespace {
+constexpr std::chrono::milliseconds kWatchInterval{1};      // something is watched
+constexpr std::chrono::milliseconds kIdleInterval{100};     // only expiry
+constexpr std::chrono::seconds kHandshakeTimeout{75};       // the kernel gives up after 63 s
+constexpr size_t kMaxReadSize = 256 << 10;
+
+// The event's addresses are in network byte order.
+FourTuple TupleOf(const south_tuple& t) {
+  return {{ntohl(t.local_ip), ntohs(t.local_port)}, {ntohl(t.remote_ip), ntohs(t.remote_port)}};
+}
+}  // namespace
+
+Serving::Serving(boost::asio::io_context& loop, const Clock* clock, Executor* executor, Journal* journal,
+                 SouthSide south)
+    : loop_(loop),
+      clock_(clock),
+      executor_(executor),
+      journal_(journal),
+      south_(south),
+      south_events_(loop),
+      tick_(loop),
+      timers_(loop),
+      builder_(executor->applied_lsn() + 1) {
+  last_id_ = executor_->last_opened();
+}
+
+Serving::~Serving() {
+  *alive_ = false;
+  if (south_events_.is_open()) south_events_.release();
+}
+
+absl::Status Serving::Start() {
+  auto north = tcpshim::NorthWrapper::Create(loop_, this);
+  if (!north.ok()) return north.status();
+  north_ = *std::move(north);
+  if (south_.wrapper != nullptr) {
+    south_events_.assign(south_.wrapper->event_fd());
+    WaitForSouthEvents();
+  }
+  ScheduleTick();
+  return absl::OkStatus();
+}
+
+void Serving::BeginEpoch(uint64_t epoch, uint64_t seed, uint32_t timestamp_shift,
+                         const std::string& node) {
+  Append(RecordKind::kEpochBegan, Encode(EpochBegan{epoch, seed, timestamp_shift, node}), 0);
+  EndTurn();
+}
+
+// --- Records -------------------------------------------------------------------------------------
+
+int64_t Serving::TimeUs() const { return std::max(clock_->WallMicroseconds(), executor_->time_us()); }
+
+void Serving::Append(RecordKind kind, std::string_view body, ConnectionId id) {
+  Executed(builder_.Append(static_cast<uint32_t>(kind), TimeUs(), body), id);
+}
+
+// Runs ahead of stability: that is safe because what comes of it is held.
+void Serving::Executed(const RecordView& record, ConnectionId id) {
+  const absl::Status applied = executor_->Apply(record);
+  CHECK(applied.ok()) << "own record does not apply: " << applied;
+  if (id != 0) {
+    if (Live* live = Find(id); live != nullptr && executor_->Find(id) != nullptr) {
+      commit_.Mark(record.lsn, id, Released::Of(*live->state));
+    }
+  }
+  for (ConnectionId touched : executor_->TakeTouched()) {
+    Live* live = Find(touched);
+    if (live == nullptr || executor_->Find(touched) == nullptr) continue;
+    if (touched != id) commit_.Mark(record.lsn, touched, Released::Of(*live->state));
+    Watch(*live);
+  }
+}
+
+void Serving::EndTurn() {
+  if (in_turn_ || silent_) return;   // a journal that is stable at once comes back here from Append
+  in_turn_ = true;
+  // What became stable at once may have let more happen; but other work must get its turn too.
+  for (int round = 0; round < 8; ++round) {
+    FireTimers();
+    if (!watched_.empty()) CheckWatched();
+    if (builder_.empty()) break;
+    journal_->Append(builder_.Seal(), executor_->applied_lsn(), executor_->output_hash());
+    if (silent_) break;
+  }
+  in_turn_ = false;
+  if (silent_) return;
+  if (!builder_.empty()) boost::asio::post(loop_, [this, alive = alive_] { if (*alive) EndTurn(); });
+  ScheduleTimers();
+  if (!watched_.empty()) ScheduleTick();
+}
+
+Serving::Live* Serving::Find(ConnectionId id) {
+  auto found = live_.find(id);
+  return found == live_.end() ? nullptr : found->second.get();
+}
+
+Serving::Live& Serving::AddLive(ConnectionId id) {
+  auto live = std::make_unique<Live>();
+  live->id = id;
+  live->state = executor_->Find(id);
+  live->since = clock_->Monotonic();
+  CHECK(live->state != nullptr);
+  return *(live_[id] = std::move(live));
+}
+
+// The log has no such connection any more: forgets what this node knew of it. The socket has been dealt
+// with by the caller.
+void Serving::Drop(Live& live) {
+  const ConnectionId id = live.id;
+  if (live.slot.has_value()) south_.wrapper->Remove(*live.slot);
+  watched_.erase(id);
+  half_open_.erase(id);
+  live_.erase(id);
+}
+
+// --- Input from the north wrapper ----------------------------------------------------------------
+
+std::optional<ConnectionId> Serving::OnAccepted(int, const FourTuple& tuple) {
+  if (silent_) return std::nullopt;
+  if (south_.wrapper == nullptr) {
+    Opened opened;
+    opened.connection = ++last_id_;
+    opened.tuple = tuple;
+    if (executor_->FindByTuple(tuple) != nullptr) return std::nullopt;   // the old one's end is on its way
+    Append(RecordKind::kOpened, Encode(opened), 0);
+    AddLive(opened.connection);
+  }
+  const ConnectionState* state = executor_->FindByTuple(tuple);
+  // A handshake that the log does not know was refused above its bound, or has expired.
+  Live* live = state == nullptr ? nullptr : Find(state->id());
+  if (live == nullptr || state->connected()) return std::nullopt;
+  live->has_socket = true;
+  half_open_.erase(live->id);
+  ++counters_.accepted;
+  Append(RecordKind::kConnected, Encode(ConnectionOnly{live->id}), live->id);
+  return live->id;
+}
+
+absl::Span<char> Serving::BeginReceive(ConnectionId id) {
+  Live* live = Find(id);
+  if (live == nullptr || silent_) return {};
+  if (!journal_->CanAppend()) {
+    input_refused_ = true;
+    return {};
+  }
+  if (live->state->pending_output() >= kMaxPending) {
+    live->paused = true;
+    Watch(*live);
+    return {};
+  }
+  receiving_ = id;
+  receive_room_ = live->read_size;
+  char* room = builder_.Reserve(static_cast<uint32_t>(RecordKind::kReceived),
+                                EncodeHead(Received{id, ViewOf(*live), {}}), receive_room_);
+  return {room, receive_room_};
+}
+
+void Serving::EndReceive(ConnectionId id, size_t size) {
+  DCHECK_EQ(id, receiving_);
+  if (size == 0) return builder_.Cancel();
+  Live* live = Find(id);
+  if (size == receive_room_) live->read_size = std::min(live->read_size * 4, kMaxReadSize);
+  counters_.bytes_received += size;
+  Executed(builder_.Commit(TimeUs(), size), id);
+}
+
+void Serving::OnEndOfStream(ConnectionId id) {
+  Live* live = Find(id);
+  if (live == nullptr) return;
+  Append(RecordKind::kPeerClosed, Encode(ConnectionOnly{id}), id);
+  Watch(*live);
+}
+
+void Serving::OnBroken(ConnectionId id, int error) {
+  Live* live = Find(id);
+  if (live == nullptr || silent_) return;
+  ++counters_.broken;
+  north_->Forget(id);
+  Append(RecordKind::kBroken, Encode(Broken{id, error}), 0);
+  Drop(*live);
+}
+
+void Serving::OnWritable(ConnectionId id) {
+  Live* live = Find(id);
+  if (live == nullptr) return;
+  live->blocked = false;
+  Flush(*live);
+}
+
+void Serving::OnTurnDone() { EndTurn(); }
+
+// --- Input from the south wrapper ----------------------------------------------------------------
+
+void Serving::WaitForSouthEvents() {
+  south_events_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                           [this](boost::system::error_code error) {
+                             if (error || silent_) return;
+                             south_.wrapper->PollEvents([this](const south_event& event) {
+                               switch (event.kind) {
+                                 case SOUTH_EVENT_SYN_ACK: return HandleSynAck(event);
+                                 case SOUTH_EVENT_RST_UNKNOWN: return HandleUnknownRst(event);
+                                 case SOUTH_EVENT_SYN_KNOWN: return HandleRepeatedSyn(event);
+                               }
+                             });
+                             EndTurn();
+                             WaitForSouthEvents();
+                           });
+}
+
+// The kernel's SYN-ACK was swallowed: it may leave once `Opened` is stable (SendSynAck).
+void Serving::HandleSynAck(const south_event& event) {
+  const FourTuple tuple = TupleOf(event.tuple);
+  if (const ConnectionState* known = executor_->FindByTuple(tuple)) {
+    Live* live = Find(known->id());
+    if (known->connected() || live == nullptr) return;          // its end is on its way
+    if (known->opened().iss == event.seq) return;               // the kernel's retransmission
+    Append(RecordKind::kEnded, Encode(ConnectionOnly{known->id()}), 0);   // it began anew
+    Drop(*live);
+  }
+  if (half_open_.size() >= kMaxHalfOpen) {
+    ++counters_.half_open_refused;
+    return;
+  }
+  auto slot = south_.wrapper->Add(tuple, event.ack, 0, event.rcv_wscale);
+  if (!slot.ok()) {
+    LOG_EVERY_N(ERROR, 1000) << "no room for another connection: " << slot.status();
+    return;
+  }
+  Opened opened;
+  opened.connection = ++last_id_;
+  opened.tuple = tuple;
+  opened.iss = event.seq;
+  opened.irs = event.ack - 1;
+  opened.options = {event.peer_mss,   event.own_mss, event.window_scaling != 0, event.snd_wscale,
+                    event.rcv_wscale, event.sack != 0, event.timestamps != 0};
+  opened.window = event.window;
+  opened.timestamp_echo = event.tsecr;
+  opened.timestamp_offset = event.tsval - static_cast<uint32_t>(event.at_ns / 1'000'000);
+  Append(RecordKind::kOpened, Encode(opened), 0);
+  Live& live = AddLive(opened.connection);
+  live.slot = *slot;
+  half_open_.insert(live.id);
+  commit_.Mark(executor_->applied_lsn(), live.id, Released::Of(*live.state));
+}
+
+// A segment found no socket, and the kernel would like to say so. Only a live, serving process can know
+// whether that is the truth.
+void Serving::HandleUnknownRst(const south_event& event) {
+  const FourTuple tuple = TupleOf(event.tuple);
+  if (executor_->FindByTuple(tuple) != nullptr) return;   // a socket that is about to be restored or closed
+  Segment segment;
+  segment.source = tuple.local;
+  segment.destination = tuple.remote;
+  if (const Executor::Departed* departed = executor_->FindDeparted(tuple)) {
+    segment.seq = departed->snd_nxt;
+    segment.ack = departed->rcv_nxt;
+    segment.flags.ack = true;
+    if (departed->timestamps) {
+      segment.timestamps = {{departed->timestamp_offset + Milliseconds32(clock_->Monotonic()), 0}};
+    }
+    ++counters_.time_wait_acks;
+  } else {
+    segment.seq = event.seq;
+    segment.ack = event.ack;
+    segment.flags.rst = true;
+    segment.flags.ack = event.ack != 0;
+    ++counters_.rsts_vouched;
+  }
+  (void)south_.sender->Send(segment);   // as good as a lost segment when it fails
+}
+
+void Serving::HandleRepeatedSyn(const south_event& event) {
+  const ConnectionState* state = executor_->FindByTuple(TupleOf(event.tuple));
+  Live* live = state == nullptr ? nullptr : Find(state->id());
+  if (live == nullptr || !live->syn_ack_sent || state->received() != 0) return;
+  if (event.seq == state->opened().irs) SendSynAck(*live);
+}
+
+// --- Time ----------------------------------------------------------------------------------------
+
+void Serving::ScheduleTick() {
+  if (silent_) return;
+  const bool watching = !watched_.empty();
+  if (tick_scheduled_ && !watching) return;
+  const auto due = clock_->Monotonic() + (watching ? kWatchInterval : kIdleInterval);
+  if (tick_scheduled_ && tick_.expiry() <= due) return;
+  tick_scheduled_ = true;
+  tick_.expires_at(due);
+  tick_.async_wait([this](boost::system::error_code error) {
+    if (error || silent_) return;
+    tick_scheduled_ = false;
+    Tick();
+  });
+}
+
+void Serving::Tick() {
+  ticking_ = true;
+  ExpireHalfOpen();
+  EndTurn();
+  ticking_ = false;
+  ScheduleTick();
+}
+
+void Serving::ExpireHalfOpen() {
+  if (half_open_.empty()) return;
+  const auto before = clock_->Monotonic() - kHandshakeTimeout;
+  std::vector<Live*> expired;
+  for (ConnectionId id : half_open_) {
+    if (Live* live = Find(id); live->since < before) expired.push_back(live);
+  }
+  for (Live* live : expired) {
+    ++counters_.half_open_expired;
+    Append(RecordKind::kEnded, Encode(ConnectionOnly{live->id}), 0);
+    Drop(*live);
+  }
+}
+
+void Serving::FireTimers() {
+  if (silent_) return;
+  // Bounded, because a Server may set a timer anew from OnTimer that is due at once.
+  for (int fired = 0; fired < 1024; ++fired) {
+    const auto next = executor_->NextTimer();
+    if (!next.has_value() || next->due_us > TimeUs()) return;
+    Append(RecordKind::kTimerFired, Encode(TimerFired{next->connection, next->timer}), next->connection);
+  }
+}
+
+void Serving::ScheduleTimers() {
+  const auto next = executor_->NextTimer();
+  if (!next.has_value() || silent_) return;
+  if (timers_at_us_ == next->due_us) return;
+  timers_at_us_ = next->due_us;
+  timers_.expires_after(std::chrono::microseconds(std::max<int64_t>(next->due_us - TimeUs(), 0)));
+  timers_.async_wait([this](boost::system::error_code error) {
+    if (error || silent_) return;
+    timers_at_us_.reset();
+    EndTurn();
+  });
+}
+
+}  // namespace understudy

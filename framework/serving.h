@@ -1,0 +1,197 @@
+// Serving: what a node does while it owns the clients, as primary or standalone.
+//
+// It joins the north wrapper (input), the log (Journal), the executor, output commit and, in a pair, the
+// south wrapper. One turn of the loop is: input becomes records, records are executed, the turn's records
+// go to the journal in one batch; when the journal says they are stable, output and acknowledgements
+// leave. Standalone is the same with a journal that is stable at once and no south wrapper.
+//
+// The code is in three files: serving.cc (input, time), serving_output.cc (what leaves), and
+// serving_takeover.cc (endpoints of the dead).
+#ifndef UNDERSTUDY_FRAMEWORK_SERVING_H_
+#define UNDERSTUDY_FRAMEWORK_SERVING_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "framework/clock.h"
+#include "framework/executor.h"
+#include "framework/output_commit.h"
+#include "replication/record.h"
+#include "tcpshim/north_wrapper.h"
+#include "tcpshim/raw_sender.h"
+#include "tcpshim/south_wrapper.h"
+
+namespace understudy {
+
+// Where the records of a turn go. Answers with Serving::OnStable, which may come inside Append.
+class Journal {
+ public:
+  virtual ~Journal() = default;
+  virtual void Append(replication::RecordBatch batch, replication::Lsn executed_lsn,
+                      uint64_t output_hash) = 0;
+  // False: stop reading from clients until the next OnStable (I7).
+  virtual bool CanAppend() const = 0;
+};
+
+// The south side of a pair; a standalone node has none. Not owned.
+struct SouthSide {
+  tcpshim::SouthWrapper* wrapper = nullptr;
+  tcpshim::RawSender* sender = nullptr;
+};
+
+class Serving final : public tcpshim::NorthWrapper::Log {
+ public:
+  // Bytes that may be in TCP's hands beyond the client's progress that the log tells of. An heir must be
+  // able to claim all of them as sent, so this also bounds what it restores.
+  static constexpr uint64_t kMaxUnacked = 6u << 20;
+  // Output kept for one connection beyond which its input is not read any more (I7).
+  static constexpr size_t kMaxPending = 8u << 20;
+  // Handshakes under way at once; more SYNs are left to the clients' retransmissions (I7).
+  static constexpr size_t kMaxHalfOpen = 4096;
+
+  // `executor` has applied everything up to its applied_lsn; the first record here follows it.
+  Serving(boost::asio::io_context& loop, const Clock* clock, Executor* executor, Journal* journal,
+          SouthSide south);
+  ~Serving() override;
+
+  absl::Status Start();   // makes the north wrapper; nothing listens yet
+  tcpshim::NorthWrapper& north() { return *north_; }
+  tcpshim::SocketAddress north_address() const { return north_->listening(); }
+
+  // Appends the first record of an epoch (and of the log). `timestamp_shift`: see EpochBegan.
+  void BeginEpoch(uint64_t epoch, uint64_t seed, uint32_t timestamp_shift, const std::string& node);
+
+  // --- Takeover, in this order; see serving_takeover.cc ---
+  // Restores every endpoint of the executor, those with something pending first, while the gate is
+  // closed. Returns how many could not be restored; their reasons are logged.
+  struct RestoreOutcome { size_t restored = 0, failed = 0; };
+  // The TSval of a connection continues at timestamp_offset + clock_ms: the old primary's clock, as far
+  // as it can be known, plus a margin.
+  RestoreOutcome RestoreEndpoints(uint32_t clock_ms);
+  // The gate is open: sends what clients may be missing, without waiting for a timer.
+  void ResendPending();
+  // Handshakes that were under way are complete from here on; what could not be restored is broken.
+  void AdoptHandshakes();
+
+  // Everything up to `lsn` is stable.
+  void OnStable(replication::Lsn lsn);
+
+  // Closes all sockets without a FIN or RST, and stops. For a node that has lost its right to serve.
+  void FallSilent();
+
+  replication::Lsn last_lsn() const { return builder_.next_lsn() - 1; }
+
+  struct Counters {
+    uint64_t accepted = 0, ended = 0, broken = 0, half_open_refused = 0, half_open_expired = 0;
+    uint64_t acks_by_hand = 0, syn_acks_by_hand = 0, rsts_vouched = 0, time_wait_acks = 0;
+    uint64_t bytes_received = 0, bytes_sent = 0, segments_resent = 0;
+  };
+  const Counters& counters() const { return counters_; }
+
+  // --- NorthWrapper::Log ---
+  std::optional<ConnectionId> OnAccepted(int fd, const tcpshim::FourTuple& tuple) override;
+  absl::Span<char> BeginReceive(ConnectionId id) override;
+  void EndReceive(ConnectionId id, size_t size) override;
+  void OnEndOfStream(ConnectionId id) override;
+  void OnBroken(ConnectionId id, int error) override;
+  void OnWritable(ConnectionId id) override;
+  void OnTurnDone() override;
+
+ private:
+  // What this node, not the log, knows of a connection.
+  struct Live {
+    ConnectionId id = 0;
+    const ConnectionState* state = nullptr;    // the executor's; gone when this is
+    std::optional<tcpshim::SouthWrapper::Slot> slot;
+    bool has_socket = false;
+    bool syn_ack_sent = false;
+    bool dirty = false;                        // in dirty_
+    bool restored = false;                     // by takeover: something may have to be resent
+    bool blocked = false;                      // TCP takes nothing now; OnWritable follows
+    bool paused = false;                       // reading was refused for its output
+    bool fin_written = false;
+    Released released;
+    uint64_t written = 0;                      // output offset handed to TCP
+    size_t read_size = 4096;                   // grows with what the client sends
+    std::chrono::steady_clock::time_point since{};   // of the handshake; then of our FIN
+  };
+
+  // serving.cc
+  void Append(RecordKind kind, std::string_view body, ConnectionId id);
+  void Executed(const replication::RecordView& record, ConnectionId id);
+  void EndTurn();
+  void HandleSynAck(const south_event& event);
+  void HandleUnknownRst(const south_event& event);
+  void HandleRepeatedSyn(const south_event& event);
+  void WaitForSouthEvents();
+  void Tick();
+  void ScheduleTick();
+  void FireTimers();
+  void ScheduleTimers();
+  void ExpireHalfOpen();
+  Live* Find(ConnectionId id);
+  Live& AddLive(ConnectionId id);
+  void Drop(Live& live);
+  int64_t TimeUs() const;
+
+  // serving_output.cc
+  void MarkDirty(Live& live);
+  void FlushDirty();
+  void Flush(Live& live);
+  void WriteOutput(Live& live);
+  void SendHeldAck(Live& live);
+  void SendSynAck(Live& live);
+  PeerView ViewOf(const Live& live) const;
+  bool FinAcked(const Live& live) const;
+  void Watch(Live& live);
+  void CheckWatched();
+  bool CheckProgress(Live& live);   // false: need not be watched any longer
+  bool CheckFinished(Live& live);   // true: it has ended
+
+  // serving_takeover.cc
+  bool RestoreOne(const ConnectionState& state, uint32_t clock_ms);
+  void ResendOne(Live& live);
+
+  boost::asio::io_context& loop_;
+  const Clock* const clock_;
+  Executor* const executor_;
+  Journal* const journal_;
+  const SouthSide south_;
+  std::unique_ptr<tcpshim::NorthWrapper> north_;
+  boost::asio::posix::stream_descriptor south_events_;
+  boost::asio::steady_timer tick_;
+  boost::asio::steady_timer timers_;
+  bool tick_scheduled_ = false;
+  bool ticking_ = false;             // this turn is a tick
+  bool silent_ = false;
+  bool in_turn_ = false;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for what is posted
+  bool input_refused_ = false;
+  std::optional<int64_t> timers_at_us_;
+
+  replication::BatchBuilder builder_;
+  OutputCommit commit_;
+  absl::flat_hash_map<ConnectionId, std::unique_ptr<Live>> live_;
+  std::vector<ConnectionId> dirty_;              // released further, not flushed yet
+  absl::flat_hash_set<ConnectionId> watched_;    // progress or end must be looked for
+  absl::flat_hash_set<ConnectionId> half_open_;
+  std::vector<ConnectionId> not_restored_;
+  ConnectionId receiving_ = 0;
+  size_t receive_room_ = 0;
+  ConnectionId last_id_ = 0;
+  Counters counters_;
+};
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_SERVING_H_

@@ -1,0 +1,31 @@
+// Names of Serving's counters in /metrics.
+#ifndef UNDERSTUDY_FRAMEWORK_SERVING_COUNTERS_H_
+#define UNDERSTUDY_FRAMEWORK_SERVING_COUNTERS_H_
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "framework/serving.h"
+
+namespace understudy {
+
+inline void AppendServingCounters(const Serving::Counters& c,
+                                  std::vector<std::pair<std::string, uint64_t>>& out) {
+  out.emplace_back("connections_accepted_total", c.accepted);
+  out.emplace_back("connections_ended_total", c.ended);
+  out.emplace_back("connections_broken_total", c.broken);
+  out.emplace_back("handshakes_refused_total", c.half_open_refused);
+  out.emplace_back("handshakes_expired_total", c.half_open_expired);
+  out.emplace_back("acks_sent_by_hand_total", c.acks_by_hand);
+  out.emplace_back("syn_acks_sent_by_hand_total", c.syn_acks_by_hand);
+  out.emplace_back("rsts_vouched_for_total", c.rsts_vouched);
+  out.emplace_back("time_wait_acks_total", c.time_wait_acks);
+  out.emplace_back("segments_resent_total", c.segments_resent);
+  out.emplace_back("received_bytes_total", c.bytes_received);
+  out.emplace_back("sent_bytes_total", c.bytes_sent);
+}
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_SERVING_COUNTERS_H_

@@ -1,0 +1,217 @@
+// What leaves: output commit carried out, acknowledgements, the end of connections.
+#include <algorithm>
+
+#include "framework/serving.h"
+#include "glog/logging.h"
+
+namespace understudy {
+
+using replication::Lsn;
+using tcpshim::Segment;
+using tcpshim::Seq;
+using tcpshim::SouthWrapper;
+
+namespace {
+// Progress is logged in steps of this size: each costs a record, and the heir restores up to a step more.
+constexpr uint64_t kProgressStep = 256 << 10;
+// A client that neither ends its stream nor sends, after the Server has closed, is given up.
+constexpr std::chrono::seconds kLingerTimeout{60};
+// Looked through at each turn; more of them only at each tick.
+constexpr size_t kFewWatched = 64;
+}  // namespace
+
+void Serving::OnStable(Lsn lsn) {
+  if (silent_) return;
+  commit_.ReleaseUpTo(lsn, [this](ConnectionId id, const Released& released) {
+    Live* live = Find(id);
+    if (live == nullptr) return;
+    live->released = released;
+    MarkDirty(*live);
+  });
+  FlushDirty();
+  if (input_refused_ && journal_->CanAppend()) {
+    input_refused_ = false;
+    north_->Resume();
+  }
+  EndTurn();
+}
+
+void Serving::MarkDirty(Live& live) {
+  if (live.dirty) return;
+  live.dirty = true;
+  dirty_.push_back(live.id);
+}
+
+void Serving::FlushDirty() {
+  for (ConnectionId id : std::exchange(dirty_, {})) {
+    Live* live = Find(id);
+    if (live == nullptr) continue;
+    live->dirty = false;
+    Flush(*live);
+  }
+}
+
+// Lets leave what is stable for one connection. May end it: `live` is gone then.
+void Serving::Flush(Live& live) {
+  if (!live.has_socket) {
+    if (!live.syn_ack_sent && live.slot.has_value()) {
+      live.syn_ack_sent = true;
+      south_.wrapper->Allow(*live.slot, SOUTH_OPEN);
+      SendSynAck(live);
+    }
+    return;
+  }
+  if (live.slot.has_value()) south_.wrapper->SetStable(*live.slot, live.released.rcv_nxt);
+  if (live.released.abort) {
+    if (live.slot.has_value()) south_.wrapper->Allow(*live.slot, SOUTH_RST_OK);
+    north_->Abort(live.id);
+    ++counters_.ended;
+    Append(RecordKind::kEnded, Encode(ConnectionOnly{live.id}), 0);
+    return Drop(live);
+  }
+  WriteOutput(live);
+  if (live.slot.has_value()) SendHeldAck(live);
+}
+
+void Serving::WriteOutput(Live& live) {
+  const OutputQueue& output = live.state->output();
+  if (!live.blocked) {
+    const uint64_t limit = std::min(live.released.output, live.released.acked + kMaxUnacked);
+    const std::string_view bytes = output.View(live.written, limit);
+    if (!bytes.empty()) {
+      const iovec piece{const_cast<char*>(bytes.data()), bytes.size()};
+      const size_t taken = north_->Write(live.id, {&piece, 1});
+      live.written += taken;
+      live.blocked = taken < bytes.size();
+      counters_.bytes_sent += taken;
+    }
+  }
+  if (live.released.fin && !live.fin_written && live.written == output.end()) {
+    if (live.slot.has_value()) south_.wrapper->Allow(*live.slot, SOUTH_FIN_OK);
+    live.fin_written = true;
+    live.since = clock_->Monotonic();
+    north_->ShutdownWrite(live.id);
+    Watch(live);
+  }
+}
+
+// The reply has carried the acknowledgement; where there was none, it goes alone.
+void Serving::SendHeldAck(Live& live) {
+  const auto held = south_.wrapper->TakeHeldAck(*live.slot);
+  if (!held.has_value()) return;
+  const Opened& opened = live.state->opened();
+  Segment segment;
+  segment.source = opened.tuple.local;
+  segment.destination = opened.tuple.remote;
+  segment.flags.ack = true;
+  segment.seq = held->seq;
+  segment.ack = held->ack;
+  segment.window = held->window;
+  if (opened.options.timestamps) segment.timestamps = {{held->tsval, held->tsecr}};
+  ++counters_.acks_by_hand;
+  (void)south_.sender->Send(segment);   // as good as a lost segment when it fails
+}
+
+void Serving::SendSynAck(Live& live) {
+  const Opened& opened = live.state->opened();
+  Segment segment;
+  segment.source = opened.tuple.local;
+  segment.destination = opened.tuple.remote;
+  segment.flags.syn = segment.flags.ack = true;
+  segment.seq = opened.iss;
+  segment.ack = opened.irs + 1;
+  segment.window = opened.window;
+  segment.mss = opened.options.own_mss;
+  if (opened.options.window_scaling) segment.wscale = opened.options.rcv_wscale;
+  segment.sack_permitted = opened.options.sack;
+  if (opened.options.timestamps) {
+    segment.timestamps = {{live.state->timestamp_offset() + Milliseconds32(clock_->Monotonic()),
+                           opened.timestamp_echo}};
+  }
+  ++counters_.syn_acks_by_hand;
+  (void)south_.sender->Send(segment);
+}
+
+// What the client has acknowledged and offers now, as the log puts it.
+PeerView Serving::ViewOf(const Live& live) const {
+  PeerView view = live.state->view();
+  if (!live.slot.has_value()) {
+    view.acked = live.written;   // standalone: TCP's word is good enough, nobody will take over
+    return view;
+  }
+  if (const auto client = south_.wrapper->Client(*live.slot)) {
+    const int32_t ahead = static_cast<int32_t>(client->una - live.state->SeqOf(view.acked));
+    // A FIN that is acknowledged counts one more than there are bytes.
+    if (ahead > 0) view.acked = std::min(view.acked + ahead, live.written);
+    view.window = uint32_t{client->window} << live.state->opened().options.snd_wscale;
+  }
+  if (const auto sent = south_.wrapper->Sent(*live.slot)) view.rcv_edge = sent->rcv_edge;
+  return view;
+}
+
+// --- Looking for what no event tells --------------------------------------------------------------
+
+// The client's acknowledgements come without an event: while something depends on them they are looked
+// for at each turn, and at each tick.
+void Serving::Watch(Live& live) {
+  const ConnectionState& state = *live.state;
+  if (live.paused || state.fin_wanted() || state.writable_wanted() ||
+      state.pending_output() >= kProgressStep) {
+    if (watched_.insert(live.id).second) ScheduleTick();
+  }
+}
+
+void Serving::CheckWatched() {
+  if (watched_.size() > kFewWatched && !ticking_) return;
+  const std::vector<ConnectionId> ids(watched_.begin(), watched_.end());
+  for (ConnectionId id : ids) {
+    Live* live = Find(id);
+    if (live == nullptr) {
+      watched_.erase(id);
+      continue;
+    }
+    if (!live->has_socket || CheckFinished(*live)) continue;
+    if (!CheckProgress(*live)) watched_.erase(id);
+  }
+}
+
+bool Serving::CheckProgress(Live& live) {
+  const ConnectionState& state = *live.state;
+  const PeerView view = ViewOf(live);
+  const uint64_t gained = view.acked - state.view().acked;
+  const uint64_t rest = state.output().end() - view.acked;
+  if (gained >= kProgressStep ||
+      (gained > 0 && state.writable_wanted() && rest < Connection::high_water() / 2)) {
+    Append(RecordKind::kProgress, Encode(Progress{live.id, view}), live.id);
+  }
+  if (live.paused && state.pending_output() < kMaxPending / 2) {
+    live.paused = false;
+    north_->Resume();
+  }
+  return live.paused || state.fin_wanted() || state.writable_wanted() ||
+         state.pending_output() >= kProgressStep;
+}
+
+bool Serving::FinAcked(const Live& live) const {
+  if (!live.fin_written) return false;
+  if (!live.slot.has_value()) return true;   // standalone: the kernel sees to it
+  const auto client = south_.wrapper->Client(*live.slot);
+  return client.has_value() && client->una == live.state->SeqOf(live.state->output().end()) + 1;
+}
+
+// Both directions done: what the client's FIN is answered with has left, and ours was acknowledged, so
+// that nothing would be left for an heir to do.
+bool Serving::CheckFinished(Live& live) {
+  const ConnectionState& state = *live.state;
+  const bool both = state.peer_closed() && live.released.rcv_nxt == state.rcv_nxt() && FinAcked(live);
+  const bool lingered = live.fin_written && state.ignores_input() && !state.peer_closed() &&
+                        clock_->Monotonic() - live.since > kLingerTimeout;
+  if (!both && !lingered) return false;
+  ++counters_.ended;
+  north_->Forget(live.id);
+  Append(RecordKind::kEnded, Encode(ConnectionOnly{live.id}), 0);
+  Drop(live);
+  return true;
+}
+
+}  // namespace understudy

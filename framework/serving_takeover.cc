@@ -1,0 +1,168 @@
+// The endpoints of the dead: restored from what the log says of them (claims 1, 9, 18, 29).
+//
+// Order: RestoreEndpoints while the gate is closed; then listener, service address, gate; then
+// ResendPending. See docs/design.md, "Takeover".
+#include <algorithm>
+
+#include "framework/serving.h"
+#include "glog/logging.h"
+#include "tcpshim/endpoint.h"
+
+namespace understudy {
+
+using tcpshim::Endpoint;
+using tcpshim::Segment;
+using tcpshim::Seq;
+
+namespace {
+
+// Segments resent by hand for one connection: an initial window (RFC 6928). The first of them brings back
+// the client's true ACK number, from which the kernel goes on.
+constexpr int kResendSegments = 10;
+
+bool NothingPending(const ConnectionState& state) {
+  return state.output().size() == 0 && !state.fin_wanted() && !state.abort_wanted() && state.connected();
+}
+
+}  // namespace
+
+Serving::RestoreOutcome Serving::RestoreEndpoints(uint32_t clock_ms) {
+  RestoreOutcome outcome;
+  // Connections with something pending come first: somebody is waiting on them.
+  for (const bool idle : {false, true}) {
+    executor_->ForEach([&](const ConnectionState& state) {
+      if (NothingPending(state) != idle) return;
+      RestoreOne(state, clock_ms) ? ++outcome.restored : ++outcome.failed;
+    });
+  }
+  return outcome;
+}
+
+bool Serving::RestoreOne(const ConnectionState& state, uint32_t clock_ms) {
+  const OutputQueue& output = state.output();
+  const uint64_t acked = state.view().acked;
+  // As far as the dead primary may have sent: the client may have acknowledged any of it.
+  const uint64_t sent_end = std::min(output.end(), acked + kMaxUnacked);
+  Endpoint endpoint;
+  endpoint.tuple = state.opened().tuple;
+  endpoint.options = state.opened().options;
+  endpoint.snd_una = state.SeqOf(acked);
+  endpoint.sent = output.View(acked, sent_end);
+  endpoint.fin_sent = state.fin_wanted() && sent_end == output.end();
+  endpoint.rcv_nxt = state.rcv_nxt();
+  endpoint.snd_wnd = state.view().window;
+  endpoint.rcv_edge = tcpshim::SeqMax(state.view().rcv_edge, state.rcv_nxt());
+  endpoint.timestamp = state.timestamp_offset() + clock_ms;
+
+  Live& live = AddLive(state.id());
+  auto fd = tcpshim::Restore(endpoint);
+  const uint32_t flags = SOUTH_OPEN | (state.fin_wanted() ? SOUTH_FIN_OK : 0);
+  auto slot = south_.wrapper->Add(endpoint.tuple, endpoint.rcv_nxt, flags, endpoint.options.rcv_wscale);
+  if (!fd.ok() || !slot.ok()) {
+    LOG(ERROR) << "cannot restore " << endpoint.tuple.ToString() << ": "
+               << (fd.ok() ? slot.status() : fd.status());
+    if (slot.ok()) live.slot = *slot;
+    if (fd.ok()) tcpshim::CloseSilently(*std::move(fd));
+    not_restored_.push_back(live.id);
+    return false;
+  }
+  live.slot = *slot;
+  live.has_socket = true;
+  live.restored = true;
+  live.syn_ack_sent = true;
+  live.written = sent_end;
+  live.fin_written = endpoint.fin_sent;
+  live.released = Released::Of(state);   // all that this node has stored is stable: it alone holds it
+  north_->Adopt(live.id, *std::move(fd), !state.peer_closed());
+  return true;
+}
+
+void Serving::ResendPending() {
+  for (const bool idle : {false, true}) {
+    for (auto& [id, live] : live_) {
+      if (live->restored && NothingPending(*live->state) == idle) ResendOne(*live);
+    }
+  }
+}
+
+// The bytes count as sent, so the kernel would resend them only at its RTO, which without a history is a
+// second. Sent with the socket's own TSval: never ahead of what the socket itself sends next.
+void Serving::ResendOne(Live& live) {
+  const ConnectionState& state = *live.state;
+  const tcpshim::TcpOptions& options = state.opened().options;
+  // The client may never have had our SYN-ACK; if it had, it answers with a duplicate acknowledgement.
+  if (!state.connected()) SendSynAck(live);
+
+  Segment segment;
+  segment.source = state.opened().tuple.local;
+  segment.destination = state.opened().tuple.remote;
+  segment.flags.ack = true;
+  segment.ack = state.rcv_nxt();
+  const Seq edge = tcpshim::SeqMax(state.view().rcv_edge, state.rcv_nxt());
+  const uint32_t offered = edge - segment.ack;
+  segment.window = static_cast<uint16_t>(std::min<uint32_t>(offered >> options.rcv_wscale, 65535));
+  if (options.timestamps) segment.timestamps = {{tcpshim::CurrentTimestamp(north_->fd(live.id)), 0}};
+
+  const uint64_t acked = state.view().acked;
+  const uint64_t end = live.written;
+  const size_t mss = std::max<size_t>(options.peer_mss, 88) - (options.timestamps ? 12 : 0);
+  uint64_t at = acked;
+  for (int i = 0; i < kResendSegments && (at < end || (i == 0 && live.fin_written)); ++i) {
+    segment.payload = state.output().View(at, std::min<uint64_t>(at + mss, end));
+    segment.seq = state.SeqOf(at);
+    at += segment.payload.size();
+    segment.flags.psh = at == end;
+    segment.flags.fin = at == end && live.fin_written;
+    ++counters_.segments_resent;
+    (void)south_.sender->Send(segment);
+  }
+  // A client that was last offered no window waits for an update, which may have died with the primary.
+  if (acked == end && !live.fin_written && offered < options.own_mss) {
+    segment.payload = {};
+    segment.seq = state.SeqOf(end);
+    (void)south_.sender->Send(segment);
+  }
+}
+
+void Serving::AdoptHandshakes() {
+  for (ConnectionId id : std::exchange(not_restored_, {})) {
+    Live* live = Find(id);
+    Append(RecordKind::kBroken, Encode(Broken{id, ECONNABORTED}), 0);
+    Drop(*live);
+  }
+  std::vector<ConnectionId> handshakes;
+  executor_->ForEach([&](const ConnectionState& state) {
+    if (!state.connected()) handshakes.push_back(state.id());
+  });
+  for (ConnectionId id : handshakes) {
+    Append(RecordKind::kConnected, Encode(ConnectionOnly{id}), id);
+  }
+  // What the dead primary owed: output beyond what it may have sent, aborts, ends.
+  for (auto& [id, live] : live_) {
+    if (!live->restored) continue;
+    MarkDirty(*live);
+    Watch(*live);
+  }
+  FlushDirty();
+  EndTurn();
+}
+
+void Serving::FallSilent() {
+  if (silent_) return;
+  silent_ = true;
+  tick_.cancel();
+  timers_.cancel();
+  if (south_events_.is_open()) {
+    south_events_.cancel();
+    south_events_.release();
+  }
+  if (north_ == nullptr) return;
+  north_->StopListening();
+  for (auto& [id, live] : live_) {
+    if (live->has_socket) north_->ForgetSilently(id);
+    if (live->slot.has_value()) south_.wrapper->Remove(*live->slot);
+  }
+  live_.clear();
+}
+
+}  // namespace understudy

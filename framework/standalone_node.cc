@@ -1,0 +1,43 @@
+#include "framework/standalone_node.h"
+
+#include <random>
+#include <utility>
+
+#include "framework/serving_counters.h"
+#include "glog/logging.h"
+
+namespace understudy {
+
+StandaloneNode::StandaloneNode(boost::asio::io_context& loop, const NodeConfig& config,
+                               std::unique_ptr<Server> server, const Clock* clock)
+    : config_(config),
+      server_(std::move(server)),
+      executor_(server_.get()),
+      serving_(loop, clock, &executor_, this, SouthSide{}) {}
+
+absl::Status StandaloneNode::Start() {
+  if (absl::Status started = serving_.Start(); !started.ok()) return started;
+  serving_.BeginEpoch(1, std::random_device{}(), 0, config_.node);
+  if (absl::Status listens = serving_.north().Listen(config_.service, false); !listens.ok()) return listens;
+  LOG(INFO) << "serving " << serving_.north_address().ToString() << ", standalone";
+  return absl::OkStatus();
+}
+
+// Nobody takes over, so nothing waits: stable at once.
+void StandaloneNode::Append(replication::RecordBatch batch, replication::Lsn, uint64_t) {
+  serving_.OnStable(batch.last_lsn());
+}
+
+NodeStatus StandaloneNode::Status() const {
+  NodeStatus status;
+  status.role = Role::kStandalone;
+  status.state = "solo";
+  status.node = config_.node;
+  status.epoch = executor_.epoch();
+  status.last_lsn = status.stable_lsn = status.applied_lsn = executor_.applied_lsn();
+  status.connections = executor_.connection_count();
+  AppendServingCounters(serving_.counters(), status.counters);
+  return status;
+}
+
+}  // namespace understudy

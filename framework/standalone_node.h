@@ -1,0 +1,33 @@
+// --role=standalone: the same Server, executor and north wrapper, and a log that nobody keeps.
+#ifndef UNDERSTUDY_FRAMEWORK_STANDALONE_NODE_H_
+#define UNDERSTUDY_FRAMEWORK_STANDALONE_NODE_H_
+
+#include <memory>
+
+#include "framework/executor.h"
+#include "framework/node.h"
+#include "framework/serving.h"
+
+namespace understudy {
+
+class StandaloneNode final : public Node, private Journal {
+ public:
+  StandaloneNode(boost::asio::io_context& loop, const NodeConfig& config, std::unique_ptr<Server> server,
+                 const Clock* clock);
+  absl::Status Start() override;
+  NodeStatus Status() const override;
+  tcpshim::SocketAddress listening() const { return serving_.north_address(); }
+
+ private:
+  void Append(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t) override;
+  bool CanAppend() const override { return true; }
+
+  const NodeConfig config_;
+  const std::unique_ptr<Server> server_;
+  Executor executor_;
+  Serving serving_;
+};
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_STANDALONE_NODE_H_
