@@ -1,6 +1,7 @@
 #include "tests/lab/clients.h"
 
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -124,6 +125,19 @@ Plan ServerHalfClosedPlan(const std::string& name, uint64_t bytes, uint64_t seed
   return plan;
 }
 
+Plan GatherPlan(uint64_t bytes, int rounds, uint64_t seed) {
+  Plan plan;
+  plan.name = "gather";
+  plan.send = {.prefix = absl::StrCat("GATHER ", bytes, "\n"),
+               .bytes = bytes * static_cast<uint64_t>(rounds), .seed = seed, .suffix = ""};
+  std::vector<char> piece(bytes);
+  for (int i = 0; i < rounds; ++i) {
+    FillPattern(seed, static_cast<uint64_t>(i) * bytes, piece.data(), bytes);
+    absl::StrAppend(&plan.expect.prefix, ExtendCrc(0, {piece.data(), bytes}), "\n");
+  }
+  return plan;
+}
+
 Plan ReportPlan(const std::string& name, uint64_t bytes, uint64_t seed) {
   return AskPlan(absl::StrCat("REPORT ", name, "\n"), Total(bytes, seed));
 }
@@ -157,6 +171,17 @@ void Client::ResetPause() {
   if (last_received_ != Clock::time_point{}) last_received_ = Clock::now();
 }
 
+void Client::DropIncoming(bool drop) {
+  sock_filter nothing[] = {{BPF_RET | BPF_K, 0, 0, 0}};
+  sock_fprog program = {.len = 1, .filter = nothing};
+  if (drop) {
+    PCHECK(setsockopt(fd_, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) == 0);
+  } else {
+    int unused = 0;
+    PCHECK(setsockopt(fd_, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof(unused)) == 0);
+  }
+}
+
 void Client::NoteReceived(size_t n) {
   Clock::time_point now = Clock::now();
   if (last_received_ != Clock::time_point{}) {
@@ -181,7 +206,7 @@ uint64_t StreamClient::Allowed() const {
   uint64_t limit = plan_.max_ahead > std::numeric_limits<uint64_t>::max() - ahead_of
                        ? std::numeric_limits<uint64_t>::max()
                        : ahead_of + plan_.max_ahead;
-  return std::min(limit, plan_.send.size());
+  return std::min({limit, plan_.send_first, plan_.send.size()});
 }
 
 short StreamClient::Wanted(Clock::time_point now) {
@@ -191,7 +216,8 @@ short StreamClient::Wanted(Clock::time_point now) {
   short events = 0;
   if (plan_.reading && !eof_) events |= POLLIN;
   bool to_send = unsent_at_ < unsent_.size() || made_ < Allowed() ||
-                 (made_ == plan_.send.size() && plan_.half_close_after_send && !fin_sent_);
+                 (made_ == plan_.send.size() && plan_.half_close_after_send && !plan_.hold_fin &&
+                  !fin_sent_);
   if (to_send) events |= POLLOUT;
   return events;
 }
@@ -242,7 +268,7 @@ void StreamClient::Write() {
     budget -= static_cast<size_t>(n);
   }
   if (made_ == plan_.send.size() && unsent_at_ == unsent_.size() && plan_.half_close_after_send &&
-      !fin_sent_) {
+      !plan_.hold_fin && !fin_sent_) {
     if (shutdown(fd_, SHUT_WR) != 0) return Fail(absl::StrCat("shutdown: ", strerror(errno)));
     fin_sent_ = true;
   }
@@ -275,9 +301,9 @@ void StreamClient::Read() {
   NoteReceived(got);
 }
 
-void StreamClient::FinishEcho() {
+void StreamClient::FinishEcho(uint64_t more) {
   CHECK(plan_.send.suffix.empty() && made_ >= plan_.send.prefix.size());
-  plan_.send.bytes = made_ - plan_.send.prefix.size();
+  plan_.send.bytes = std::min(plan_.send.bytes, made_ - plan_.send.prefix.size() + more);
   plan_.expect.bytes = plan_.send.bytes;
   plan_.half_close_after_send = true;
 }
@@ -285,6 +311,8 @@ void StreamClient::FinishEcho() {
 // --- TimerClient ---
 
 short TimerClient::Wanted(Clock::time_point) { return connected_ ? POLLIN : POLLOUT; }
+
+void TimerClient::HalfClose() { PCHECK(shutdown(fd_, SHUT_WR) == 0) << name_; }
 
 void TimerClient::OnReady(short) {
   if (!connected_) {
@@ -380,9 +408,10 @@ std::vector<StreamClient*> Fleet::AddMany(int count, const std::function<Plan(in
     Plan mine = plan(i);
     if (count > 1) mine.name = absl::StrCat(mine.name, " ", i);
     ++i;
-    Connect(fd, mine);
-    added.push_back(new StreamClient(std::move(mine), fd));
+    added.push_back(new StreamClient(mine, fd));
     clients_.emplace_back(added.back());
+    if (mine.deaf) added.back()->DropIncoming(true);
+    Connect(fd, mine);
   }
   return added;
 }

@@ -53,6 +53,12 @@ struct Plan {
   std::chrono::microseconds pace{0};
   // Starts without reading; StreamClient::SetReading changes it.
   bool reading = true;
+  // Begins with DropIncoming(true), so that not even a SYN-ACK arrives.
+  bool deaf = false;
+  // So much of `send` at first, the rest after StreamClient::ReleaseSend.
+  uint64_t send_first = std::numeric_limits<uint64_t>::max();
+  // With half_close_after_send: not before StreamClient::ReleaseFin.
+  bool hold_fin = false;
   bool nodelay = true;
 };
 
@@ -71,6 +77,8 @@ Plan DownloadPlan(uint64_t bytes, uint64_t seed);
 Plan HalfClosedDownloadPlan(uint64_t bytes, uint64_t seed);
 // The server half-closes at once; the client, told so by the end of the stream, sends `bytes` and FIN.
 Plan ServerHalfClosedPlan(const std::string& name, uint64_t bytes, uint64_t seed);
+// GATHER: `rounds` times `bytes`, each answered with its CRC.
+Plan GatherPlan(uint64_t bytes, int rounds, uint64_t seed);
 // What REPORT says of that upload afterwards.
 Plan ReportPlan(const std::string& name, uint64_t bytes, uint64_t seed);
 // `request`, then exactly `answer`, then the end of the stream.
@@ -90,6 +98,8 @@ class Client {
   // Longest time without a received byte, since the first one or since the call of ResetPause.
   std::chrono::microseconds longest_pause() const;
   void ResetPause();
+  // Its kernel loses whatever arrives for this connection, as if the wire had; a SegmentWatch sees it.
+  void DropIncoming(bool drop);
 
  protected:
   friend class Fleet;
@@ -115,8 +125,10 @@ class StreamClient : public Client {
  public:
   const Plan& plan() const { return plan_; }
   void SetReading(bool reading) { plan_.reading = reading; }
-  // An echo client: send no more than was sent so far, wait for the rest of its echo, then end.
-  void FinishEcho();
+  void ReleaseSend() { plan_.send_first = std::numeric_limits<uint64_t>::max(); }
+  void ReleaseFin() { plan_.hold_fin = false; }
+  // An echo client: send `more` bytes, wait for the rest of its echo, then end.
+  void FinishEcho(uint64_t more);
   bool end_seen() const { return eof_; }
 
  protected:
@@ -142,6 +154,7 @@ class StreamClient : public Client {
 class TimerClient : public Client {
  public:
   uint64_t ticks() const { return ticks_; }
+  void HalfClose();
 
  protected:
   friend class Fleet;

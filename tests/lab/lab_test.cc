@@ -19,7 +19,9 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "tests/apps/pattern.h"
 #include "tests/lab/clients.h"
+#include "tests/lab/mini_tcp.h"
 #include "tests/lab/process.h"
 #include "tests/lab/segment_watch.h"
 #include "tests/lab/status_client.h"
@@ -313,6 +315,45 @@ TEST_F(LabTest, WatchCountsResetsAndSpeakers) {
   packets = (*watch)->Packets();
   EXPECT_THAT(FindResets(packets), SizeIs(testing::Ge(3u)));
   EXPECT_THAT(FindTwoSpeakers(packets), testing::Not(IsEmpty()));
+}
+
+// A real TCP and the small one understand each other, over wraps and with each option missing.
+TEST_F(LabTest, MiniTcpEchoes) {
+  GiveServiceAddressTo(Host::kA);
+  std::string text(60000, 0);
+  workbench::FillPattern(5, 0, text.data(), text.size());
+  for (int variant = 0; variant < 5; ++variant) {
+    SCOPED_TRACE(variant);
+    TinyServer server(*lab_, Host::kA);
+    MiniTcp::Options options;
+    options.isn = 0xffffff00;
+    options.tsval = 0xfffffffe;
+    if (variant == 1) options.tsval.reset();
+    if (variant == 2) options.sack = false;
+    if (variant == 3) options.wscale.reset();
+    if (variant == 4) options.mss = 500;
+    options.port = static_cast<uint16_t>(40000 + variant);
+    MiniTcp tcp(*lab_, options);
+    ASSERT_EQ(tcp.Connect(seconds(5)), "");
+    tcp.Send(text);
+    EXPECT_EQ(tcp.RunUntil([&] { return tcp.received().size() >= text.size(); }, seconds(5)), "");
+    EXPECT_TRUE(tcp.received() == text);
+    tcp.Close();
+    EXPECT_EQ(tcp.RunUntil([&] { return tcp.end_seen(); }, seconds(5)), "");
+    EXPECT_EQ(tcp.RunUntil([&] { return tcp.acknowledged() == text.size() + 1; }, seconds(5)), "");
+  }
+  TinyServer server(*lab_, Host::kA);
+  MiniTcp::Options options;
+  options.port = 41000;
+  MiniTcp tcp(*lab_, options);
+  tcp.SetDeaf(true);
+  tcp.StartConnect();
+  ASSERT_EQ(tcp.RunUntil([&] { return !tcp.segments().empty(); }, seconds(5)), "");
+  EXPECT_FALSE(tcp.established());
+  tcp.SetDeaf(false);
+  ASSERT_EQ(tcp.RunUntil([&] { return tcp.established(); }, seconds(5)), "");
+  server.ResetNow();
+  EXPECT_THAT(tcp.RunFor(seconds(5)), HasSubstr("reset by the server"));
 }
 
 SeenPacket FromService(uint32_t ack, uint16_t window, uint32_t tsval) {
