@@ -102,8 +102,9 @@ struct {
   __type(value, struct counters);
 } counters SEC(".maps");
 
-// TCP options are walked through here: the verifier lets only maps, not the stack, be read at a place
-// it does not know without CAP_PERFMON. Room behind the 40 bytes for reads that a length forbids later.
+// TCP options are walked through here, not on the stack: functions that the verifier looks at by
+// themselves (walk_options) can share a map. Room behind the 40 bytes for reads that a length forbids
+// later.
 struct options {
   __u32 sack_at;      // of the SACK option, from the start of the options
   __u32 sack_length;  // 0: none
@@ -141,7 +142,7 @@ INLINE int count(enum south_counter which, int verdict) {
 
 INLINE int seq_after(__u32 a, __u32 b) { return (__s32)(a - b) > 0; }
 
-// *at = the later of *at and `value`. Loses only against others that did better, or against eight in a
+// *at = the later of *at and `value`. Loses only against others that did better, or against four in a
 // row: then what is written next brings it forward.
 INLINE void raise(__u32* at, __u32 value) {
   for (int i = 0; i < 8; ++i) {
@@ -280,6 +281,7 @@ int blank_options(__u32 from, __u32 length) {
   if (!scratch) return 0;
   for (__u32 i = 0; i < 40; ++i) {
     __u64 inside = ((__u64)(__u32)(i - from) - length) >> 63;  // 1 or 0
+    asm volatile("" : "+r"(inside));                           // or clang makes a branch of it
     __u8 keep = inside - 1;                                    // 0 or 0xff
     scratch->after[i] = (scratch->before[i] & keep) | (1 & ~keep);
   }

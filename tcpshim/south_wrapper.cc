@@ -114,8 +114,10 @@ std::string MissingCapabilities() {
   std::vector<const char*> missing;
   if (!has(CAP_NET_ADMIN)) missing.push_back("CAP_NET_ADMIN");
   if (!has(CAP_BPF) && !has(CAP_SYS_ADMIN)) missing.push_back("CAP_BPF");
+  // Without it the verifier follows what a CPU might speculate, too, and gives up.
+  if (!has(CAP_PERFMON) && !has(CAP_SYS_ADMIN)) missing.push_back("CAP_PERFMON");
   std::string text;
-  for (const char* name : missing) absl::StrAppend(&text, text.empty() ? "" : " and ", name);
+  for (const char* name : missing) absl::StrAppend(&text, text.empty() ? "" : ", ", name);
   return text;
 }
 
@@ -127,9 +129,10 @@ absl::Status Failed(const std::string& what, int error) {
         text, ". ",
         missing.empty() ? "No capability is missing here, so a container, a user namespace or a "
                           "security module forbids it"
-                        : absl::StrCat(missing, " is missing"),
-        "; run as root on the host, or grant: setcap cap_net_admin,cap_net_raw,cap_bpf+ep BINARY, or "
-        "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF in the systemd unit"));
+                        : absl::StrCat("Missing here: ", missing),
+        "; run as root on the host, or grant them: setcap "
+        "cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon+ep BINARY, or AmbientCapabilities="
+        "CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON in the systemd unit"));
   }
   switch (error) {
     case ENODEV:
@@ -615,7 +618,8 @@ std::optional<SouthWrapper::HeldAck> SouthWrapper::TakeHeldAck(Slot slot) {
   }
   Seq edge = out.ack + (static_cast<uint32_t>(out.window) << c.rcv_wscale);
   const Seq stable = c.stable;
-  if (SeqBefore(stable, out.ack)) {
+  const bool whole = !SeqBefore(stable, out.ack);
+  if (!whole) {
     out.ack = stable;
     uint32_t none = 0;
     held.compare_exchange_strong(none, 1);
@@ -629,11 +633,13 @@ std::optional<SouthWrapper::HeldAck> SouthWrapper::TakeHeldAck(Slot slot) {
     if (out.tsval != 0) out.tsval = SeqMax(out.tsval, sent->tsval);
   }
   out.window = static_cast<uint16_t>(std::min<uint32_t>((edge - out.ack) >> c.rcv_wscale, 65535));
-  if (sent && !SeqAfter(out.ack, sent->last_ack) &&
-      !SeqAfter(out.ack + (static_cast<uint32_t>(out.window) << c.rcv_wscale), sent->rcv_edge)) {
-    return std::nullopt;  // all of it has been said
+  if (!sent || SeqAfter(out.ack, sent->last_ack)) return out;
+  // The number has been said. Worth a segment of its own is only a window that has not.
+  if (whole &&
+      SeqAfter(out.ack + (static_cast<uint32_t>(out.window) << c.rcv_wscale), sent->rcv_edge)) {
+    return out;
   }
-  return out;
+  return std::nullopt;
 }
 
 std::optional<SouthWrapper::ClientView> SouthWrapper::Client(Slot slot) const {
