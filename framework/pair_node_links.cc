@@ -43,7 +43,6 @@ void PairNode::Accepted(boost::asio::ip::tcp::socket socket) {
 void PairNode::UseLink(std::shared_ptr<Link> link) {
   if (link_ != nullptr && link_ != link) link_->Close();
   link_ = std::move(link);
-  clock_ahead_.reset();
 }
 
 void PairNode::DropLink() {
@@ -123,7 +122,9 @@ replication::Link::Handler::Verdict PairNode::OnHandover(Link& link, const wire:
 }
 
 void PairNode::OnJoinReply(Link& link, const wire::JoinReply& reply) {
-  if (&link == link_.get() && secondary_ != nullptr) secondary_->OnJoinReply(reply, Now());
+  if (&link != link_.get() || secondary_ == nullptr) return;
+  if (reply.node != secondary_->primary()) clock_ahead_.reset();   // another host's clock
+  secondary_->OnJoinReply(reply, Now());
 }
 
 void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {

@@ -124,6 +124,7 @@ std::string Encode(const Opened& body) {
       .Put(static_cast<uint8_t>(o.sack))
       .Put(static_cast<uint8_t>(o.timestamps))
       .Put(body.window)
+      .Put(body.timestamp)
       .Put(body.timestamp_echo)
       .Put(body.timestamp_offset)
       .Take();
@@ -136,7 +137,7 @@ absl::StatusOr<Opened> DecodeOpened(std::string_view in) {
   reader.Get(body.connection).Get(body.tuple.local).Get(body.tuple.remote).Get(body.iss).Get(body.irs);
   reader.Get(o.peer_mss).Get(o.own_mss).GetFlag(o.window_scaling).Get(o.snd_wscale).Get(o.rcv_wscale);
   reader.GetFlag(o.sack).GetFlag(o.timestamps).Get(body.window);
-  reader.Get(body.timestamp_echo).Get(body.timestamp_offset);
+  reader.Get(body.timestamp).Get(body.timestamp_echo).Get(body.timestamp_offset);
   return reader.Finish(body, "Opened");
 }
 

@@ -52,7 +52,8 @@ struct Opened {
   tcpshim::Seq irs = 0;         // the client's
   tcpshim::TcpOptions options;
   uint16_t window = 0;          // of the SYN-ACK, which is never scaled
-  uint32_t timestamp_echo = 0;  // TSecr of the SYN-ACK
+  uint32_t timestamp = 0;       // TSval and TSecr of the SYN-ACK
+  uint32_t timestamp_echo = 0;
   uint32_t timestamp_offset = 0;  // TSval less the primary's CLOCK_MONOTONIC in milliseconds, modulo 2^32
 };
 

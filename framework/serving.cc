@@ -251,6 +251,7 @@ void Serving::HandleSynAck(const south_event& event) {
   opened.options = {event.peer_mss,   event.own_mss, event.window_scaling != 0, event.snd_wscale,
                     event.rcv_wscale, event.sack != 0, event.timestamps != 0};
   opened.window = event.window;
+  opened.timestamp = event.tsval;
   opened.timestamp_echo = event.tsecr;
   opened.timestamp_offset = event.tsval - static_cast<uint32_t>(event.at_ns / 1'000'000);
   Append(RecordKind::kOpened, Encode(opened), 0);

@@ -124,10 +124,9 @@ void Serving::SendSynAck(Live& live) {
   segment.mss = opened.options.own_mss;
   if (opened.options.window_scaling) segment.wscale = opened.options.rcv_wscale;
   segment.sack_permitted = opened.options.sack;
-  if (opened.options.timestamps) {
-    segment.timestamps = {{live.state->timestamp_offset() + Milliseconds32(clock_->Monotonic()),
-                           opened.timestamp_echo}};
-  }
+  // The kernel's own TSval, to the digit: since Linux 6.15 it takes a handshake's last ACK only if that
+  // echoes a TSval it has sent itself.
+  if (opened.options.timestamps) segment.timestamps = {{opened.timestamp, opened.timestamp_echo}};
   ++counters_.syn_acks_by_hand;
   (void)south_.sender->Send(segment);
 }

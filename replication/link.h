@@ -6,6 +6,7 @@
 #ifndef UNDERSTUDY_REPLICATION_LINK_H_
 #define UNDERSTUDY_REPLICATION_LINK_H_
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -22,6 +23,9 @@
 namespace understudy::replication {
 
 inline constexpr size_t kMaxFrame = 32u << 20;
+inline constexpr size_t kMaxFirstFrame = 64u << 10;
+// A peer that does not read is closed when so much waits for it.
+inline constexpr size_t kMaxUnsent = 4 * kMaxFrame;
 
 // One connection between two nodes. Everything happens on the loop's thread. Alive until closed; destroy
 // it at any time, also inside a callback.
@@ -32,8 +36,8 @@ class Link : public std::enable_shared_from_this<Link> {
   class Handler {
    public:
     virtual ~Handler() = default;
-    // Calls of the other end. Setting `refused` makes the answer a Refused; the link is then closed once
-    // it has been written.
+    // Calls of the other end. Setting `refuse` makes the answer a Refused; once it has been written the
+    // link is closed, and OnClosed says so.
     struct Verdict { bool refuse = false; wire::Refused refused; };
     virtual Verdict OnJoin(Link& link, const wire::JoinRequest& request, wire::JoinReply& reply) = 0;
     virtual Verdict OnAppend(Link& link, wire::AppendRequest request, wire::AppendReply& reply) = 0;
@@ -51,7 +55,11 @@ class Link : public std::enable_shared_from_this<Link> {
   };
 
   // `socket` is connected. Sets TCP_NODELAY. `handler` outlives the link or the link is Close()d first.
-  static std::shared_ptr<Link> Start(boost::asio::ip::tcp::socket socket, Handler* handler);
+  // The other end is a stranger until its first frame is complete: it has `first_frame_timeout` and
+  // kMaxFirstFrame bytes for it.
+  static std::shared_ptr<Link> Start(
+      boost::asio::ip::tcp::socket socket, Handler* handler,
+      std::chrono::milliseconds first_frame_timeout = std::chrono::seconds(2));
   ~Link();
 
   // Queue a call; written at once if the socket takes it. Never blocks. No-op after Close.
@@ -68,12 +76,12 @@ class Link : public std::enable_shared_from_this<Link> {
 
  private:
   struct Impl;
-  explicit Link(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Link(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
 };
 
-// Listens on a node's replication endpoint. A stranger that does not complete its first frame within
-// `first_frame_timeout` is closed; at most kMaxStrangers unjoined links exist at once.
+// Listens on a node's replication endpoint and hands out what connects. The owner starts a Link on each,
+// and keeps no more than kMaxStrangers that have not joined.
 class LinkListener {
  public:
   static constexpr size_t kMaxStrangers = 16;
@@ -86,11 +94,12 @@ class LinkListener {
 
  private:
   struct Impl;
-  explicit LinkListener(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit LinkListener(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
 };
 
-// Dials once. `done` gets kConnected with the socket, or why not. Gives up after `timeout`.
+// Dials once. `done` gets kConnected with the socket, or why not. Gives up after `timeout`. Never calls
+// inside this call.
 void DialPeer(boost::asio::io_context& loop, const boost::asio::ip::tcp::endpoint& peer,
               std::chrono::milliseconds timeout,
               std::function<void(DialResult, boost::asio::ip::tcp::socket)> done);

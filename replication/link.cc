@@ -1,0 +1,554 @@
+#include "replication/link.h"
+
+#include <errno.h>
+#include <glog/logging.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <thrift/protocol/TBinaryProtocol.h>
+#include <thrift/transport/TBufferTransports.h>
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "replication/PrimaryService.h"
+#include "replication/SecondaryService.h"
+
+namespace understudy::replication {
+namespace {
+
+namespace asio = boost::asio;
+using apache::thrift::protocol::TMessageType;
+using apache::thrift::transport::TMemoryBuffer;
+using boost::system::error_code;
+// With the transport's type known, its calls are not virtual.
+using TBinaryProtocol = apache::thrift::protocol::TBinaryProtocolT<TMemoryBuffer>;
+
+constexpr size_t kPrefix = 4;
+constexpr size_t kRead = 256u << 10;
+// A buffer that once held something larger is not kept for ever.
+constexpr size_t kKeepBuffer = 4u << 20;
+// How long a refused peer has to read the refusal.
+constexpr std::chrono::milliseconds kLinger(1000);
+
+uint32_t GetBigEndian32(const char* at) {
+  uint32_t value;
+  std::memcpy(&value, at, sizeof(value));
+  return ntohl(value);
+}
+
+// The front of a Thrift message: what it is, before anything else of it is believed.
+struct Envelope {
+  int type = 0;
+  std::string_view method;
+};
+
+// False: no message of the strict binary protocol.
+bool Open(std::string_view frame, Envelope* out) {
+  if (frame.size() < 8) return false;
+  const uint32_t version = GetBigEndian32(frame.data());
+  if ((version & 0xffffff00u) != 0x80010000u) return false;
+  const uint32_t length = GetBigEndian32(frame.data() + 4);
+  if (length > frame.size() - 8) return false;
+  out->type = static_cast<int>(version & 0xff);
+  out->method = frame.substr(8, length);
+  return true;
+}
+
+std::string Quoted(std::string_view text) {
+  return absl::StrCat("\"", absl::CHexEscape(std::string(text.substr(0, 40))), "\"");
+}
+
+// Frames on their way out: collected in one buffer, while the kernel takes those of the other.
+class Outgoing {
+ public:
+  std::shared_ptr<TMemoryBuffer> transport() const { return queued_; }
+
+  // What is written to transport() in between is one frame.
+  void BeginFrame() {
+    frame_at_ = queued_->available_read();
+    const uint8_t prefix[kPrefix] = {};
+    queued_->write(prefix, kPrefix);
+  }
+  void EndFrame() {
+    uint8_t* start = nullptr;
+    uint32_t size = 0;
+    queued_->getBuffer(&start, &size);
+    const size_t length = size - frame_at_ - kPrefix;
+    CHECK_LE(length, kMaxFrame) << "a frame that the other end will refuse";
+    const uint32_t prefix = htonl(static_cast<uint32_t>(length));
+    std::memcpy(start + frame_at_, &prefix, kPrefix);
+  }
+
+  size_t unsent() const { return writing_.size() - written_ + queued_->available_read(); }
+
+  // What to write next; empty: nothing. Stays where it is until Written.
+  std::string_view Next() {
+    if (written_ < writing_.size()) return std::string_view(writing_).substr(written_);
+    if (!writing_.empty()) {
+      writing_.clear();
+      written_ = 0;
+      if (writing_.capacity() > kKeepBuffer) writing_.shrink_to_fit();
+    }
+    uint8_t* start = nullptr;
+    uint32_t size = 0;
+    queued_->getBuffer(&start, &size);
+    return {reinterpret_cast<const char*>(start), size};
+  }
+
+  // So much of Next() has been taken by the kernel. Mostly all.
+  void Written(size_t bytes) {
+    if (written_ < writing_.size()) {
+      written_ += bytes;
+      return;
+    }
+    const std::string_view all = Next();
+    if (bytes < all.size()) {
+      writing_.assign(all.substr(bytes));
+      written_ = 0;
+    }
+    Reset();
+  }
+
+  // Moves what is queued to where it can stay during an asynchronous write.
+  std::string_view Hold() {
+    if (written_ >= writing_.size()) {
+      const std::string_view all = Next();
+      writing_.assign(all);
+      written_ = 0;
+      Reset();
+    }
+    return Next();
+  }
+
+ private:
+  void Reset() {
+    if (queued_->getBufferSize() > kKeepBuffer) {
+      queued_->resetBuffer(static_cast<uint32_t>(kRead));
+    } else {
+      queued_->resetBuffer();
+    }
+  }
+
+  const std::shared_ptr<TMemoryBuffer> queued_ =
+      std::make_shared<TMemoryBuffer>(static_cast<uint32_t>(kRead));
+  size_t frame_at_ = 0;
+  std::string writing_;
+  size_t written_ = 0;
+};
+
+}  // namespace
+
+struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
+                    wire::PrimaryServiceIf,
+                    wire::SecondaryServiceIf {
+  enum class Call { kJoin, kAppend, kHandover };
+
+  Impl(asio::ip::tcp::socket socket, Handler* handler)
+      : socket(std::move(socket)),
+        timer(this->socket.get_executor()),
+        handler(handler),
+        frame(std::make_shared<TMemoryBuffer>(nullptr, 0u)),
+        in(std::make_shared<TBinaryProtocol>(frame)),
+        out(std::make_shared<TBinaryProtocol>(outgoing.transport())),
+        primary_client(in, out),
+        secondary_client(in, out),
+        // The processors' handlers are this object, which owns them: no counting.
+        primary_processor(std::shared_ptr<wire::PrimaryServiceIf>(std::shared_ptr<void>(), this)),
+        secondary_processor(
+            std::shared_ptr<wire::SecondaryServiceIf>(std::shared_ptr<void>(), this)) {
+    in->setStrict(true, true);
+    out->setStrict(true, true);
+  }
+
+  void Begin(std::chrono::milliseconds first_frame_timeout) {
+    error_code ignored;
+    endpoint = socket.remote_endpoint(ignored);
+    socket.non_blocking(true, ignored);
+    socket.set_option(asio::ip::tcp::no_delay(true), ignored);
+    timer.expires_after(first_frame_timeout);
+    timer.async_wait([self = shared_from_this()](error_code error) {
+      if (!error && self->stranger) self->Fail("a stranger that says nothing, or not all of it");
+    });
+    StartRead();
+  }
+
+  // --- In ---
+
+  void StartRead() {
+    MakeRoom();
+    socket.async_read_some(asio::buffer(input.get() + in_end, in_size - in_end),
+                           [self = shared_from_this()](error_code error, size_t bytes) {
+                             self->OnRead(error, bytes);
+                           });
+  }
+
+  // The front of the buffer is free up to in_begin. A large frame gets its room as it arrives, not
+  // when it is announced.
+  void MakeRoom() {
+    if (in_begin == in_end) {
+      in_begin = in_end = 0;
+      if (in_size > kKeepBuffer) {
+        input.reset();
+        in_size = 0;
+      }
+    }
+    if (in_size == 0) {
+      input.reset(new char[kRead]);
+      in_size = kRead;
+    }
+    if (in_size - in_end >= kRead / 2) return;
+    const size_t kept = in_end - in_begin;
+    if (in_size - kept >= kRead / 2) {
+      std::memmove(input.get(), input.get() + in_begin, kept);
+    } else {
+      const size_t size = in_size * 2;
+      std::unique_ptr<char[]> larger(new char[size]);
+      std::memcpy(larger.get(), input.get() + in_begin, kept);
+      input = std::move(larger);
+      in_size = size;
+    }
+    in_begin = 0;
+    in_end = kept;
+  }
+
+  void OnRead(const error_code& error, size_t bytes) {
+    if (lingering) {
+      ReadAway(error);
+      return;
+    }
+    if (closed) return;
+    if (error) {
+      Fail(error == asio::error::eof ? "closed by the other end"
+                                     : absl::StrCat("connection broken: ", error.message()));
+      return;
+    }
+    in_end += bytes;
+    // The owner may let go of the link in any callback; then nobody is to be told anything more.
+    const std::shared_ptr<Link> keep = link->shared_from_this();
+    in_turn = true;
+    const std::string fault = HandleFrames(keep);
+    if (!closed && fault.empty()) {
+      handler->OnTurnDone(*keep);
+      CheckKept(keep);
+    }
+    in_turn = false;
+    if (closed) return;
+    if (!fault.empty()) {
+      Fail(fault);
+      return;
+    }
+    Flush();
+    if (!closed) StartRead();
+  }
+
+  void ReadAway(const error_code& error) {
+    if (error) {
+      Close();
+      return;
+    }
+    in_begin = in_end = 0;
+    StartRead();
+  }
+
+  void CheckKept(const std::shared_ptr<Link>& keep) {
+    if (!closed && keep.use_count() == 1) Close();
+  }
+
+  // All whole frames in the buffer. Returns what is wrong with them, if something is.
+  std::string HandleFrames(const std::shared_ptr<Link>& keep) {
+    while (!closed && !refusing && in_end - in_begin >= kPrefix) {
+      const size_t length = GetBigEndian32(input.get() + in_begin);
+      const size_t limit = stranger ? kMaxFirstFrame : kMaxFrame;
+      if (length > limit) {
+        return absl::StrCat("announces a frame of ", length, " bytes, at most ", limit);
+      }
+      if (in_end - in_begin - kPrefix < length) break;
+      char* start = input.get() + in_begin + kPrefix;
+      in_begin += kPrefix + length;
+      if (stranger) {
+        stranger = false;
+        timer.cancel();
+      }
+      if (std::string fault = HandleFrame(start, length); !fault.empty()) return fault;
+      CheckKept(keep);
+    }
+    if (refusing) in_begin = in_end;  // what came behind the refused call
+    return "";
+  }
+
+  std::string HandleFrame(char* start, size_t length) {
+    Envelope envelope;
+    if (!Open({start, length}, &envelope)) return "a frame that is no Thrift message";
+    frame->resetBuffer(reinterpret_cast<uint8_t*>(start), static_cast<uint32_t>(length));
+    // Nothing inside is longer than the frame is.
+    in->setStringSizeLimit(static_cast<int32_t>(length));
+    in->setContainerSizeLimit(static_cast<int32_t>(length));
+    try {
+      std::string fault;
+      if (envelope.type == apache::thrift::protocol::T_CALL) {
+        fault = HandleCall(envelope);
+      } else if (envelope.type == apache::thrift::protocol::T_REPLY ||
+                 envelope.type == apache::thrift::protocol::T_EXCEPTION) {
+        fault = HandleReply(envelope);
+      } else {
+        fault = absl::StrCat("a message of type ", envelope.type);
+      }
+      if (!fault.empty() || closed) return fault;
+      const uint32_t left = frame->available_read();
+      return left == 0 ? "" : absl::StrCat(left, " bytes too many in a frame");
+    } catch (const apache::thrift::TApplicationException& e) {
+      return absl::StrCat("an exception of Thrift instead of an answer: ", Quoted(e.what()));
+    } catch (const std::exception& e) {
+      return absl::StrCat("a malformed message ", Quoted(envelope.method), ": ", e.what());
+    }
+  }
+
+  std::string HandleCall(const Envelope& envelope) {
+    apache::thrift::TProcessor* processor = nullptr;
+    if (envelope.method == "append" || envelope.method == "handover") {
+      processor = &secondary_processor;
+    } else if (envelope.method == "join") {
+      processor = &primary_processor;
+    } else {
+      return absl::StrCat("a call of an unknown method ", Quoted(envelope.method));
+    }
+    outgoing.BeginFrame();
+    processor->process(in, out, nullptr);
+    outgoing.EndFrame();
+    return "";
+  }
+
+  std::string HandleReply(const Envelope& envelope) {
+    if (calls.empty()) return absl::StrCat("an answer to no call, ", Quoted(envelope.method));
+    const Call call = calls.front();
+    if (envelope.method != NameOf(call)) {
+      return absl::StrCat("an answer to ", Quoted(envelope.method), " instead of ",
+                          std::string(NameOf(call)));
+    }
+    calls.pop_front();
+    try {
+      Receive(call);
+    } catch (const wire::Refused& refused) {
+      handler->OnRefused(*link, refused);
+    }
+    return "";
+  }
+
+  static std::string_view NameOf(Call call) {
+    switch (call) {
+      case Call::kJoin:
+        return "join";
+      case Call::kAppend:
+        return "append";
+      case Call::kHandover:
+        return "handover";
+    }
+    return "";
+  }
+
+  void Receive(Call call) {
+    if (call == Call::kAppend) {
+      wire::AppendReply reply;
+      secondary_client.recv_append(reply);
+      handler->OnAppendReply(*link, reply);
+    } else if (call == Call::kJoin) {
+      wire::JoinReply reply;
+      primary_client.recv_join(reply);
+      handler->OnJoinReply(*link, reply);
+    } else {
+      wire::HandoverReply reply;
+      secondary_client.recv_handover(reply);
+      handler->OnHandoverReply(*link, reply);
+    }
+  }
+
+  // Called by the generated processors.
+  void join(wire::JoinReply& reply, const wire::JoinRequest& request) override {
+    Answer(handler->OnJoin(*link, request, reply));
+  }
+  void append(wire::AppendReply& reply, const wire::AppendRequest& request) override {
+    // The processor's own, on its stack, and of no further use to it: the records need not be
+    // copied.
+    auto& own = const_cast<wire::AppendRequest&>(request);
+    Answer(handler->OnAppend(*link, std::move(own), reply));
+  }
+  void handover(wire::HandoverReply& reply, const wire::HandoverRequest& request) override {
+    Answer(handler->OnHandover(*link, request, reply));
+  }
+  void Answer(const Handler::Verdict& verdict) {
+    if (!verdict.refuse || closed) return;
+    refusing = true;
+    refusal = absl::StrCat("refused: ", verdict.refused.detail);
+    throw verdict.refused;
+  }
+
+  // --- Out ---
+
+  template <typename Send>
+  void Queue(Call call, Send send) {
+    if (closed || refusing) return;
+    outgoing.BeginFrame();
+    send();
+    outgoing.EndFrame();
+    calls.push_back(call);
+    if (!in_turn) Flush();
+  }
+
+  // Writes what the kernel takes at once, and the rest when it can.
+  void Flush() {
+    while (!writing) {
+      const std::string_view next = outgoing.Next();
+      if (next.empty()) break;
+      const ssize_t sent =
+          ::send(socket.native_handle(), next.data(), next.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (sent >= 0) {
+        outgoing.Written(static_cast<size_t>(sent));
+      } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        StartWrite();
+      } else if (errno != EINTR) {
+        FailLater(absl::StrCat("connection broken: ", strerror(errno)));
+        return;
+      }
+    }
+    if (outgoing.unsent() > kMaxUnsent) {
+      FailLater(absl::StrCat("the other end does not read: ", outgoing.unsent(), " bytes wait"));
+    } else if (refusing && outgoing.unsent() == 0) {
+      FailLater(refusal);
+    }
+  }
+
+  void StartWrite() {
+    writing = true;
+    const std::string_view held = outgoing.Hold();
+    socket.async_write_some(asio::buffer(held.data(), held.size()),
+                            [self = shared_from_this()](error_code error, size_t bytes) {
+                              self->OnWritten(error, bytes);
+                            });
+  }
+
+  void OnWritten(const error_code& error, size_t bytes) {
+    writing = false;
+    if (closed) return;
+    if (error) {
+      Fail(absl::StrCat("connection broken: ", error.message()));
+      return;
+    }
+    outgoing.Written(bytes);
+    Flush();
+  }
+
+  // --- End ---
+
+  // Not inside a method of Link.
+  void FailLater(std::string reason) {
+    if (failing) return;
+    failing = true;
+    asio::post(socket.get_executor(),
+               [self = shared_from_this(), reason = std::move(reason)] { self->Fail(reason); });
+  }
+
+  void Fail(const std::string& reason) {
+    if (closed) return;
+    const std::shared_ptr<Link> keep = link->shared_from_this();
+    if (refusing && outgoing.unsent() == 0) {
+      Linger();
+    } else {
+      Close();
+    }
+    handler->OnClosed(*keep, reason);
+  }
+
+  void Close() {
+    closed = true;
+    lingering = false;
+    timer.cancel();
+    error_code ignored;
+    socket.close(ignored);
+  }
+
+  // Closing with unread input would reset the connection, and the refusal might never be read.
+  void Linger() {
+    closed = lingering = true;
+    error_code ignored;
+    socket.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    timer.expires_after(kLinger);
+    timer.async_wait([self = shared_from_this()](error_code error) {
+      if (!error) self->Close();
+    });
+  }
+
+  asio::ip::tcp::socket socket;
+  asio::steady_timer timer;
+  Handler* const handler;
+  Link* link = nullptr;
+  asio::ip::tcp::endpoint endpoint;
+
+  bool stranger = true;
+  bool in_turn = false;   // frames are being handled: what is queued is written together
+  bool writing = false;   // an asynchronous write is under way
+  bool refusing = false;  // nothing more is handled; closed once the refusal is written
+  bool failing = false;   // OnClosed is on its way
+  bool closed = false;    // no further callbacks
+  bool lingering = false;  // closed; what still comes is thrown away
+  std::string refusal;
+
+  std::unique_ptr<char[]> input;
+  size_t in_size = 0;
+  size_t in_begin = 0;
+  size_t in_end = 0;
+
+  Outgoing outgoing;
+  std::deque<Call> calls;  // not answered yet
+
+  const std::shared_ptr<TMemoryBuffer> frame;
+  const std::shared_ptr<TBinaryProtocol> in;
+  const std::shared_ptr<TBinaryProtocol> out;
+  wire::PrimaryServiceClient primary_client;
+  wire::SecondaryServiceClient secondary_client;
+  wire::PrimaryServiceProcessor primary_processor;
+  wire::SecondaryServiceProcessor secondary_processor;
+};
+
+Link::Link(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) { impl_->link = this; }
+
+Link::~Link() {
+  if (!impl_->closed) impl_->Close();
+}
+
+std::shared_ptr<Link> Link::Start(asio::ip::tcp::socket socket, Handler* handler,
+                                  std::chrono::milliseconds first_frame_timeout) {
+  std::shared_ptr<Link> link(new Link(std::make_shared<Impl>(std::move(socket), handler)));
+  link->impl_->Begin(first_frame_timeout);
+  return link;
+}
+
+void Link::Join(const wire::JoinRequest& request) {
+  impl_->Queue(Impl::Call::kJoin, [&] { impl_->primary_client.send_join(request); });
+}
+
+void Link::Append(const wire::AppendRequest& request) {
+  impl_->Queue(Impl::Call::kAppend, [&] { impl_->secondary_client.send_append(request); });
+}
+
+void Link::Handover(const wire::HandoverRequest& request) {
+  impl_->Queue(Impl::Call::kHandover, [&] { impl_->secondary_client.send_handover(request); });
+}
+
+void Link::Close() {
+  if (!impl_->closed) impl_->Close();
+}
+
+const asio::ip::tcp::endpoint& Link::remote() const { return impl_->endpoint; }
+
+size_t Link::unsent_bytes() const { return impl_->outgoing.unsent(); }
+
+}  // namespace understudy::replication
