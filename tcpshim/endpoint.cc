@@ -213,7 +213,15 @@ absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
   const int32_t window = std::max<int32_t>(endpoint.rcv_edge - endpoint.rcv_nxt, 0);
   const size_t incoming = window + endpoint.unread.size();
   if (!Reserve(fd, SO_RCVBUF, SO_RCVBUFFORCE, incoming)) return error("receive buffer");
-  if (!Reserve(fd, SO_SNDBUF, SO_SNDBUFFORCE, endpoint.sent.size())) return error("send buffer");
+  if (!endpoint.sent.empty() && !Reserve(fd, SO_SNDBUF, SO_SNDBUFFORCE, endpoint.sent.size())) {
+    return error("send buffer");
+  }
+
+  // connect chooses a shift for the windows we announce, and no option would take it back: with at most
+  // this window it chooses none. Without it 64 KB would be announced as 512 bytes, for ever.
+  if (!options.window_scaling && !Set(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, int{65535})) {
+    return error("TCP_WINDOW_CLAMP");
+  }
 
   const sockaddr_in local = ToSockaddr(tuple.local), remote = ToSockaddr(tuple.remote);
   if (::bind(fd, reinterpret_cast<const sockaddr*>(&local), sizeof(local)) != 0) {
@@ -279,7 +287,8 @@ absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
   if (options.sack && !Set(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, sack)) {
     return error("TCP_REPAIR_OPTIONS (SACK)");
   }
-  // While the send queue is under repair, a FIN too counts as sent.
+  // While the send queue is under repair, a FIN too counts as sent. It is probed for after 1 s, as SACK
+  // cannot be agreed behind it; bytes in front of it then wait for 3 s more, unless resent by hand.
   if (endpoint.fin_sent && ::shutdown(fd, SHUT_WR) != 0) return error("shutdown");
   // The limit holds for later timeouts too, and shortens the life of a connection without answer.
   if (rto_max != 0 && !Set(fd, IPPROTO_TCP, kTcpRtoMaxMs, rto_max)) return error("TCP_RTO_MAX_MS");
