@@ -600,13 +600,8 @@ INLINE void note_arrival(struct south_connection* c, const struct segment* s) {
   }
   int first = !READ(c->ingress_seen);
   if (first || !seq_after(c->una, s->ack)) {
-    union {
-      __u64 word;
-      struct {
-        __u32 una, window;
-      };
-    } both = {.una = s->ack, .window = s->window};
-    *(volatile __u64*)&c->una = both.word;
+    const struct south_connection both = {.una = s->ack, .window = s->window};
+    *(volatile __u64*)&c->una_and_window = both.una_and_window;
   }
   if (s->timestamps) {
     if (first) {

@@ -46,15 +46,20 @@ struct south_connection {
   __u32 egress_seen; /* 1: the four fields before are valid */
   __u32 pad2;
 
-  __u32 una;         /* newest ACK number the client has sent */
-  __u32 window;      /* and the window that came with it, as in the header; both written by one store */
+  union {
+    struct {
+      __u32 una;     /* newest ACK number the client has sent */
+      __u32 window;  /* and the window that came with it, as in the header */
+    };
+    __u64 una_and_window; /* one store, one load: they belong together */
+  };
   __u32 client_tsval;/* newest TSval of the client */
   __u32 ingress_seen;/* 1: the fields before are valid: the handshake is complete */
   __u32 reserved[12];
 };
 #ifdef __cplusplus
 static_assert(sizeof(struct south_connection) == 128, "two cache lines: egress's and ingress's");
-static_assert(offsetof(struct south_connection, una) == 64, "una and window are one 8-byte word");
+static_assert(offsetof(struct south_connection, una_and_window) == 64, "ingress has its own");
 #endif
 
 /* One element, memory-mapped: the switch. User space writes. */

@@ -645,14 +645,9 @@ std::optional<SouthWrapper::HeldAck> SouthWrapper::TakeHeldAck(Slot slot) {
 std::optional<SouthWrapper::ClientView> SouthWrapper::Client(Slot slot) const {
   const south_connection& c = impl_->At(slot);
   if (Load(c.ingress_seen) == 0) return std::nullopt;
-  // One word: a window belongs to its acknowledgement.
-  union {
-    __u64 word;
-    struct {
-      __u32 una, window;
-    };
-  } both = {Load(*reinterpret_cast<const __u64*>(&c.una))};
-  return ClientView{both.una, static_cast<uint16_t>(both.window), Load(c.client_tsval)};
+  south_connection copy;
+  copy.una_and_window = Load(c.una_and_window);
+  return ClientView{copy.una, static_cast<uint16_t>(copy.window), Load(c.client_tsval)};
 }
 
 std::optional<SouthWrapper::ServerView> SouthWrapper::Sent(Slot slot) const {
