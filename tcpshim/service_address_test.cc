@@ -1,0 +1,303 @@
+// A node and a neighbour on one cable, in namespaces of their own.
+#include "tcpshim/service_address.h"
+
+#include <linux/capability.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tcpshim/namespaces_for_test.h"
+#include "tcpshim/unique_fd.h"
+
+namespace understudy::tcpshim {
+namespace {
+
+using ::testing::AssertionFailure;
+using ::testing::AssertionResult;
+using ::testing::AssertionSuccess;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Clock = std::chrono::steady_clock;
+
+constexpr uint32_t kIp = 0xC6120001;   // 198.18.0.1
+const MacAddress kMac = {0x02, 0, 0, 0, 0, 0x0a};
+
+const auto* const kEnvironment = ::testing::AddGlobalTestEnvironment(new NamespacesNeeded);
+
+class ServiceAddressTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    node_.Ip("link add eth0 address 02:00:00:00:00:0a type veth peer name eth0 netns " +
+             neighbour_.path() + "\nlink set eth0 up");
+    neighbour_.Ip("link set eth0 up");
+    {
+      InNamespace here(neighbour_);
+      ears_.reset(::socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, htons(ETH_P_ARP)));
+      ASSERT_TRUE(ears_) << strerror(errno);
+    }
+    auto address = Create("eth0");
+    ASSERT_TRUE(address.ok()) << address.status();
+    address_ = std::move(*address);
+    ASSERT_TRUE(RunUntil([&] { return address_->carrier(); }));
+  }
+
+  absl::StatusOr<std::unique_ptr<ServiceAddress>> Create(const std::string& interface) {
+    InNamespace here(node_);
+    return ServiceAddress::Create(loop_, interface, kIp);
+  }
+
+  AssertionResult RunUntil(const std::function<bool()>& done) {
+    const auto deadline = Clock::now() + std::chrono::seconds(20);
+    while (!done()) {
+      if (Clock::now() > deadline) return AssertionFailure() << "timed out";
+      loop_.run_for(std::chrono::milliseconds(1));
+    }
+    return AssertionSuccess();
+  }
+
+  // Lines of `ip addr` with the service address.
+  int Addresses() {
+    InNamespace here(node_);
+    FILE* out = ::popen("ip -o -4 addr show dev eth0", "r");
+    char line[500];
+    int count = 0;
+    while (std::fgets(line, sizeof(line), out)) {
+      if (std::strstr(line, "inet 198.18.0.1/32 ")) ++count;
+    }
+    ::pclose(out);
+    return count;
+  }
+
+  struct Arp { Clock::time_point at; std::string frame; };
+  void Hear() {
+    char frame[200];
+    ssize_t n;
+    while ((n = ::recv(ears_.get(), frame, sizeof(frame), 0)) > 0) {
+      heard_.push_back({Clock::now(), std::string(frame, n)});
+    }
+  }
+
+  Namespace node_, neighbour_;
+  boost::asio::io_context loop_{1};
+  std::unique_ptr<ServiceAddress> address_;
+  UniqueFd ears_;
+  std::vector<Arp> heard_;
+};
+
+TEST_F(ServiceAddressTest, AddAndRemoveAreIdempotent) {
+  EXPECT_EQ(0, Addresses());
+  EXPECT_TRUE(address_->Remove().ok());
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(address_->Add().ok());
+    EXPECT_EQ(1, Addresses());
+  }
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(address_->Remove().ok());
+    EXPECT_EQ(0, Addresses());
+  }
+}
+
+TEST_F(ServiceAddressTest, AddressOfAnotherPrefixIsLeftAlone) {
+  node_.Ip("addr add 198.18.0.1/24 dev eth0");
+  EXPECT_TRUE(address_->Add().ok());
+  EXPECT_EQ(1, Addresses());
+  EXPECT_TRUE(address_->Remove().ok());
+  EXPECT_EQ(0, Addresses());
+  node_.Ip("addr del 198.18.0.1/24 dev eth0");   // still there
+}
+
+TEST_F(ServiceAddressTest, AnnouncesInBothFormsWithGrowingPauses) {
+  ASSERT_TRUE(address_->Add().ok());
+  address_->Announce(2);
+  ASSERT_TRUE(RunUntil([&] {
+    Hear();
+    return heard_.size() >= 6;
+  }));
+  for (size_t i = 0; i < heard_.size(); ++i) {
+    // Of 42 bytes; a driver may pad.
+    EXPECT_EQ(BuildGratuitousArp(kIp, kMac, /*reply_form=*/i % 2 == 1),
+              heard_[i].frame.substr(0, 42));
+  }
+  EXPECT_GE(heard_[2].at - heard_[0].at, std::chrono::milliseconds(45));
+  EXPECT_GE(heard_[4].at - heard_[2].at, std::chrono::milliseconds(90));
+  // A neighbour believes it.
+  neighbour_.Ip("addr add 198.18.0.9/24 dev eth0\n"
+                "neigh replace 198.18.0.1 lladdr 02:00:00:00:00:bb dev eth0 nud stale");
+  address_->Announce(0);
+  EXPECT_TRUE(RunUntil([&] {
+    InNamespace here(neighbour_);
+    FILE* out = ::popen("ip neigh show 198.18.0.1", "r");
+    char line[500] = "";
+    const bool read = std::fgets(line, sizeof(line), out) != nullptr;
+    ::pclose(out);
+    return read && std::strstr(line, "02:00:00:00:00:0a") != nullptr;
+  }));
+}
+
+TEST_F(ServiceAddressTest, NewSeriesAndRemoveEndAnOldOne) {
+  address_->Announce(100);
+  address_->Announce(1);
+  ASSERT_TRUE(RunUntil([&] {
+    Hear();
+    return heard_.size() >= 6;
+  }));
+  EXPECT_EQ(0u, loop_.poll());
+  loop_.restart();
+  // Long enough for the third of the first series, which would come 150 ms after its beginning.
+  const auto until = heard_[0].at + std::chrono::milliseconds(400);
+  ASSERT_TRUE(RunUntil([&] { return Clock::now() > until; }));
+  Hear();
+  EXPECT_EQ(6u, heard_.size());
+
+  address_->Announce(100);
+  EXPECT_TRUE(address_->Remove().ok());
+  const auto end = Clock::now() + std::chrono::milliseconds(200);
+  ASSERT_TRUE(RunUntil([&] { return Clock::now() > end; }));
+  Hear();
+  EXPECT_EQ(8u, heard_.size());
+}
+
+TEST_F(ServiceAddressTest, AnnouncesWithTheMacAddressOfNow) {
+  node_.Ip("link set eth0 address 02:00:00:00:00:0c");
+  ASSERT_TRUE(RunUntil([&] {
+    address_->Announce(0);
+    Hear();
+    return !heard_.empty() && heard_.back().frame[11] == 0x0c;
+  }));
+}
+
+TEST_F(ServiceAddressTest, CarrierGoesAndComes) {
+  std::vector<bool> changes;
+  address_->WatchCarrier([&](bool up) {
+    changes.push_back(up);
+    EXPECT_EQ(up, address_->carrier());
+  });
+  // Changes of other kinds are none.
+  node_.Ip("link set eth0 mtu 1400\nlink set eth0 txqueuelen 500");
+  neighbour_.Ip("link set eth0 down");
+  EXPECT_FALSE(address_->carrier()) << "before the loop has run";
+  ASSERT_TRUE(RunUntil([&] { return changes.size() == 1; }));
+  neighbour_.Ip("link set eth0 up");
+  ASSERT_TRUE(RunUntil([&] { return changes.size() == 2; }));
+  EXPECT_TRUE(address_->carrier());
+  node_.Ip("link set eth0 down");
+  ASSERT_TRUE(RunUntil([&] { return changes.size() == 3; }));
+  node_.Ip("link set eth0 up");
+  ASSERT_TRUE(RunUntil([&] { return changes.size() == 4; }));
+  EXPECT_THAT(changes, ElementsAre(false, true, false, true));
+}
+
+TEST_F(ServiceAddressTest, LostEventsAreMadeUpFor) {
+  std::optional<bool> last;
+  address_->WatchCarrier([&](bool up) { last = up; });
+  // More than the socket's buffer holds, with the loop not running.
+  std::string commands;
+  for (int i = 0; i < 400; ++i) {
+    commands += "link set eth0 mtu " + std::to_string(1000 + i) + "\n";
+  }
+  node_.Ip(commands);
+  neighbour_.Ip("link set eth0 down");
+  ASSERT_TRUE(RunUntil([&] { return last == false; }));
+}
+
+TEST_F(ServiceAddressTest, BridgePortIsNoChange) {
+  std::vector<bool> changes;
+  address_->WatchCarrier([&](bool up) { changes.push_back(up); });
+  node_.Ip("link add br0 type bridge\nlink set br0 up\nlink set eth0 master br0\n"
+           "link set eth0 nomaster\nlink set eth0 down");
+  ASSERT_TRUE(RunUntil([&] { return !changes.empty(); }));
+  EXPECT_THAT(changes, ElementsAre(false));
+}
+
+TEST_F(ServiceAddressTest, InterfaceThatDisappearsHasNoCarrier) {
+  std::vector<bool> changes;
+  address_->WatchCarrier([&](bool up) { changes.push_back(up); });
+  ASSERT_TRUE(address_->Add().ok());
+  node_.Ip("link del eth0");
+  ASSERT_TRUE(RunUntil([&] { return !changes.empty(); }));
+  EXPECT_THAT(changes, ElementsAre(false));
+  EXPECT_FALSE(address_->carrier());
+  EXPECT_TRUE(address_->Remove().ok()) << "the address has gone with it";
+  const absl::Status added = address_->Add();
+  EXPECT_EQ(absl::StatusCode::kNotFound, added.code()) << added;
+  EXPECT_THAT(std::string(added.message()), HasSubstr("198.18.0.1"));
+  EXPECT_THAT(std::string(added.message()), HasSubstr("eth0"));
+  address_->Announce(0);   // says so in the log, no more
+}
+
+TEST_F(ServiceAddressTest, UnknownInterfaceIsNamed) {
+  for (const std::string name : {"eth7", "", "a-name-longer-than-interfaces-have"}) {
+    const auto other = Create(name);
+    EXPECT_EQ(absl::StatusCode::kNotFound, other.status().code()) << other.status();
+    EXPECT_THAT(std::string(other.status().message()), HasSubstr("\"" + name + "\""));
+  }
+}
+
+TEST_F(ServiceAddressTest, LoopbackIsNotAnnounced) {
+  auto loopback = Create("lo");
+  ASSERT_TRUE(loopback.ok()) << loopback.status();
+  EXPECT_TRUE((*loopback)->carrier());
+  EXPECT_TRUE((*loopback)->Add().ok());
+  (*loopback)->Announce();
+  EXPECT_TRUE((*loopback)->Remove().ok());
+  InNamespace here(node_);
+  EXPECT_EQ(static_cast<int>(::if_nametoindex("lo")), (*loopback)->interface_index());
+  EXPECT_EQ(static_cast<int>(::if_nametoindex("eth0")), address_->interface_index());
+}
+
+TEST_F(ServiceAddressTest, WithoutPermission) {
+  for (const int missing : {CAP_NET_ADMIN, CAP_NET_RAW}) {
+    SCOPED_TRACE(missing);
+    // Capabilities belong to the thread, and so does the namespace it is in.
+    std::thread([&] {
+      InNamespace here(node_);
+      __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+      __user_cap_data_struct caps[2] = {};
+      ASSERT_EQ(0, ::syscall(SYS_capget, &header, caps));
+      const __user_cap_data_struct before[2] = {caps[0], caps[1]};
+      caps[0].effective &= ~(1u << missing);
+      ASSERT_EQ(0, ::syscall(SYS_capset, &header, caps)) << strerror(errno);
+      const auto other = ServiceAddress::Create(loop_, "eth0", kIp);
+      EXPECT_EQ(absl::StatusCode::kPermissionDenied, other.status().code()) << other.status();
+      EXPECT_THAT(std::string(other.status().message()), HasSubstr("CAP_NET_ADMIN and CAP_NET_RAW"));
+      EXPECT_THAT(std::string(other.status().message()), HasSubstr("198.18.0.1"));
+      if (missing == CAP_NET_ADMIN) {
+        const absl::Status added = address_->Add();
+        EXPECT_EQ(absl::StatusCode::kPermissionDenied, added.code()) << added;
+        EXPECT_THAT(std::string(added.message()), HasSubstr("198.18.0.1"));
+      }
+      ASSERT_EQ(0, ::syscall(SYS_capset, &header, before)) << strerror(errno);
+    }).join();
+  }
+}
+
+TEST_F(ServiceAddressTest, DestroyedWithWorkPending) {
+  address_->WatchCarrier([](bool) { FAIL() << "of an object that is gone"; });
+  address_->Announce(100);
+  neighbour_.Ip("link set eth0 down");
+  // Ready, and not handled yet: one turn of the loop queues both.
+  const auto until = Clock::now() + std::chrono::milliseconds(60);
+  while (Clock::now() < until) std::this_thread::yield();
+  address_.reset();
+  loop_.run();
+}
+
+}  // namespace
+}  // namespace understudy::tcpshim
