@@ -560,6 +560,7 @@ void PrimaryCore::Depose(const Register& current) {
   if (linked_) actions_.push_back(CloseLink{reason});
   Unlink();
   state_ = State::kDeposed;
+  gate_ = Gate::kShared;
   dialing_ = false;
   ask_at_.reset();
   actions_.push_back(Deposed{reason, current});

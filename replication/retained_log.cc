@@ -6,6 +6,13 @@
 #include <utility>
 
 namespace understudy::replication {
+namespace {
+
+// Larger batches are sent in parts. With other batches before it, or the longest record in it, a
+// part is still far from the limit of a frame.
+constexpr size_t kMaxUncut = 8u << 20;
+
+}  // namespace
 
 RetainedLog::RetainedLog(size_t retain_bytes, Lsn last_lsn, std::deque<RecordBatch> history)
     : retain_bytes_(retain_bytes),
@@ -63,13 +70,29 @@ Lsn RetainedLog::CopyFrom(Lsn from, size_t max_bytes, std::string* out) const {
   Lsn last = from - 1;
   for (; batch != batches_.end(); ++batch) {
     if (last >= from && out->size() + batch->bytes().size() > max_bytes) break;
-    if (batch->first_lsn() > last) {
+    if (batch->first_lsn() > last && batch->bytes().size() <= kMaxUncut) {
       out->append(batch->bytes());
-    } else {
-      out->append(batch->After(last).bytes());
+      last = batch->last_lsn();
+      continue;
     }
-    last = batch->last_lsn();
+    last = CopyPart(*batch, last, out);
+    if (last < batch->last_lsn()) break;
   }
+  return last;
+}
+
+// The records of one batch behind `after`, as many as fit in a frame.
+Lsn RetainedLog::CopyPart(const RecordBatch& batch, Lsn after, std::string* out) {
+  const RecordBatch rest = batch.After(after);
+  size_t bytes = 0;
+  Lsn last = after;
+  for (const RecordView& record : rest) {
+    const size_t size = kRecordHeaderSize + record.body.size();
+    if (bytes > 0 && bytes + size > kMaxUncut) break;
+    bytes += size;
+    last = record.lsn;
+  }
+  out->append(rest.bytes(), 0, bytes);
   return last;
 }
 

@@ -35,6 +35,7 @@ class RetainedLog {
 
  private:
   void Trim();
+  static Lsn CopyPart(const RecordBatch& batch, Lsn after, std::string* out);
 
   const size_t retain_bytes_;
   Lsn last_lsn_;
