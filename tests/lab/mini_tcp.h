@@ -69,6 +69,8 @@ class MiniTcp {
   std::string RunUntil(const std::function<bool()>& condition, std::chrono::milliseconds timeout);
   std::string RunFor(std::chrono::milliseconds time);
 
+  // The MAC that owns the service address, as far as this client knows.
+  bool knows_server() const { return server_mac_.has_value(); }
   bool established() const { return established_; }
   bool end_seen() const { return end_seen_; }             // the server's FIN, in order
   const std::string& received() const { return received_; }

@@ -1,5 +1,9 @@
 #include "tests/lab/pair.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +17,31 @@ namespace {
 constexpr std::chrono::seconds kStartTime(10);
 
 }  // namespace
+
+Pair::Pair(Lab& lab, const Options& options) : lab_(lab), options_(options) {
+  PCHECK(mkdir((dir_.path() + "/register").c_str(), 0755) == 0);
+  for (Host host : {Host::kA, Host::kB}) {
+    PCHECK(symlink("register", ArbiterWay(host).c_str()) == 0);
+  }
+}
+
+void Pair::Isolate(Host host, Cut how) {
+  lab_.CutLinks(host, how);
+  // A file in the place of the folder: whoever asks is told that he cannot. Nothing in its place could be
+  // taken for a register in which nothing is written yet.
+  std::string way = ArbiterWay(host);
+  PCHECK(unlink(way.c_str()) == 0);
+  int fd = open(way.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+  PCHECK(fd >= 0);
+  close(fd);
+}
+
+void Pair::EndIsolation(Host host) {
+  std::string way = ArbiterWay(host);
+  PCHECK(unlink(way.c_str()) == 0);
+  PCHECK(symlink("register", way.c_str()) == 0);
+  lab_.RestoreLinks(host);
+}
 
 absl::StatusOr<std::unique_ptr<Pair>> Pair::Start(Lab& lab, const Options& options) {
   std::unique_ptr<Pair> pair(new Pair(lab, options));
@@ -38,7 +67,7 @@ std::vector<std::string> Pair::FlagsOf(Host host, const std::string& role) const
       absl::StrCat("--node=", Name(host)),
       absl::StrCat("--replication=", Lab::replication_ip(host), ":", kReplicationPort),
       absl::StrCat("--peer=", Lab::replication_ip(Other(host)), ":", kReplicationPort),
-      absl::StrCat("--arbiter=file:", arbiter_file()),
+      absl::StrCat("--arbiter=file:", ArbiterWay(host), "/arbiter"),
       absl::StrCat("--status=127.0.0.1:", kStatusPort),
       "--logtostderr",
   };

@@ -47,17 +47,23 @@ class Pair {
   Process& process(Host host) { return *processes_[static_cast<int>(host)]; }
   bool has_process(Host host) const { return processes_[static_cast<int>(host)] != nullptr; }
   StatusClient status(Host host) const;
-  std::string arbiter_file() const { return dir_.path() + "/arbiter"; }
+  std::string arbiter_file() const { return dir_.path() + "/register/arbiter"; }
 
   // The machine loses its power: nothing more of it on any wire, not even of its kernel; then its
   // process is gone.
   void PowerCut(Host host);
 
+  // Alive, and cut off from everything: from clients, the other node, and the arbiter. (A real one is
+  // beyond some wire; the file of this lab is not, so each host has a way of its own to it.)
+  void Isolate(Host host, Cut how);
+  void EndIsolation(Host host);
+
   // The last lines of both nodes' logs, for the report of a failure.
   std::string LogTails(size_t lines) const;
 
  private:
-  Pair(Lab& lab, const Options& options) : lab_(lab), options_(options) {}
+  Pair(Lab& lab, const Options& options);
+  std::string ArbiterWay(Host host) const { return dir_.path() + "/" + Name(host); }
 
   Lab& lab_;
   Options options_;

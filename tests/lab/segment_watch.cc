@@ -26,7 +26,7 @@ namespace {
 
 constexpr size_t kSnap = 160;               // IP and TCP headers with all options
 constexpr size_t kMaxPackets = 8u << 20;    // a bound, not a goal
-constexpr size_t kMaxLines = 20;            // of one judgement; more of the same help nobody
+constexpr size_t kMaxLines = 5;             // of one judgement; more of the same helps nobody
 
 uint32_t ServiceIp() {
   in_addr address;
@@ -254,6 +254,7 @@ std::vector<std::string> FindMovesBack(const std::vector<SeenPacket>& packets) {
   struct Seen {
     std::optional<uint8_t> wscale;      // the server's, when both offered it
     bool client_offers_wscale = false;
+    bool client_has_acked = false;
     std::optional<uint32_t> edge, tsval;
   };
   std::map<Key, Seen> connections;
@@ -268,11 +269,18 @@ std::vector<std::string> FindMovesBack(const std::vector<SeenPacket>& packets) {
         auto [it, added] = connections.try_emplace(key, fresh);
         // The same SYN again is not a new connection; a new one has nothing to be compared with yet.
         if (!added && !it->second.tsval && !it->second.edge) it->second = fresh;
+      } else if ((p.flags & TH_ACK) != 0) {
+        connections[key].client_has_acked = true;
       }
       continue;
     }
     Seen& seen = connections[key];
     bool syn = (p.flags & TH_SYN) != 0;
+    // A client without a connection makes nothing of what it is told, until a SYN-ACK.
+    if (syn && !seen.client_has_acked) {
+      seen.edge.reset();
+      seen.tsval.reset();
+    }
     if (syn) seen.wscale = seen.client_offers_wscale ? p.wscale : std::nullopt;
     if ((p.flags & TH_ACK) != 0) {
       uint32_t scale = syn ? 0 : seen.wscale.value_or(0);

@@ -1,0 +1,204 @@
+// Workbench: a Server that behaves as the test or the benchmark at the other end asks it to. The first
+// line of a connection says how:
+//
+//   ECHO                   send back what comes; close when the client is done
+//   SINK                   read; when the client is done, answer "<bytes> <crc32c>\n" and close
+//   SOURCE <bytes> <seed>  send that much of the pattern (pattern.h), then close
+//   HALFCLOSE <name>       half-close at once, read on; when the client is done, keep count and CRC of
+//                          what came under <name> and close
+//   REPORT <name>          answer "<bytes> <crc32c>\n" of that connection, or "none\n", and close
+//   TIMER <ms> <ticks>     every <ms> a line "<tick> <now in us> <random> <chain>\n", then close. `chain`
+//                          covers all lines before, so one node that disagrees with another about time
+//                          or chance gives itself away
+//   GATHER <bytes>         leave everything unread until that much is there, then answer "<crc32c>\n" of it
+//                          and begin again; close when the client is done
+//   CLOSE                  close at once
+//   ABORT                  reset
+//
+// Anything else is answered "what?\n" and closed. With --greeting the server speaks first.
+#include <gflags/gflags.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "framework/run.h"
+#include "framework/server.h"
+#include "tests/apps/pattern.h"
+
+DEFINE_string(greeting, "", "What the server says to each new connection, followed by a newline");
+
+namespace understudy::workbench {
+
+class Workbench : public Server {
+ public:
+  void OnConnect(Connection& c) override {
+    c.set_context(std::make_unique<Job>());
+    if (!FLAGS_greeting.empty()) c.Send(FLAGS_greeting + "\n");
+  }
+
+  size_t OnData(Connection& c, std::string_view unread) override {
+    Job& job = JobOf(c);
+    size_t consumed = 0;
+    if (job.kind == Kind::kUnknown) {
+      size_t end = unread.substr(0, kMaxLine).find('\n');
+      if (end == std::string_view::npos) {
+        if (unread.size() >= kMaxLine) Refuse(c);
+        return unread.size() >= kMaxLine ? unread.size() : 0;
+      }
+      Begin(c, unread.substr(0, end));
+      consumed = end + 1;
+    }
+    std::string_view bytes = unread.substr(consumed);
+    if (job.kind == Kind::kEcho) {
+      c.Send(bytes);
+    } else if (job.kind == Kind::kSink || job.kind == Kind::kHalfClose) {
+      job.bytes += bytes.size();
+      job.crc = ExtendCrc(job.crc, bytes);
+    } else if (job.kind == Kind::kGather) {
+      for (; bytes.size() >= job.bytes; bytes.remove_prefix(job.bytes)) {
+        c.Send(std::to_string(ExtendCrc(0, bytes.substr(0, job.bytes))) + "\n");
+      }
+      return unread.size() - bytes.size();
+    }
+    return unread.size();
+  }
+
+  void OnPeerClosed(Connection& c) override {
+    Job& job = JobOf(c);
+    if (job.kind == Kind::kSink) c.Send(Total(job));
+    if (job.kind == Kind::kHalfClose) totals_[job.name] = Total(job);
+    // A client may be done with asking and still want its answer.
+    if (job.kind != Kind::kSource && job.kind != Kind::kTimer) c.Close();
+  }
+
+  void OnWritable(Connection& c) override {
+    if (JobOf(c).kind == Kind::kSource) Pour(c);
+  }
+
+  void OnTimer(Connection& c, uint32_t) override {
+    Job& job = JobOf(c);
+    std::string line = std::to_string(job.tick++) + " " +
+                       std::to_string(c.Now().time_since_epoch().count()) + " " +
+                       std::to_string(c.Random());
+    job.crc = ExtendCrc(job.crc, line);
+    c.Send(line + " " + std::to_string(job.crc) + "\n");
+    if (job.tick < job.bytes) {
+      c.SetTimer(0, job.period);
+    } else {
+      c.Close();
+    }
+  }
+
+ private:
+  static constexpr size_t kMaxLine = 256;
+
+  enum class Kind { kUnknown, kEcho, kSink, kSource, kHalfClose, kTimer, kGather, kDone };
+
+  struct Job : Connection::Context {
+    Kind kind = Kind::kUnknown;
+    std::string name;
+    uint64_t bytes = 0;   // received; of a source: to send; of a timer: ticks; see GATHER
+    uint64_t sent = 0;
+    uint64_t seed = 0;
+    uint64_t tick = 0;
+    uint32_t crc = 0;
+    std::chrono::milliseconds period{0};
+  };
+
+  static Job& JobOf(Connection& c) { return static_cast<Job&>(*c.context()); }
+  static std::string Total(const Job& job) {
+    return std::to_string(job.bytes) + " " + std::to_string(job.crc) + "\n";
+  }
+
+  static std::vector<std::string_view> Words(std::string_view line) {
+    std::vector<std::string_view> words;
+    while (!line.empty()) {
+      size_t end = std::min(line.find(' '), line.size());
+      if (end > 0) words.push_back(line.substr(0, end));
+      line.remove_prefix(std::min(end + 1, line.size()));
+    }
+    return words;
+  }
+
+  static bool Number(std::string_view word, uint64_t* number) {
+    auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), *number);
+    return error == std::errc() && end == word.data() + word.size();
+  }
+
+  static void Refuse(Connection& c) {
+    JobOf(c).kind = Kind::kDone;
+    c.Send("what?\n");
+    c.Close();
+  }
+
+  void Begin(Connection& c, std::string_view line) {
+    Job& job = JobOf(c);
+    std::vector<std::string_view> words = Words(line);
+    std::string_view verb = words.empty() ? "" : words[0];
+    uint64_t period = 0;
+    if (verb == "ECHO" && words.size() == 1) {
+      job.kind = Kind::kEcho;
+    } else if (verb == "SINK" && words.size() == 1) {
+      job.kind = Kind::kSink;
+    } else if (verb == "SOURCE" && words.size() == 3 && Number(words[1], &job.bytes) &&
+               Number(words[2], &job.seed)) {
+      job.kind = Kind::kSource;
+      Pour(c);
+    } else if (verb == "HALFCLOSE" && words.size() == 2) {
+      job.kind = Kind::kHalfClose;
+      job.name = std::string(words[1]);
+      c.HalfClose();
+    } else if (verb == "REPORT" && words.size() == 2) {
+      job.kind = Kind::kDone;
+      auto total = totals_.find(std::string(words[1]));
+      c.Send(total == totals_.end() ? "none\n" : total->second);
+      c.Close();
+    } else if (verb == "TIMER" && words.size() == 3 && Number(words[1], &period) &&
+               Number(words[2], &job.bytes) && job.bytes > 0) {
+      job.kind = Kind::kTimer;
+      job.period = std::chrono::milliseconds(period);
+      c.SetTimer(0, job.period);
+    } else if (verb == "GATHER" && words.size() == 2 && Number(words[1], &job.bytes) &&
+               job.bytes > 0) {
+      job.kind = Kind::kGather;
+    } else if (verb == "CLOSE" && words.size() == 1) {
+      job.kind = Kind::kDone;
+      c.Close();
+    } else if (verb == "ABORT" && words.size() == 1) {
+      job.kind = Kind::kDone;
+      c.Abort();
+    } else {
+      Refuse(c);
+    }
+  }
+
+  void Pour(Connection& c) {
+    Job& job = JobOf(c);
+    std::array<char, 65536> piece;
+    while (job.sent < job.bytes && c.pending_output() < Connection::high_water()) {
+      size_t n = std::min<uint64_t>(piece.size(), job.bytes - job.sent);
+      FillPattern(job.seed, job.sent, piece.data(), n);
+      c.Send({piece.data(), n});
+      job.sent += n;
+    }
+    if (job.sent < job.bytes) return;
+    job.kind = Kind::kDone;
+    c.Close();
+  }
+
+  std::map<std::string, std::string> totals_;  // of HALFCLOSE, by name
+};
+
+}  // namespace understudy::workbench
+
+int main(int argc, char** argv) {
+  return understudy::Run<understudy::workbench::Workbench>(argc, argv);
+}

@@ -1,0 +1,143 @@
+#include "tests/pair_fixture.h"
+
+#include <signal.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <random>
+
+#include "absl/strings/str_replace.h"
+
+namespace understudy::lab {
+
+std::string NameOf(Way way) {
+  switch (way) {
+    case Way::kKilled: return "Killed";
+    case Way::kPowerCut: return "PowerCut";
+    case Way::kIsolated: return "Isolated";
+    case Way::kUnplugged: return "Unplugged";
+    case Way::kStopped: return "Stopped";
+  }
+  return "";
+}
+
+uint64_t TestSeed() {
+  static const uint64_t seed = [] {
+    const char* given = getenv("UNDERSTUDY_TEST_SEED");
+    uint64_t value = given != nullptr ? strtoull(given, nullptr, 10) : std::random_device()();
+    std::cout << "UNDERSTUDY_TEST_SEED=" << value << std::endl;
+    return value;
+  }();
+  return seed;
+}
+
+void PairTest::StartPair() {
+  TestSeed();
+  auto lab = Lab::Create(lab_options_);
+  ASSERT_TRUE(lab.ok()) << lab.status().message();
+  lab_ = *std::move(lab);
+  auto watch = SegmentWatch::Start(lab_->client(), Lab::kClientInterface);
+  ASSERT_TRUE(watch.ok()) << watch.status();
+  watch_ = *std::move(watch);
+  Pair::Options options;
+  options.binary = Runfile("tests/apps/workbench");
+  options.flags = flags_;
+  options.with_secondary = with_secondary_;
+  auto pair = Pair::Start(*lab_, options);
+  ASSERT_TRUE(pair.ok()) << pair.status().message();
+  pair_ = *std::move(pair);
+  auto status = pair_->status(primary()).Status();
+  ASSERT_TRUE(status.ok()) << status.status();
+  epoch_ = status->epoch;
+}
+
+std::vector<std::string> PairTest::Named(std::vector<std::string> lines) const {
+  for (std::string& line : lines) {
+    for (Host host : {Host::kA, Host::kB}) {
+      absl::StrReplaceAll({{ToString(lab_->mac(host)), Name(host)}}, &line);
+    }
+  }
+  return lines;
+}
+
+void PairTest::TearDown() {
+  if (watch_ != nullptr) {
+    watch_->Stop();
+    EXPECT_EQ(watch_->missed(), 0u) << "the watch was too slow to prove anything";
+    std::vector<SeenPacket> packets = watch_->Packets();
+    if (!resets_allowed_) {
+      EXPECT_THAT(Named(FindResets(packets)), testing::IsEmpty());
+      EXPECT_THAT(Named(FindClientResets(packets)), testing::IsEmpty());
+    }
+    EXPECT_THAT(Named(FindTwoSpeakers(packets)), testing::IsEmpty());
+    EXPECT_THAT(Named(FindMovesBack(packets)), testing::IsEmpty());
+    if (HasFailure()) {
+      WatchTotals totals = Count(packets);
+      std::cout << "wire: " << totals.from_service << " segments from the service, "
+                << totals.to_service << " to it, " << totals.server_retransmits << " and "
+                << totals.client_retransmits << " of them again, " << totals.zero_windows
+                << " zero windows";
+      for (auto& [mac, count] : totals.by_speaker) {
+        std::cout << ", " << count << " by "
+                  << (mac == lab_->mac(Host::kA)   ? "a"
+                      : mac == lab_->mac(Host::kB) ? "b"
+                                                   : ToString(mac));
+      }
+      std::cout << std::endl;
+    }
+  }
+  if (HasFailure() && pair_ != nullptr) std::cout << pair_->LogTails(40) << std::endl;
+}
+
+void PairTest::Strike(Host host, Way way) {
+  switch (way) {
+    case Way::kKilled: return pair_->process(host).Signal(SIGKILL);
+    case Way::kPowerCut: return pair_->PowerCut(host);
+    case Way::kIsolated: return pair_->Isolate(host, Cut::kBlackhole);
+    case Way::kUnplugged: return pair_->Isolate(host, Cut::kCarrier);
+    case Way::kStopped: return pair_->process(host).Signal(SIGSTOP);
+  }
+}
+
+void PairTest::Revive(Host host, Way way) {
+  switch (way) {
+    case Way::kKilled: return;
+    case Way::kPowerCut: return lab_->RestoreLinks(host);  // its kernel is back, nothing else
+    case Way::kIsolated:
+    case Way::kUnplugged: return pair_->EndIsolation(host);
+    case Way::kStopped: return pair_->process(host).Signal(SIGCONT);
+  }
+}
+
+void PairTest::ExpectState(Host host, const std::string& state, Fleet* fleet,
+                           milliseconds timeout) {
+  StatusClient asked = status(host);
+  if (fleet == nullptr) {
+    absl::Status reached = asked.WaitForState(state, timeout);
+    EXPECT_TRUE(reached.ok()) << Name(host) << ": " << reached;
+    return;
+  }
+  std::string last;
+  std::string error =
+      fleet->RunUntil([&] { return (last = asked.State()) == state; }, timeout);
+  EXPECT_EQ(error, "") << Name(host) << " is " << last << ", should be " << state;
+}
+
+void PairTest::ExpectTakenOverBy(Host host, Fleet* fleet) {
+  ExpectState(host, "solo", fleet);
+  auto now = status(host).Status();
+  ASSERT_TRUE(now.ok()) << now.status();
+  EXPECT_EQ(now->role, "primary");
+  EXPECT_GT(now->epoch, epoch_);
+}
+
+void PairTest::ExpectServes() {
+  Fleet fleet(client());
+  uint64_t seed = TestSeed();
+  fleet.Add(EchoPlan({.bytes = 100000, .seed = seed}));
+  fleet.Add(UploadPlan(300000, seed + 1));
+  fleet.Add(DownloadPlan(300000, seed + 2));
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "") << "new clients";
+}
+
+}  // namespace understudy::lab

@@ -1,0 +1,82 @@
+// What all system tests share: a lab, a pair of workbenches in it, a watch on the client's wire, clients;
+// and at the end of each test the question whether the wire saw anything that must not be.
+#ifndef UNDERSTUDY_TESTS_PAIR_FIXTURE_H_
+#define UNDERSTUDY_TESTS_PAIR_FIXTURE_H_
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "tests/lab/clients.h"
+#include "tests/lab/lab.h"
+#include "tests/lab/pair.h"
+#include "tests/lab/segment_watch.h"
+
+namespace understudy::lab {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Far more than anything here takes: a machine under load must not fail a test, a stall must not hang it.
+inline constexpr seconds kPatience(30);
+
+// How a primary may go. The last two leave its kernel alive, which then must not speak.
+enum class Way {
+  kKilled,      // kill -9 of the process
+  kPowerCut,    // links cut, process killed
+  kIsolated,    // links cut, it lives on and does not know
+  kUnplugged,   // both cables out, it lives on and sees that
+  kStopped,     // SIGSTOP
+};
+inline constexpr Way kAllWays[] = {Way::kKilled, Way::kPowerCut, Way::kIsolated, Way::kUnplugged,
+                                   Way::kStopped};
+std::string NameOf(Way way);
+inline void PrintTo(Way way, std::ostream* out) { *out << NameOf(way); }
+
+// UNDERSTUDY_TEST_SEED, or a new one; printed once.
+uint64_t TestSeed();
+
+class PairTest : public testing::Test {
+ protected:
+  // Both with the flags of the test in `flags_` and on a lab with `lab_options_`.
+  void StartPair();
+  void TearDown() override;
+
+  Host primary() const { return Host::kA; }
+  StatusClient status(Host host) { return pair_->status(host); }
+  Namespace& client() { return lab_->client(); }
+
+  // What `way` does to a host; and the return of one that lives on.
+  void Strike(Host host, Way way);
+  void Revive(Host host, Way way);
+  // `host` has taken over: says "solo" in a later epoch than before. Drives the clients meanwhile.
+  void ExpectTakenOverBy(Host host, Fleet* fleet = nullptr);
+  // State of `host` becomes `state`, while the clients go on.
+  void ExpectState(Host host, const std::string& state, Fleet* fleet = nullptr,
+                   milliseconds timeout = seconds(10));
+  // New clients are served, everything of the workbench's works.
+  void ExpectServes();
+  // With the hosts' names in place of their MACs.
+  std::vector<std::string> Named(std::vector<std::string> lines) const;
+
+  Lab::Options lab_options_;
+  std::vector<std::string> flags_;
+  bool with_secondary_ = true;
+  // A test in which the client itself resets, or the server is asked to.
+  bool resets_allowed_ = false;
+  int64_t epoch_ = 0;      // at the start
+
+  std::unique_ptr<Lab> lab_;
+  std::unique_ptr<Pair> pair_;
+  std::unique_ptr<SegmentWatch> watch_;      // of the client
+};
+
+}  // namespace understudy::lab
+
+#endif  // UNDERSTUDY_TESTS_PAIR_FIXTURE_H_

@@ -1,0 +1,85 @@
+// The secondary dies: the primary asks the arbiter, goes solo, and its clients hardly notice.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "tests/pair_fixture.h"
+#include "tests/situations.h"
+
+namespace understudy::lab {
+namespace {
+
+// --suspect_after_ms is 80; the rest is for a machine that runs everything on two cores.
+constexpr milliseconds kLongestStall(80 + 400);
+
+class SecondaryLossTest : public PairTest, public testing::WithParamInterface<Way> {
+ protected:
+  std::string Register() {
+    std::ifstream file(pair_->arbiter_file());
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+};
+
+TEST_P(SecondaryLossTest, NothingIsLostOrStalls) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client());
+  uint64_t seed = TestSeed();
+  std::vector<StreamClient*> talks;
+  for (uint64_t ahead : {10, 3000, 60000}) {
+    talks.push_back(fleet.Add(EchoPlan({.bytes = 1u << 30,
+                                        .seed = seed + ahead,
+                                        .max_ahead = ahead,
+                                        .piece = 20000,
+                                        .pace = milliseconds(1)})));
+  }
+  fleet.Add(UploadPlan(24 << 20, seed + 1));
+  fleet.Add(DownloadPlan(24 << 20, seed + 2));
+  fleet.AddTimer("timer", 10, 100);
+  ASSERT_EQ(fleet.RunUntil(
+                [&] {
+                  return talks[0]->received() > 500 && talks[1]->received() > 100000 &&
+                         talks[2]->received() > 100000;
+                },
+                kPatience),
+            "");
+  for (auto& one : fleet.clients()) one->ResetPause();
+  Strike(Host::kB, GetParam());
+  ExpectState(primary(), "solo", &fleet);
+  ASSERT_EQ(fleet.RunFor(milliseconds(200)), "");
+  for (StreamClient* talk : talks) {
+    EXPECT_LE(talk->longest_pause(), kLongestStall) << talk->name();
+  }
+  std::string after_solo = Register();
+
+  // The lost one comes back and finds that nobody waits for it. (To join again is another matter.)
+  Revive(Host::kB, GetParam());
+  ASSERT_EQ(fleet.RunFor(milliseconds(500)), "");
+  for (StreamClient* talk : talks) talk->FinishEcho(1000);
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+  EXPECT_EQ(pair_->status(primary()).State(), "solo");
+  EXPECT_EQ(Register(), after_solo) << "the register moved once more";
+  EXPECT_NE(pair_->status(Host::kB).State(), "solo");
+  ExpectServes();
+  WatchTotals totals = Count(watch_->Packets());
+  EXPECT_EQ(totals.by_speaker.count(lab_->mac(Host::kB)), 0u) << "b has spoken to clients";
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, SecondaryLossTest, testing::ValuesIn(kAllWays),
+                         [](const auto& info) { return NameOf(info.param); });
+
+class SoloTest : public PairTest {};
+
+// A primary that has not got a secondary yet serves as well.
+TEST_F(SoloTest, ServesBeforeASecondaryJoins) {
+  with_secondary_ = false;
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  ExpectServes();
+  EXPECT_EQ(pair_->status(primary()).State(), "solo");
+}
+
+}  // namespace
+}  // namespace understudy::lab

@@ -1,0 +1,127 @@
+// The same program alone: an ordinary server that needs no privilege at all.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "tests/pair_fixture.h"
+
+namespace understudy::lab {
+namespace {
+
+using testing::HasSubstr;
+
+class StandaloneTest : public testing::Test {
+ protected:
+  void StartWith(const std::vector<std::string>& flags,
+                 const std::string& binary = "tests/apps/workbench") {
+    auto where = Namespace::Create("standalone");
+    ASSERT_TRUE(where.ok()) << where.status().message();
+    where_ = *std::move(where);
+    ASSERT_TRUE(where_->Ip("link set lo up\n").ok());
+    Process::Options options;
+    options.name = "standalone";
+    options.argv = {Runfile(binary), "--role=standalone", "--service=127.0.0.1:7000",
+                    "--status=127.0.0.1:7200", "--logtostderr"};
+    options.argv.insert(options.argv.end(), flags.begin(), flags.end());
+    options.where = where_.get();
+    options.as_nobody = true;
+    auto process = Process::Start(options);
+    ASSERT_TRUE(process.ok()) << process.status();
+    process_ = *std::move(process);
+    StatusClient asked(where_.get(), "127.0.0.1", 7200);
+    absl::StatusOr<NodeStatus> status;
+    auto deadline = std::chrono::steady_clock::now() + seconds(10);
+    do {
+      status = asked.Status();
+    } while (!status.ok() && std::chrono::steady_clock::now() < deadline);
+    ASSERT_TRUE(status.ok()) << status.status() << process_->Log();
+    EXPECT_EQ(status->role, "standalone");
+  }
+  void TearDown() override {
+    if (process_ == nullptr) return;
+    EXPECT_TRUE(process_->running());
+    process_->Signal(SIGTERM);
+    auto ended = process_->Wait(seconds(10));
+    EXPECT_TRUE(ended && WIFEXITED(*ended) && WEXITSTATUS(*ended) == 0);
+    if (HasFailure()) std::cout << process_->LogTail(30) << std::endl;
+  }
+  Fleet NewFleet() { return Fleet(*where_, "127.0.0.1", 7000); }
+
+  std::unique_ptr<Namespace> where_;
+  std::unique_ptr<Process> process_;
+};
+
+TEST_F(StandaloneTest, EverythingTheWorkbenchDoes) {
+  ASSERT_NO_FATAL_FAILURE(StartWith({}));
+  uint64_t seed = TestSeed();
+  Fleet fleet = NewFleet();
+  fleet.Add(EchoPlan({.bytes = 20 << 20, .seed = seed}));
+  fleet.Add(UploadPlan(20 << 20, seed + 1));
+  fleet.Add(DownloadPlan(20 << 20, seed + 2));
+  fleet.Add(HalfClosedDownloadPlan(5 << 20, seed + 3));
+  fleet.Add(ServerHalfClosedPlan("x", 5 << 20, seed + 4));
+  fleet.Add(GatherPlan(1000, 7, seed + 5));
+  fleet.Add(AskPlan("CLOSE\n", ""));
+  fleet.Add(AskPlan("DANCE\n", "what?\n"));
+  fleet.Add(AskPlan("REPORT nobody\n", "none\n"));
+  fleet.Add(UploadPlan(0, seed));
+  fleet.Add(DownloadPlan(0, seed));
+  fleet.Add(DownloadPlan(1, seed));
+  fleet.AddTimer("timer", 5, 30);
+  fleet.AddMany(200, [&](int i) {
+    return EchoPlan({.bytes = 10000, .seed = seed + 100 + static_cast<uint64_t>(i)});
+  });
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+  Fleet reports = NewFleet();
+  reports.Add(ReportPlan("x", 5 << 20, seed + 4));
+  EXPECT_EQ(reports.RunUntilDone(kPatience), "");
+}
+
+TEST_F(StandaloneTest, TheServerSpeaksFirst) {
+  ASSERT_NO_FATAL_FAILURE(StartWith({"--greeting=220 at your service"}));
+  Fleet fleet = NewFleet();
+  fleet.AddMany(20, [&](int i) {
+    Plan plan = EchoPlan({.bytes = 1000, .seed = static_cast<uint64_t>(i)});
+    plan.expect.prefix = "220 at your service\n";
+    return plan;
+  });
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+}
+
+TEST_F(StandaloneTest, AbortResets) {
+  ASSERT_NO_FATAL_FAILURE(StartWith({}));
+  Fleet fleet = NewFleet();
+  fleet.Add(AskPlan("ABORT\n", ""));
+  EXPECT_THAT(fleet.RunUntilDone(kPatience), HasSubstr("Connection reset by peer"));
+  Fleet after = NewFleet();
+  after.Add(EchoPlan({.bytes = 1000, .seed = 1}));
+  EXPECT_EQ(after.RunUntilDone(kPatience), "");
+}
+
+// A client that does not read costs a bounded amount, and the others nothing.
+TEST_F(StandaloneTest, ASlowReaderHoldsNobodyUp) {
+  ASSERT_NO_FATAL_FAILURE(StartWith({}));
+  Fleet fleet = NewFleet();
+  auto slow = fleet.AddMany(5, [&](int i) {
+    Plan plan = DownloadPlan(30 << 20, TestSeed() + static_cast<uint64_t>(i));
+    plan.reading = false;
+    return plan;
+  });
+  StreamClient* other = fleet.Add(EchoPlan({.bytes = 5 << 20, .seed = 2}));
+  ASSERT_EQ(fleet.RunUntil([&] { return other->done(); }, kPatience), "");
+  for (auto* one : slow) one->SetReading(true);
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+}
+
+TEST_F(StandaloneTest, EchoApp) {
+  ASSERT_NO_FATAL_FAILURE(StartWith({}, "apps/echo/echo"));
+  Fleet fleet = NewFleet();
+  fleet.AddMany(50, [&](int i) {
+    return EchoPlan({.bytes = 100000, .seed = static_cast<uint64_t>(i)}, true);
+  });
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+}
+
+}  // namespace
+}  // namespace understudy::lab

@@ -1,0 +1,189 @@
+// Clients that no kernel would be: sequence numbers and time stamps that wrap while the server changes,
+// options missing, handshakes stopped halfway; and a look at what the server says, segment by segment.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+
+#include "tests/apps/pattern.h"
+#include "tests/lab/mini_tcp.h"
+#include "tests/pair_fixture.h"
+
+namespace understudy::lab {
+namespace {
+
+std::string Pattern(uint64_t seed, size_t size) {
+  std::string text(size, 0);
+  workbench::FillPattern(seed, 0, text.data(), size);
+  return text;
+}
+
+class MiniClientTest : public PairTest {
+ protected:
+  void SetUp() override { ASSERT_NO_FATAL_FAILURE(StartPair()); }
+  void TakeOver() {
+    pair_->PowerCut(primary());
+    ExpectTakenOverBy(Host::kB);
+  }
+  // Sends `text` and gets it back.
+  void Echo(MiniTcp& tcp, const std::string& text) {
+    size_t before = tcp.received().size();
+    tcp.Send(text);
+    ASSERT_EQ(
+        tcp.RunUntil([&] { return tcp.received().size() >= before + text.size(); }, kPatience), "");
+    EXPECT_TRUE(tcp.received().substr(before) == text) << "other bytes came back";
+  }
+  void EndInOrder(MiniTcp& tcp) {
+    tcp.Close();
+    EXPECT_EQ(tcp.RunUntil([&] { return tcp.end_seen(); }, kPatience), "");
+  }
+};
+
+// All 32-bit numbers a client chooses pass 0 while no server is there: sent before, acknowledged after.
+TEST_F(MiniClientTest, SequenceNumbersAndTimestampsWrapDuringTheTakeover) {
+  MiniTcp::Options options;
+  std::string text = Pattern(TestSeed(), 30000);
+  // The wrap of the sequence number falls into the middle of the bytes that are sent into the gap.
+  options.isn = 0u - 40000;
+  // That of the time stamps some 100 ms after the start, when the primary is gone already.
+  options.tsval = 0u - 100;
+  MiniTcp tcp(*lab_, options);
+  ASSERT_EQ(tcp.Connect(kPatience), "");
+  tcp.Send("ECHO\n");
+  Echo(tcp, text);
+  lab_->CutLinks(primary(), Cut::kBlackhole);
+  tcp.Send(text);
+  ASSERT_EQ(tcp.RunFor(milliseconds(150)), "");
+  TakeOver();
+  ASSERT_EQ(tcp.RunUntil([&] { return tcp.received().size() == 2 * text.size(); }, kPatience), "");
+  EXPECT_TRUE(tcp.received() == text + text);
+  Echo(tcp, text);
+  EndInOrder(tcp);
+}
+
+// Each wrap at a different distance from the takeover.
+TEST_F(MiniClientTest, WrapsBeforeAndAfterTheTakeover) {
+  std::vector<std::unique_ptr<MiniTcp>> clients;
+  std::string text = Pattern(TestSeed(), 3000);
+  // Bytes sent before the takeover: 5 + 3000. The wrap is before, at and after the point of the takeover.
+  uint16_t port = 40000;
+  for (uint32_t to_wrap : {1u, 2u, 7u, 3004u, 3005u, 3006u, 3007u, 4000u}) {
+    MiniTcp::Options options;
+    options.port = port++;
+    options.isn = 0u - to_wrap;
+    options.tsval = 0u - to_wrap;
+    clients.push_back(std::make_unique<MiniTcp>(*lab_, options));
+    ASSERT_EQ(clients.back()->Connect(kPatience), "") << to_wrap;
+    clients.back()->Send("ECHO\n");
+    Echo(*clients.back(), text);
+  }
+  TakeOver();
+  for (auto& tcp : clients) {
+    SCOPED_TRACE(tcp->next_seq());
+    Echo(*tcp, text);
+    EndInOrder(*tcp);
+  }
+}
+
+TEST_F(MiniClientTest, EveryOptionMissing) {
+  std::vector<std::unique_ptr<MiniTcp>> clients;
+  std::string text = Pattern(TestSeed(), 50000);
+  for (int missing = 0; missing < 8; ++missing) {
+    MiniTcp::Options options;
+    options.port = static_cast<uint16_t>(40000 + missing);
+    options.sack = (missing & 1) == 0;
+    if ((missing & 2) == 0) options.tsval = 77777;
+    if ((missing & 4) != 0) options.wscale.reset();
+    options.mss = 536;
+    clients.push_back(std::make_unique<MiniTcp>(*lab_, options));
+    SCOPED_TRACE(missing);
+    ASSERT_EQ(clients.back()->Connect(kPatience), "");
+    clients.back()->Send("ECHO\n");
+    Echo(*clients.back(), text);
+  }
+  TakeOver();
+  for (size_t missing = 0; missing < clients.size(); ++missing) {
+    SCOPED_TRACE(missing);
+    Echo(*clients[missing], text);
+    for (const auto& segment : clients[missing]->segments()) {
+      if (segment.payload.size() > 536) ADD_FAILURE() << "larger than the client's MSS";
+      if (!segment.sack_blocks.empty() && (missing & 1) != 0) ADD_FAILURE() << "SACK, not agreed on";
+    }
+    EndInOrder(*clients[missing]);
+  }
+}
+
+// The server's SYN-ACK does not reach the client, the primary dies, the client asks again: whoever
+// answers must stay with the number that may have been read already.
+TEST_F(MiniClientTest, SynAckNeverArrived) {
+  MiniTcp tcp(*lab_, MiniTcp::Options{.port = 40000, .tsval = 1});
+  tcp.SetDeaf(true);
+  tcp.StartConnect();
+  ASSERT_EQ(tcp.RunUntil([&] { return !tcp.segments().empty(); }, kPatience), "");
+  uint32_t promised = tcp.segments()[0].seq;
+  TakeOver();
+  tcp.SetDeaf(false);
+  ASSERT_EQ(tcp.RunUntil([&] { return tcp.established(); }, kPatience), "");
+  EXPECT_EQ(tcp.next_expected(), promised + 1);
+  tcp.Send("ECHO\n");
+  Echo(tcp, "still here?");
+  EndInOrder(tcp);
+}
+
+// The client has the SYN-ACK, for it the connection exists; its acknowledgement never reached anybody.
+TEST_F(MiniClientTest, HandshakeDoneForTheClientOnly) {
+  MiniTcp quiet(*lab_, MiniTcp::Options{.port = 40001, .tsval = 1});
+  MiniTcp talking(*lab_, MiniTcp::Options{.port = 40002, .tsval = 1});
+  for (MiniTcp* tcp : {&quiet, &talking}) {
+    // Mute: its kernel, so to speak, sends the SYN and then nothing more.
+    tcp->SetMute(true);
+    tcp->StartConnect();
+    ASSERT_EQ(tcp->RunUntil([&] { return tcp->knows_server(); }, kPatience), "");
+    tcp->SendRaw(TH_SYN, 1000, 0);
+    ASSERT_EQ(tcp->RunUntil([&] { return tcp->established(); }, kPatience), "");
+  }
+  TakeOver();
+  talking.SetMute(false);
+  talking.Send("ECHO\n");
+  Echo(talking, "I was told that we are connected");
+  EndInOrder(talking);
+  // And the other says nothing for a while yet.
+  ASSERT_EQ(quiet.RunFor(milliseconds(1500)), "");
+  quiet.SetMute(false);
+  quiet.Send("ECHO\n");
+  Echo(quiet, "so was I");
+  EndInOrder(quiet);
+}
+
+// Output commit, seen from outside: while the secondary does not answer nothing becomes stable, so nothing
+// new may be acknowledged or answered; and nothing is lost.
+TEST_F(MiniClientTest, NothingUnstableIsAcknowledged) {
+  MiniTcp tcp(*lab_, MiniTcp::Options{.port = 40000, .tsval = 1});
+  ASSERT_EQ(tcp.Connect(kPatience), "");
+  tcp.Send("ECHO\n");
+  Echo(tcp, "stable");
+  constexpr uint64_t kKnown = 11;
+  ASSERT_EQ(tcp.RunUntil([&] { return tcp.acknowledged() == kKnown; }, kPatience), "");
+  pair_->process(Host::kB).Signal(SIGSTOP);
+  // The primary may go on alone when it has been granted that, not before it suspects the other.
+  auto stopped = std::chrono::steady_clock::now();
+  tcp.Send("unstable");
+  size_t before = tcp.segments().size();
+  std::string waited = tcp.RunFor(milliseconds(40));
+  auto waited_for = std::chrono::steady_clock::now() - stopped;
+  // Only if this test itself was quick enough is the answer known.
+  if (waited_for < milliseconds(70)) {
+    EXPECT_EQ(waited, "");
+    EXPECT_EQ(tcp.acknowledged(), kKnown);
+    EXPECT_EQ(tcp.received(), "stable");
+    for (size_t i = before; i < tcp.segments().size(); ++i) {
+      EXPECT_EQ(tcp.segments()[i].payload, "");
+    }
+  }
+  ASSERT_EQ(tcp.RunUntil([&] { return tcp.received() == "stableunstable"; }, kPatience), "");
+  ExpectState(primary(), "solo");
+  EndInOrder(tcp);
+}
+
+}  // namespace
+}  // namespace understudy::lab
