@@ -1108,8 +1108,8 @@ TEST_F(SouthProgramTest, RandomPackets) {
 // --- The protocol of `held`, both sides at once ---
 
 // One thread plays the kernel's TCP, the other the log. Whenever the stable point has reached the newest
-// acknowledgement, that must have left: through the program, or by hand. With the exchanges of
-// south.bpf.c in the wrong order this loses one within a few rounds.
+// acknowledgement, that must have left: through the program, or by hand. Without egress's second look at
+// the stable point this loses one within a few thousand rounds.
 TEST_F(SouthProgramTest, NoHeldAckIsLostBetweenTwoCpus) {
   constexpr int kRounds = 30000;
   auto slot = Add(1000);

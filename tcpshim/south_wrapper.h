@@ -15,7 +15,8 @@
 //    parent does not speak for it. Attach after daemon(), then, not before.
 //
 // Silence is that of the IP: the gate and the deadline stop every protocol and port of the service
-// address, ARP included. Two services on one IP are silent when either is.
+// address, ARP included. Two services on one IP are silent when either is. What leaves by another
+// interface is not seen: the route to the clients must lead through this one.
 //
 // Capabilities: CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (RawSender: CAP_NET_RAW). Ethernet interfaces only.
 // All methods belong to one thread, except RenewUntil, OpenGate and CloseGate, which any may call.
@@ -49,7 +50,8 @@ class SouthWrapper {
   using Slot = uint32_t;
 
   // Attaches to ingress and egress with the gate closed. A filter left over from a dead process for the
-  // same service address is replaced; there is no moment in between in which the node is not silent.
+  // same service address is replaced; there is no moment in between in which the node is not silent. Takes
+  // some 100 ms, which the kernel's verifier needs.
   // PermissionDenied (says which capability), NotFound (interface), FailedPrecondition (kernel too old:
   // says what is missing), AlreadyExists (a live process holds this service address here).
   static absl::StatusOr<std::unique_ptr<SouthWrapper>> Attach(const Options& options);
