@@ -520,7 +520,7 @@ void PairSim::AskArbiter(int i, std::optional<SwapRegister> swap) {
   }
   At(Delay(milliseconds(3)), [this, i, life, swap] {
     const Arbiter::Outcome outcome = RunArbiter(swap);
-    const milliseconds slowest(random_() % 10 == 0 ? 150 : 3);
+    const milliseconds slowest(arbiter_slow && random_() % 10 == 0 ? 150 : 3);
     At(Delay(slowest), [this, i, life, outcome] { ArbiterAnswer(i, life, outcome); });
   });
 }

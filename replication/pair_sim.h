@@ -79,6 +79,7 @@ class PairSim {
   // Called for each action before it is carried out; true swallows it.
   std::function<bool(int node, const Action&)> intercept;
   microseconds max_delay{400};
+  bool arbiter_slow = false;               // some answers take longer than a lease
 
  private:
   struct Event {
