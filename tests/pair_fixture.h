@@ -60,6 +60,8 @@ class PairTest : public testing::Test {
   // State of `host` becomes `state`, while the clients go on.
   void ExpectState(Host host, const std::string& state, Fleet* fleet = nullptr,
                    milliseconds timeout = seconds(10));
+  // By its own account. (After a short absence a secondary may have joined again.)
+  bool Serves(Host host);
   // New clients are served, everything of the workbench's works.
   void ExpectServes();
   // With the hosts' names in place of their MACs.

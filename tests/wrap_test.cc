@@ -51,7 +51,7 @@ TEST_F(MiniClientTest, SequenceNumbersAndTimestampsWrapDuringTheTakeover) {
   ASSERT_EQ(tcp.Connect(kPatience), "");
   tcp.Send("ECHO\n");
   Echo(tcp, text);
-  lab_->CutLinks(primary(), Cut::kBlackhole);
+  pair_->Isolate(primary(), Cut::kBlackhole);
   tcp.Send(text);
   ASSERT_EQ(tcp.RunFor(milliseconds(150)), "");
   TakeOver();

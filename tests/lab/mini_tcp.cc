@@ -373,7 +373,8 @@ void MiniTcp::TakeSegment(const Segment& s) {
   if (have_ts_ && s.tsval && Before(*s.tsval, ts_recent_)) {
     return Fail(absl::StrCat("TSval goes back from ", ts_recent_, " to ", *s.tsval));
   }
-  if (s.tsecr && (s.flags & TH_ACK) != 0 && Before(TsNow(), *s.tsecr)) {
+  // 0 is what a server echoes that does not know the client's time yet.
+  if (s.tsecr && *s.tsecr != 0 && (s.flags & TH_ACK) != 0 && Before(TsNow(), *s.tsecr)) {
     return Fail(absl::StrCat("TSecr ", *s.tsecr, " is of the future, it is ", TsNow()));
   }
   if ((s.flags & TH_ACK) != 0) {
