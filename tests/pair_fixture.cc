@@ -1,5 +1,6 @@
 #include "tests/pair_fixture.h"
 
+#include <netinet/tcp.h>
 #include <signal.h>
 
 #include <cstdlib>
@@ -51,6 +52,22 @@ void PairTest::StartPair() {
   epoch_ = status->epoch;
 }
 
+std::string PairTest::HistoryOfAReset(const std::vector<SeenPacket>& packets) const {
+  uint16_t port = 0;
+  std::vector<std::string> lines;
+  for (const SeenPacket& packet : packets) {
+    if (!packet.arp && port == 0 && (packet.flags & TH_RST) != 0) port = packet.client_port;
+  }
+  if (port == 0) return "";
+  for (const SeenPacket& packet : packets) {
+    if (!packet.arp && packet.client_port == port) lines.push_back(Describe(packet));
+  }
+  if (lines.size() > 40) lines.erase(lines.begin() + 20, lines.end() - 20);
+  std::string text = "a connection that was reset:\n";
+  for (const std::string& line : Named(std::move(lines))) text += "  " + line + "\n";
+  return text;
+}
+
 std::vector<std::string> PairTest::Named(std::vector<std::string> lines) const {
   for (std::string& line : lines) {
     for (Host host : {Host::kA, Host::kB}) {
@@ -75,6 +92,7 @@ void PairTest::TearDown() {
     EXPECT_THAT(Named(FindTwoSpeakers(packets)), testing::IsEmpty());
     EXPECT_THAT(Named(FindMovesBack(packets)), testing::IsEmpty());
     if (HasFailure()) {
+      if (!resets_allowed_) std::cout << HistoryOfAReset(packets);
       WatchTotals totals = Count(packets);
       std::cout << "wire: " << totals.from_service << " segments from the service, "
                 << totals.to_service << " to it, " << totals.server_retransmits << " and "

@@ -64,6 +64,8 @@ class PairTest : public testing::Test {
   bool Serves(Host host);
   // New clients are served, everything of the workbench's works.
   void ExpectServes();
+  // The segments of the first connection in which there was a RST; "" if there was none.
+  std::string HistoryOfAReset(const std::vector<SeenPacket>& packets) const;
   // With the hosts' names in place of their MACs.
   std::vector<std::string> Named(std::vector<std::string> lines) const;
 
