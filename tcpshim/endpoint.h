@@ -36,7 +36,8 @@ struct Endpoint {
 };
 
 // Makes a socket that is `endpoint`: non-blocking, close-on-exec, reading and writing as usual, nothing
-// sent yet. `sent` counts as sent: the kernel resends it only at its RTO, so the owner resends it by hand.
+// sent yet. `sent` counts as sent: the kernel resends it only at its RTO (after 1 s; 3 s before Linux
+// 6.15), so the owner resends it by hand.
 // The local address need not be present (IP_TRANSPARENT). Nothing may reach the client meanwhile: the
 // south wrapper's gate is closed.
 //   AlreadyExists: the four-tuple is in use here.  PermissionDenied: CAP_NET_ADMIN is missing.

@@ -850,6 +850,24 @@ TEST_F(EndpointTest, RightEdgeOfTheWindowNeverMovesLeft) {
   edge(seen, edge_at_a, "B");
 }
 
+TEST_F(EndpointTest, RightEdgeOfAWindowThatTheBufferAloneWouldNotGive) {
+  Numbers numbers;
+  numbers.window = 65'536;   // of a default buffer the kernel offers a little less
+  const Endpoint endpoint = Invent(numbers);
+  Sniffer sniffer(client_, "port_b");
+  RestoreAtB(endpoint);
+  ServerSends("x");
+  ASSERT_TRUE(Eventually([&] { return Unread(peer_.get()) == 1; }));
+  Mark(b_);
+  const auto seen = UpToMark(sniffer);
+  ASSERT_FALSE(seen.empty());
+  for (const auto& [header, size] : seen) {
+    const Seq right = header.ack + (header.window << numbers.options.rcv_wscale);
+    EXPECT_FALSE(SeqBefore(right, endpoint.rcv_edge)) << "by " << endpoint.rcv_edge - right;
+  }
+  GoOn();
+}
+
 TEST_F(EndpointTest, AllOfThePromisedWindowIsTaken) {
   // The client sends at once as much as A had offered; B has to have room for it, unread.
   Numbers numbers;
@@ -863,6 +881,7 @@ TEST_F(EndpointTest, AllOfThePromisedWindowIsTaken) {
     SendSome(peer_.get(), rest);
     return Unread(server_.get()) == static_cast<int>(bytes.size());
   })) << Unread(server_.get());
+  EXPECT_EQ(0u, Info(peer_.get()).tcpi_total_retrans) << "B had refused some of it at first";
   GoOn();
 }
 
