@@ -3,6 +3,7 @@
 #ifndef UNDERSTUDY_FRAMEWORK_CONNECTION_STATE_H_
 #define UNDERSTUDY_FRAMEWORK_CONNECTION_STATE_H_
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -45,6 +46,14 @@ class ConnectionState final : public Connection {
   bool ignores_input() const { return closed_; }         // Close or Abort was called
   bool writable_wanted() const { return writable_wanted_; }   // OnWritable is owed
   const PeerView& view() const { return view_; }         // the client's last word in the log
+  // The most that may be offered to the client beyond what is acknowledged, once the log is stable up to
+  // here. The primary's windows grow within this limit only, and an heir offers all of it: so the right
+  // edge does not move left when it takes over (I6). Twice what was offered so far: TCP doubles a window
+  // at most in the time of a round trip, in which the next record becomes stable.
+  uint32_t window_limit() const {
+    const uint32_t scaled = opened_.options.window_scaling ? 65535u << opened_.options.rcv_wscale : 65535;
+    return std::min(std::clamp(2 * view_.offered, 128u << 10, 8u << 20), scaled);
+  }
   uint32_t timestamp_offset() const { return timestamp_offset_; }
 
   // RCV.NXT as the log has it: everything up to here may be acknowledged once it is stable.

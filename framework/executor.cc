@@ -17,7 +17,7 @@ ConnectionState::ConnectionState(Executor* executor, const Opened& opened)
       peer_(opened.tuple.remote.ToString()),
       timestamp_offset_(opened.timestamp_offset) {
   view_.window = opened.options.window_scaling ? 1 << 16 : 65535;
-  view_.rcv_edge = opened.irs + 1 + opened.window;
+  view_.offered = opened.window;
 }
 
 void ConnectionState::Send(std::string_view bytes) {
@@ -212,7 +212,9 @@ absl::Status Executor::Advance(const Progress& body) {
 }
 
 void Executor::SetView(ConnectionState& connection, const PeerView& view) {
+  const uint32_t offered = std::max(connection.view_.offered, view.offered);
   if (view.acked >= connection.view_.acked) connection.view_ = view;
+  connection.view_.offered = offered;
   connection.output_.TrimTo(view.acked);
   if (connection.writable_wanted_ && connection.output_.size() < Connection::high_water() / 2) {
     connection.writable_wanted_ = false;

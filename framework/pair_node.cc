@@ -186,17 +186,15 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   primary_->OnServiceCarrier(address_->carrier(), Now());
   serving_ = NewServing();
   if (absl::Status started = serving_->Start(); !started.ok()) return GiveUp(started);
-  const auto old_clock = Now() + clock_ahead_.value_or(std::chrono::nanoseconds(0)) + kTimestampMargin;
-  const uint32_t clock_ms = Milliseconds32(old_clock);
-  const uint32_t shift = clock_ms - Milliseconds32(Now());
-  const Serving::RestoreOutcome restored = serving_->RestoreEndpoints(clock_ms);
+  const auto ahead = clock_ahead_.value_or(std::chrono::nanoseconds(0)) + kTimestampMargin;
+  const auto shift =
+      static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(ahead).count());
+  const Serving::RestoreOutcome restored = serving_->RestoreEndpoints(shift);
   if (absl::Status serves = Serve(); !serves.ok()) return GiveUp(serves);
   const auto ready = Now();
-  // The epoch's record only describes; it may be appended before the gate is open.
-  serving_->BeginEpoch(granted.granted.epoch, 0, shift, config_.node);
   OpenGate();
   serving_->ResendPending();
-  serving_->AdoptHandshakes();
+  serving_->ResumeTurns(granted.granted.epoch, shift, config_.node);
   taking_over_ = false;
   const auto us = [](auto span) {
     return std::chrono::duration_cast<std::chrono::microseconds>(span).count();

@@ -23,7 +23,7 @@ class Writer {
     out_.append(bytes, sizeof value);
     return *this;
   }
-  Writer& Put(const PeerView& view) { return Put(view.acked).Put(view.window).Put(view.rcv_edge); }
+  Writer& Put(const PeerView& view) { return Put(view.acked).Put(view.window).Put(view.offered); }
   Writer& Put(const tcpshim::SocketAddress& a) { return Put(a.ip).Put(a.port); }
   Writer& PutRest(std::string_view bytes) {
     out_.append(bytes);
@@ -49,7 +49,7 @@ class Reader {
     in_.remove_prefix(sizeof value);
     return *this;
   }
-  Reader& Get(PeerView& view) { return Get(view.acked).Get(view.window).Get(view.rcv_edge); }
+  Reader& Get(PeerView& view) { return Get(view.acked).Get(view.window).Get(view.offered); }
   Reader& Get(tcpshim::SocketAddress& a) { return Get(a.ip).Get(a.port); }
   Reader& GetFlag(bool& flag) {
     uint8_t byte = 0;

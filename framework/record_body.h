@@ -42,7 +42,7 @@ struct EpochBegan {
 struct PeerView {
   uint64_t acked = 0;           // bytes of output the client has acknowledged, from the first on
   uint32_t window = 0;          // bytes it offers beyond them
-  tcpshim::Seq rcv_edge = 0;    // right edge of the window offered to it
+  uint32_t offered = 0;         // bytes of the window offered to it
 };
 
 struct Opened {

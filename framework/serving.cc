@@ -89,7 +89,7 @@ void Serving::Executed(const RecordView& record, ConnectionId id) {
 }
 
 void Serving::EndTurn() {
-  if (in_turn_ || silent_) return;   // a journal that is stable at once comes back here from Append
+  if (in_turn_ || silent_ || taking_over_) return;   // in_turn_: a journal that is stable at once
   in_turn_ = true;
   // What became stable at once may have let more happen; but other work must get its turn too.
   for (int round = 0; round < 8; ++round) {
@@ -290,7 +290,8 @@ void Serving::HandleUnknownRst(const south_event& event) {
 void Serving::HandleRepeatedSyn(const south_event& event) {
   const ConnectionState* state = executor_->FindByTuple(TupleOf(event.tuple));
   Live* live = state == nullptr ? nullptr : Find(state->id());
-  if (live == nullptr || !live->syn_ack_sent || state->received() != 0) return;
+  // Where the kernel knows of the handshake it answers itself; of a restored one it does not.
+  if (live == nullptr || !live->restored || south_.wrapper->Client(*live->slot).has_value()) return;
   if (event.seq == state->opened().irs) SendSynAck(*live);
 }
 

@@ -75,13 +75,13 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   // Restores every endpoint of the executor, those with something pending first, while the gate is
   // closed. Returns how many could not be restored; their reasons are logged.
   struct RestoreOutcome { size_t restored = 0, failed = 0; };
-  // The TSval of a connection continues at timestamp_offset + clock_ms: the old primary's clock, as far
-  // as it can be known, plus a margin.
-  RestoreOutcome RestoreEndpoints(uint32_t clock_ms);
+  // `timestamp_shift`: the old primary's clock less ours, as far as it can be known, plus a margin.
+  RestoreOutcome RestoreEndpoints(uint32_t timestamp_shift);
   // The gate is open: sends what clients may be missing, without waiting for a timer.
   void ResendPending();
-  // Handshakes that were under way are complete from here on; what could not be restored is broken.
-  void AdoptHandshakes();
+  // Appends the epoch's first record; handshakes that were under way are complete from here on, what could
+  // not be restored is broken. Turns begin.
+  void ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node);
 
   // Everything up to `lsn` is stable.
   void OnStable(replication::Lsn lsn);
@@ -151,6 +151,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void WriteOutput(Live& live);
   void SendHeldAck(Live& live);
   void SendSynAck(Live& live);
+  uint32_t TimestampByHand(const Live& live) const;
   PeerView ViewOf(const Live& live) const;
   bool FinAcked(const Live& live) const;
   void Watch(Live& live);
@@ -159,7 +160,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool CheckFinished(Live& live);   // true: it has ended
 
   // serving_takeover.cc
-  bool RestoreOne(const ConnectionState& state, uint32_t clock_ms);
+  bool RestoreOne(const ConnectionState& state, uint32_t timestamp_shift);
   void ResendOne(Live& live);
 
   boost::asio::io_context& loop_;
@@ -175,6 +176,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool ticking_ = false;             // this turn is a tick
   bool silent_ = false;
   bool in_turn_ = false;
+  bool taking_over_ = false;         // from RestoreEndpoints to ResumeTurns: nothing new happens
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for what is posted
   bool input_refused_ = false;
   std::optional<int64_t> timers_at_us_;

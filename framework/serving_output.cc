@@ -3,6 +3,7 @@
 
 #include "framework/serving.h"
 #include "glog/logging.h"
+#include "tcpshim/endpoint.h"
 
 namespace understudy {
 
@@ -61,7 +62,10 @@ void Serving::Flush(Live& live) {
     }
     return;
   }
-  if (live.slot.has_value()) south_.wrapper->SetStable(*live.slot, live.released.rcv_nxt);
+  if (live.slot.has_value()) {
+    south_.wrapper->SetWindowLimit(*live.slot, live.released.window_limit);
+    south_.wrapper->SetStable(*live.slot, live.released.rcv_nxt);
+  }
   if (live.released.abort) {
     if (live.slot.has_value()) south_.wrapper->Allow(*live.slot, SOUTH_RST_OK);
     north_->Abort(live.id);
@@ -112,6 +116,14 @@ void Serving::SendHeldAck(Live& live) {
   (void)south_.sender->Send(segment);   // as good as a lost segment when it fails
 }
 
+// A TSval for a segment by hand: not before what has left (I6), and not ahead of what the socket itself
+// will send next, or the client would drop that as old (RFC 7323, PAWS).
+uint32_t Serving::TimestampByHand(const Live& live) const {
+  uint32_t now = tcpshim::CurrentTimestamp(north_->fd(live.id));
+  if (const auto sent = south_.wrapper->Sent(*live.slot)) now = tcpshim::SeqMax(now, sent->tsval);
+  return now;
+}
+
 void Serving::SendSynAck(Live& live) {
   const Opened& opened = live.state->opened();
   Segment segment;
@@ -125,8 +137,11 @@ void Serving::SendSynAck(Live& live) {
   if (opened.options.window_scaling) segment.wscale = opened.options.rcv_wscale;
   segment.sack_permitted = opened.options.sack;
   // The kernel's own TSval, to the digit: since Linux 6.15 it takes a handshake's last ACK only if that
-  // echoes a TSval it has sent itself.
-  if (opened.options.timestamps) segment.timestamps = {{opened.timestamp, opened.timestamp_echo}};
+  // echoes a TSval it has sent itself. A restored connection has no handshake in the kernel any more, but
+  // a clock that must not go back.
+  if (opened.options.timestamps) {
+    segment.timestamps = {{live.restored ? TimestampByHand(live) : opened.timestamp, opened.timestamp_echo}};
+  }
   ++counters_.syn_acks_by_hand;
   (void)south_.sender->Send(segment);
 }
@@ -144,7 +159,7 @@ PeerView Serving::ViewOf(const Live& live) const {
     if (ahead > 0) view.acked = std::min(view.acked + ahead, live.written);
     view.window = uint32_t{client->window} << live.state->opened().options.snd_wscale;
   }
-  if (const auto sent = south_.wrapper->Sent(*live.slot)) view.rcv_edge = sent->rcv_edge;
+  if (const auto sent = south_.wrapper->Sent(*live.slot)) view.offered = sent->rcv_edge - sent->last_ack;
   return view;
 }
 

@@ -1,7 +1,7 @@
 // The endpoints of the dead: restored from what the log says of them (claims 1, 9, 18, 29).
 //
 // Order: RestoreEndpoints while the gate is closed; then listener, service address, gate; then
-// ResendPending. See docs/design.md, "Takeover".
+// ResendPending, and ResumeTurns. See docs/design.md, "Takeover".
 #include <algorithm>
 
 #include "framework/serving.h"
@@ -26,19 +26,20 @@ bool NothingPending(const ConnectionState& state) {
 
 }  // namespace
 
-Serving::RestoreOutcome Serving::RestoreEndpoints(uint32_t clock_ms) {
+Serving::RestoreOutcome Serving::RestoreEndpoints(uint32_t timestamp_shift) {
   RestoreOutcome outcome;
+  taking_over_ = true;
   // Connections with something pending come first: somebody is waiting on them.
   for (const bool idle : {false, true}) {
     executor_->ForEach([&](const ConnectionState& state) {
       if (NothingPending(state) != idle) return;
-      RestoreOne(state, clock_ms) ? ++outcome.restored : ++outcome.failed;
+      RestoreOne(state, timestamp_shift) ? ++outcome.restored : ++outcome.failed;
     });
   }
   return outcome;
 }
 
-bool Serving::RestoreOne(const ConnectionState& state, uint32_t clock_ms) {
+bool Serving::RestoreOne(const ConnectionState& state, uint32_t timestamp_shift) {
   const OutputQueue& output = state.output();
   const uint64_t acked = state.view().acked;
   // As far as the dead primary may have sent: the client may have acknowledged any of it.
@@ -51,13 +52,18 @@ bool Serving::RestoreOne(const ConnectionState& state, uint32_t clock_ms) {
   endpoint.fin_sent = state.fin_wanted() && sent_end == output.end();
   endpoint.rcv_nxt = state.rcv_nxt();
   endpoint.snd_wnd = state.view().window;
-  endpoint.rcv_edge = tcpshim::SeqMax(state.view().rcv_edge, state.rcv_nxt());
-  endpoint.timestamp = state.timestamp_offset() + clock_ms;
+  endpoint.rcv_edge = state.rcv_nxt() + state.window_limit();
+  endpoint.timestamp =
+      state.timestamp_offset() + timestamp_shift + Milliseconds32(clock_->Monotonic());
 
   Live& live = AddLive(state.id());
   auto fd = tcpshim::Restore(endpoint);
   const uint32_t flags = SOUTH_OPEN | (state.fin_wanted() ? SOUTH_FIN_OK : 0);
-  auto slot = south_.wrapper->Add(endpoint.tuple, endpoint.rcv_nxt, flags, endpoint.options.rcv_wscale);
+  const tcpshim::SouthWrapper::ServerView said{
+      endpoint.snd_una + static_cast<uint32_t>(endpoint.sent.size()) + endpoint.fin_sent, endpoint.rcv_nxt,
+      endpoint.rcv_edge, fd.ok() ? tcpshim::CurrentTimestamp(fd->get()) : 0};
+  auto slot =
+      south_.wrapper->Add(endpoint.tuple, endpoint.rcv_nxt, flags, endpoint.options.rcv_wscale, &said);
   if (!fd.ok() || !slot.ok()) {
     LOG(ERROR) << "cannot restore " << endpoint.tuple.ToString() << ": "
                << (fd.ok() ? slot.status() : fd.status());
@@ -98,10 +104,9 @@ void Serving::ResendOne(Live& live) {
   segment.destination = state.opened().tuple.remote;
   segment.flags.ack = true;
   segment.ack = state.rcv_nxt();
-  const Seq edge = tcpshim::SeqMax(state.view().rcv_edge, state.rcv_nxt());
-  const uint32_t offered = edge - segment.ack;
-  segment.window = static_cast<uint16_t>(std::min<uint32_t>(offered >> options.rcv_wscale, 65535));
-  if (options.timestamps) segment.timestamps = {{tcpshim::CurrentTimestamp(north_->fd(live.id)), 0}};
+  const uint32_t unit = 1u << options.rcv_wscale;
+  segment.window = static_cast<uint16_t>((state.window_limit() + unit - 1) / unit);
+  if (options.timestamps) segment.timestamps = {{TimestampByHand(live), 0}};
 
   const uint64_t acked = state.view().acked;
   const uint64_t end = live.written;
@@ -117,14 +122,15 @@ void Serving::ResendOne(Live& live) {
     (void)south_.sender->Send(segment);
   }
   // A client that was last offered no window waits for an update, which may have died with the primary.
-  if (acked == end && !live.fin_written && offered < options.own_mss) {
+  if (acked == end && !live.fin_written && state.view().offered < options.own_mss) {
     segment.payload = {};
     segment.seq = state.SeqOf(end);
     (void)south_.sender->Send(segment);
   }
 }
 
-void Serving::AdoptHandshakes() {
+void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node) {
+  Append(RecordKind::kEpochBegan, Encode(EpochBegan{epoch, 0, timestamp_shift, node}), 0);
   for (ConnectionId id : std::exchange(not_restored_, {})) {
     Live* live = Find(id);
     Append(RecordKind::kBroken, Encode(Broken{id, ECONNABORTED}), 0);
@@ -143,6 +149,7 @@ void Serving::AdoptHandshakes() {
     MarkDirty(*live);
     Watch(*live);
   }
+  taking_over_ = false;
   FlushDirty();
   EndTurn();
 }

@@ -36,6 +36,9 @@ namespace {
 using wire::RefuseReason;
 
 constexpr milliseconds kMaxBackOff(100);
+// Short at first: a process that dies closes its links a moment before its listener, and the
+// refusal that proves its death is worth asking for again at once.
+constexpr milliseconds kMinBackOff(1);
 // What time alone does not mend: configuration, or a log that is gone.
 constexpr milliseconds kSlowRetry(1000);
 
@@ -127,7 +130,7 @@ void SecondaryCore::OnJoinReply(const wire::JoinReply& reply, MonotonicTime now)
 }
 
 nanoseconds SecondaryCore::SlowDown() {
-  const nanoseconds longer = std::max<nanoseconds>(2 * back_off_, 2 * config_.heartbeat);
+  const nanoseconds longer = std::max<nanoseconds>(2 * back_off_, kMinBackOff);
   back_off_ = std::min<nanoseconds>(longer, kMaxBackOff);
   return back_off_;
 }

@@ -431,9 +431,46 @@ INLINE int blank_sack(struct __sk_buff* skb, const struct segment* s) {
   return bpf_skb_store_bytes(skb, s->at + sizeof(struct tcphdr), scratch->after, length, 0);
 }
 
-// The acknowledgement goes down to `stable`; the window goes up by as much, so that its right edge stays
-// (rounded down: it may come out less than one unit of the scale too far left, which RFC 7323 section 2.4
-// has senders bear; too far right would invite bytes that TCP then drops).
+// The window to offer with the acknowledgement `ack`, which is TCP's own or before it. Its right edge is
+//  - TCP's own, rounded down to the scale;
+//  - not further from `ack` than window_limit, so that an heir that knows the limit, and has stored what
+//    is acknowledged, can offer as much (I6 across a takeover);
+//  - never left of what was offered before (I6), for which it is rounded up: TCP alone takes back up to
+//    one unit of the scale now and then (RFC 7323 section 2.4), and a clamped acknowledgement does not lie
+//    on the raster of TCP's own.
+INLINE __u32 fit_window(const struct south_connection* c, const struct segment* s, __u32 ack) {
+  __u32 shift = c->rcv_wscale & 15;
+  __u32 room = s->ack - ack + ((__u32)s->window << shift);
+  __u32 limit = READ(c->window_limit);
+  if (limit && room > limit) room = limit;
+  __u32 window = room >> shift;
+  if (READ(c->egress_seen)) {
+    __u32 edge = READ(c->rcv_edge);
+    if (seq_after(edge, ack + (window << shift))) window = (edge - ack + (1u << shift) - 1) >> shift;
+  }
+  return window > 65535 ? 65535 : window;
+}
+
+INLINE int store_window(struct __sk_buff* skb, const struct segment* s, __u32 window) {
+  if (window == s->window) return 0;
+  __u32 check = s->at + __builtin_offsetof(struct tcphdr, check);
+  __be16 new_window = bpf_htons(window);
+  if (bpf_l4_csum_replace(skb, check, bpf_htons(s->window), new_window, 2)) return -1;
+  return bpf_skb_store_bytes(skb, s->at + __builtin_offsetof(struct tcphdr, window), &new_window, 2, 0);
+}
+
+// `s` may leave with the acknowledgement it has.
+INLINE int let_pass(struct __sk_buff* skb, struct south_connection* c, const struct segment* s) {
+  __u32 window = s->window;
+  if (s->flags & ACK && !(s->flags & (SYN | RST))) {
+    window = fit_window(c, s, s->ack);
+    if (store_window(skb, s, window)) return count(SOUTH_EGRESS_MALFORMED, SWALLOW);
+  }
+  note_departure(c, s, s->ack, window, 0);
+  return count(SOUTH_EGRESS_PASSED, PASS);
+}
+
+// The acknowledgement goes down to `stable`; the window goes up by as much, so that its right edge stays.
 //
 // SACK blocks are blanked here and only here. With them left in, a block would adjoin or contain what
 // the clamped number denies, and the client would take it for a loss (measured: cwnd 30 -> 1). On
@@ -445,20 +482,14 @@ INLINE int blank_sack(struct __sk_buff* skb, const struct segment* s) {
 // leave the bytes of the header to the hardware). The length never changes: super-packets pass here.
 INLINE int clamp(struct __sk_buff* skb, const struct south_connection* c, const struct segment* s,
                  __u32 stable, __u32* window) {
-  __u32 raised = s->window + ((s->ack - stable) >> (c->rcv_wscale & 15));
-  if (raised > 65535) raised = 65535;
-  *window = raised;
+  *window = fit_window(c, s, stable);
   __u32 check = s->at + __builtin_offsetof(struct tcphdr, check);
   __be32 new_ack = bpf_htonl(stable);
-  __be16 new_window = bpf_htons(raised);
   if (bpf_l4_csum_replace(skb, check, bpf_htonl(s->ack), new_ack, 4)) return -1;
-  if (bpf_l4_csum_replace(skb, check, bpf_htons(s->window), new_window, 2)) return -1;
   if (bpf_skb_store_bytes(skb, s->at + __builtin_offsetof(struct tcphdr, ack_seq), &new_ack, 4, 0)) {
     return -1;
   }
-  if (bpf_skb_store_bytes(skb, s->at + __builtin_offsetof(struct tcphdr, window), &new_window, 2, 0)) {
-    return -1;
-  }
+  if (store_window(skb, s, *window)) return -1;
   return s->options ? blank_sack(skb, s) : 0;
 }
 
@@ -530,21 +561,12 @@ INLINE int known_egress(struct __sk_buff* skb, struct south_connection* c, struc
   if (s->flags & FIN && !(flags & SOUTH_FIN_OK)) return count(SOUTH_EGRESS_FIN_DISCARDED, SWALLOW);
 
   __u32 stable = READ(c->stable);
-  if (!(s->flags & ACK) || s->flags & SYN || !seq_after(s->ack, stable)) {
-    note_departure(c, s, s->ack, s->window, 0);
-    return count(SOUTH_EGRESS_PASSED, PASS);
-  }
+  if (!(s->flags & ACK) || s->flags & SYN || !seq_after(s->ack, stable)) return let_pass(skb, c, s);
   // A RST ends the connection: nothing is left to be acknowledged later.
-  if (!(s->flags & RST) && hold(c, s, &stable)) {
-    note_departure(c, s, s->ack, s->window, 0);
-    return count(SOUTH_EGRESS_PASSED, PASS);
-  }
+  if (!(s->flags & RST) && hold(c, s, &stable)) return let_pass(skb, c, s);
   if (!s->payload && !(s->flags & (FIN | RST))) return count(SOUTH_EGRESS_ACK_HELD, SWALLOW);
   // Stable meanwhile, but user space has taken the acknowledgement: it may be said twice.
-  if (!seq_after(s->ack, stable)) {
-    note_departure(c, s, s->ack, s->window, 0);
-    return count(SOUTH_EGRESS_PASSED, PASS);
-  }
+  if (!seq_after(s->ack, stable)) return let_pass(skb, c, s);
   __u32 window;
   if (clamp(skb, c, s, stable, &window)) return count(SOUTH_EGRESS_MALFORMED, SWALLOW);
   note_departure(c, s, stable, window, 0);

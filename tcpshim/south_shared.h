@@ -41,10 +41,10 @@ struct south_connection {
   __u16 pad1;
   __u32 last_ack;    /* newest acknowledgement that has left, after clamping */
   __u32 snd_max;     /* end of the newest sequence number that has left: SND.NXT as the client can know it */
-  __u32 rcv_edge;    /* right edge of the window offered, never moves left */
+  __u32 rcv_edge;    /* right edge of the window offered; never moves left, on the wire neither (I6) */
   __u32 last_tsval;  /* newest TSval that has left */
   __u32 egress_seen; /* 1: the four fields before are valid */
-  __u32 pad2;
+  __u32 window_limit;/* user space: no window beyond this many bytes may be offered; 0: no limit */
 
   union {
     struct {

@@ -538,7 +538,7 @@ void SouthWrapper::RenewUntil(std::chrono::steady_clock::time_point deadline) {
 }
 
 absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq stable, uint32_t flags,
-                                                     uint8_t rcv_wscale) {
+                                                     uint8_t rcv_wscale, const ServerView* said) {
   Impl& impl = *impl_;
   if (tuple.local != impl.options.service) {
     return absl::InvalidArgumentError(
@@ -559,6 +559,13 @@ absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq
   fresh.rcv_wscale = rcv_wscale;
   // Only what is after `stable` is held, and held_ack never moves back.
   fresh.held_ack = stable;
+  if (said != nullptr) {
+    fresh.snd_max = said->snd_max;
+    fresh.last_ack = said->last_ack;
+    fresh.rcv_edge = said->rcv_edge;
+    fresh.last_tsval = said->tsval;
+    fresh.egress_seen = 1;
+  }
   impl.connections[slot] = fresh;
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const south_tuple key = ToKey(tuple);
@@ -600,6 +607,10 @@ void SouthWrapper::SetStable(Slot slot, Seq stable) {
   if (SeqAfter(stable, c.stable)) std::atomic_ref<__u32>(c.stable).exchange(stable);
 }
 
+void SouthWrapper::SetWindowLimit(Slot slot, uint32_t bytes) {
+  std::atomic_ref<__u32>(impl_->At(slot).window_limit).store(bytes, std::memory_order_relaxed);
+}
+
 std::optional<SouthWrapper::HeldAck> SouthWrapper::TakeHeldAck(Slot slot) {
   south_connection& c = impl_->At(slot);
   std::atomic_ref<__u32> held(c.held);
@@ -632,7 +643,14 @@ std::optional<SouthWrapper::HeldAck> SouthWrapper::TakeHeldAck(Slot slot) {
     out.seq = SeqMax(out.seq, sent->snd_max);
     if (out.tsval != 0) out.tsval = SeqMax(out.tsval, sent->tsval);
   }
-  out.window = static_cast<uint16_t>(std::min<uint32_t>((edge - out.ack) >> c.rcv_wscale, 65535));
+  // As fit_window in south.bpf.c.
+  uint32_t room = edge - out.ack;
+  if (c.window_limit != 0) room = std::min(room, c.window_limit);
+  uint32_t window = room >> c.rcv_wscale;
+  if (sent && SeqAfter(sent->rcv_edge, out.ack + (window << c.rcv_wscale))) {
+    window = (sent->rcv_edge - out.ack + (1u << c.rcv_wscale) - 1) >> c.rcv_wscale;
+  }
+  out.window = static_cast<uint16_t>(std::min<uint32_t>(window, 65535));
   if (!sent || SeqAfter(out.ack, sent->last_ack)) return out;
   // The number has been said. Worth a segment of its own is only a window that has not.
   if (whole &&

@@ -67,7 +67,13 @@ class SouthWrapper {
 
   // --- Connections ---
   // `stable`: first acknowledgement allowed. `flags`: SOUTH_*. ResourceExhausted when the slots are used up.
-  absl::StatusOr<Slot> Add(const FourTuple& tuple, Seq stable, uint32_t flags, uint8_t rcv_wscale);
+  // `said`: of a restored connection, what may have left from another host: snd_max and rcv_edge are what
+  // the client may know, and nothing will contradict them. nullptr: nothing has left.
+  struct ServerView { Seq snd_max, last_ack, rcv_edge; uint32_t tsval; };
+  absl::StatusOr<Slot> Add(const FourTuple& tuple, Seq stable, uint32_t flags, uint8_t rcv_wscale,
+                           const ServerView* said = nullptr);
+  // Offers the client no window beyond `bytes`, except what was offered already. 0: no limit.
+  void SetWindowLimit(Slot slot, uint32_t bytes);
   void Remove(Slot slot);
   void Allow(Slot slot, uint32_t flags);      // adds to the flags
   // Moves the stable point forward (never back).
@@ -88,7 +94,6 @@ class SouthWrapper {
   struct ClientView { Seq una; uint16_t window; uint32_t tsval; };
   std::optional<ClientView> Client(Slot slot) const;
   // What has left for the client; nullopt before the first segment.
-  struct ServerView { Seq snd_max, last_ack, rcv_edge; uint32_t tsval; };
   std::optional<ServerView> Sent(Slot slot) const;
 
   // --- Events ---
