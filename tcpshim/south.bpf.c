@@ -573,6 +573,22 @@ INLINE int known_egress(struct __sk_buff* skb, struct south_connection* c, struc
   return count(SOUTH_EGRESS_ACK_CLAMPED, PASS);
 }
 
+// A segment made by hand carries the TSval of when it was made. When the kernel has sent a later one since,
+// it must not go back (I6). Only where BuildPacket puts timestamps on all but SYNs.
+INLINE void renew_timestamp(struct __sk_buff* skb, const struct south_connection* c, struct segment* s) {
+  __u32 newest = READ(c->last_tsval);
+  if (!s->timestamps || !READ(c->egress_seen) || !seq_after(newest, s->tsval)) return;
+  __u32 at = s->at + sizeof(struct tcphdr), head;
+  if (bpf_skb_load_bytes(skb, at, &head, sizeof(head)) || head != bpf_htonl(0x0101080a)) return;
+  __be32 val = bpf_htonl(newest);
+  if (bpf_l4_csum_replace(skb, s->at + __builtin_offsetof(struct tcphdr, check), bpf_htonl(s->tsval), val,
+                          4) ||
+      bpf_skb_store_bytes(skb, at + sizeof(head), &val, sizeof(val), 0)) {
+    return;
+  }
+  s->tsval = newest;
+}
+
 SEC("tc")
 int south_egress_verdict(struct __sk_buff* skb) {
   __u32 zero = 0;
@@ -592,7 +608,10 @@ int south_egress_verdict(struct __sk_buff* skb) {
   read_timestamps(skb, &s);
   struct south_connection* c = find(&s.tuple);
   if (by_hand) {
-    if (c) note_departure(c, &s, s.ack, s.window, 1);
+    if (c) {
+      renew_timestamp(skb, c, &s);
+      note_departure(c, &s, s.ack, s.window, 1);
+    }
     return count(SOUTH_EGRESS_MARKED, PASS);
   }
   return c ? known_egress(skb, c, &s) : unknown_egress(skb, &s);
