@@ -620,7 +620,8 @@ TEST_F(SouthProgramTest, StableAcksPass) {
   auto slot = Add(1000);
   Segment segment = FromServer(50, 1000, kAck);
   EXPECT_EQ(Egress(segment), kPass);
-  segment.ack = 900;  // old
+  segment.ack = 872;  // old; the same right edge
+  segment.window = 501;
   EXPECT_EQ(Egress(segment), kPass);
   segment.payload = "abc";
   segment.timestamps = Segment::Timestamps{10, 20};
@@ -662,12 +663,18 @@ TEST_F(SouthProgramTest, OfHeldAcksTheNewestIsKept) {
   for (Seq ack : {1100u, 1300u, 1200u}) {  // the last out of order
     EXPECT_EQ(Egress(FromServer(50, ack, kAck, static_cast<uint16_t>(ack / 10))), kSwallow);
   }
-  // A window update repeats the number.
-  EXPECT_EQ(Egress(FromServer(50, 1300, kAck, 777)), kSwallow);
-  south_->SetStable(slot, 5000);
+  south_->SetStable(slot, 1300);
   auto held = south_->TakeHeldAck(slot);
   ASSERT_TRUE(held);
   EXPECT_EQ(held->ack, 1300u);
+  EXPECT_EQ(held->window, 130);
+  // A window update repeats the number.
+  EXPECT_EQ(Egress(FromServer(50, 1400, kAck, 500)), kSwallow);
+  EXPECT_EQ(Egress(FromServer(50, 1400, kAck, 777)), kSwallow);
+  south_->SetStable(slot, 5000);
+  held = south_->TakeHeldAck(slot);
+  ASSERT_TRUE(held);
+  EXPECT_EQ(held->ack, 1400u);
   EXPECT_EQ(held->window, 777);
   EXPECT_FALSE(south_->TakeHeldAck(slot));
 }
