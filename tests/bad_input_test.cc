@@ -264,6 +264,8 @@ TEST_F(BadInputTest, ASecondSecondary) {
   options.argv = {Runfile("tests/apps/workbench")};
   for (std::string flag : pair_->FlagsOf(Host::kB, "secondary")) {
     if (flag.rfind("--node=", 0) == 0) flag = "--node=c";
+    // It lives on b's host, where service0 is taken.
+    if (flag.rfind("--interface=", 0) == 0) flag = "--interface=replication0";
     if (flag.rfind("--replication=", 0) == 0) flag = "--replication=198.18.1.2:7101";
     if (flag.rfind("--status=", 0) == 0) flag = "--status=127.0.0.1:7201";
     options.argv.push_back(flag);

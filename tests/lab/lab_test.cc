@@ -352,6 +352,8 @@ TEST_F(LabTest, MiniTcpEchoes) {
   EXPECT_FALSE(tcp.established());
   tcp.SetDeaf(false);
   ASSERT_EQ(tcp.RunUntil([&] { return tcp.established(); }, seconds(5)), "");
+  tcp.Send("accepted?");  // the reset is for connections that the server has
+  ASSERT_EQ(tcp.RunUntil([&] { return tcp.received().size() == 9; }, seconds(5)), "");
   server.ResetNow();
   EXPECT_THAT(tcp.RunFor(seconds(5)), HasSubstr("reset by the server"));
 }
