@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "replication/PrimaryService.h"
 #include "replication/SecondaryService.h"
+#include "replication/wire_frame.h"
 
 namespace understudy::replication {
 namespace {
@@ -43,24 +44,6 @@ uint32_t GetBigEndian32(const char* at) {
   uint32_t value;
   std::memcpy(&value, at, sizeof(value));
   return ntohl(value);
-}
-
-// The front of a Thrift message: what it is, before anything else of it is believed.
-struct Envelope {
-  int type = 0;
-  std::string_view method;
-};
-
-// False: no message of the strict binary protocol.
-bool Open(std::string_view frame, Envelope* out) {
-  if (frame.size() < 8) return false;
-  const uint32_t version = GetBigEndian32(frame.data());
-  if ((version & 0xffffff00u) != 0x80010000u) return false;
-  const uint32_t length = GetBigEndian32(frame.data() + 4);
-  if (length > frame.size() - 8) return false;
-  out->type = static_cast<int>(version & 0xff);
-  out->method = frame.substr(8, length);
-  return true;
 }
 
 std::string Quoted(std::string_view text) {
@@ -286,8 +269,8 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
   }
 
   std::string HandleFrame(char* start, size_t length) {
-    Envelope envelope;
-    if (!Open({start, length}, &envelope)) return "a frame that is no Thrift message";
+    WireFrame envelope;
+    if (std::string fault = OpenFrame({start, length}, &envelope); !fault.empty()) return fault;
     frame->resetBuffer(reinterpret_cast<uint8_t*>(start), static_cast<uint32_t>(length));
     // Nothing inside is longer than the frame is.
     in->setStringSizeLimit(static_cast<int32_t>(length));
@@ -296,8 +279,7 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
       std::string fault;
       if (envelope.type == apache::thrift::protocol::T_CALL) {
         fault = HandleCall(envelope);
-      } else if (envelope.type == apache::thrift::protocol::T_REPLY ||
-                 envelope.type == apache::thrift::protocol::T_EXCEPTION) {
+      } else if (envelope.type == apache::thrift::protocol::T_REPLY) {
         fault = HandleReply(envelope);
       } else {
         fault = absl::StrCat("a message of type ", envelope.type);
@@ -306,13 +288,13 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
       const uint32_t left = frame->available_read();
       return left == 0 ? "" : absl::StrCat(left, " bytes too many in a frame");
     } catch (const apache::thrift::TApplicationException& e) {
-      return absl::StrCat("an exception of Thrift instead of an answer: ", Quoted(e.what()));
+      return absl::StrCat("no answer in an answer: ", e.what());
     } catch (const std::exception& e) {
       return absl::StrCat("a malformed message ", Quoted(envelope.method), ": ", e.what());
     }
   }
 
-  std::string HandleCall(const Envelope& envelope) {
+  std::string HandleCall(const WireFrame& envelope) {
     apache::thrift::TProcessor* processor = nullptr;
     if (envelope.method == "append" || envelope.method == "handover") {
       processor = &secondary_processor;
@@ -327,7 +309,7 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
     return "";
   }
 
-  std::string HandleReply(const Envelope& envelope) {
+  std::string HandleReply(const WireFrame& envelope) {
     if (calls.empty()) return absl::StrCat("an answer to no call, ", Quoted(envelope.method));
     const Call call = calls.front();
     if (envelope.method != NameOf(call)) {
@@ -493,11 +475,11 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
   asio::ip::tcp::endpoint endpoint;
 
   bool stranger = true;
-  bool in_turn = false;   // frames are being handled: what is queued is written together
-  bool writing = false;   // an asynchronous write is under way
-  bool refusing = false;  // nothing more is handled; closed once the refusal is written
-  bool failing = false;   // OnClosed is on its way
-  bool closed = false;    // no further callbacks
+  bool in_turn = false;    // frames are being handled: what is queued is written together
+  bool writing = false;    // an asynchronous write is under way
+  bool refusing = false;   // nothing more is handled; closed once the refusal is written
+  bool failing = false;    // OnClosed is on its way
+  bool closed = false;     // no further callbacks
   bool lingering = false;  // closed; what still comes is thrown away
   std::string refusal;
 

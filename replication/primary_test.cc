@@ -19,6 +19,10 @@ using testing::HasSubstr;
 using State = PrimaryCore::State;
 using wire::RefuseReason;
 
+RefuseReason::type ReasonOf(const wire::Refused& refused) {
+  return static_cast<RefuseReason::type>(refused.reason);
+}
+
 ProtocolConfig Config() {
   ProtocolConfig config;
   config.node = "a";
@@ -93,7 +97,7 @@ class PrimaryTest : public testing::Test {
   RefuseReason::type Refusal(const wire::JoinRequest& request) {
     const auto outcome = Join(request);
     EXPECT_TRUE(outcome.refused.has_value());
-    return outcome.refused.has_value() ? outcome.refused->reason : RefuseReason::type(0);
+    return outcome.refused.has_value() ? ReasonOf(*outcome.refused) : RefuseReason::type();
   }
 
   static wire::AppendReply ReplyTo(const wire::AppendRequest& request) {
@@ -174,7 +178,7 @@ TEST_F(PrimaryTest, RefusesWhoCannotJoin) {
   EXPECT_EQ(Refusal(request), RefuseReason::NEEDS_STATE_TRANSFER);
   request.epoch = 9;
   const auto outcome = Join(request);
-  EXPECT_EQ(outcome.refused->reason, RefuseReason::WRONG_EPOCH);
+  EXPECT_EQ(ReasonOf(*outcome.refused), RefuseReason::WRONG_EPOCH);
   EXPECT_EQ(outcome.refused->epoch, 5);
   // It may have missed something: it asks.
   Pass(milliseconds(10));
@@ -185,7 +189,8 @@ TEST_F(PrimaryTest, RefusesWhoCannotJoin) {
 
 TEST_F(PrimaryTest, WhatIsNotRetainedNeedsAStateTransfer) {
   PrimaryCore late(Config(), kHeld, 50, now_);
-  EXPECT_EQ(late.OnJoin(JoinRequest(49), now_).refused->reason, RefuseReason::NEEDS_STATE_TRANSFER);
+  EXPECT_EQ(ReasonOf(*late.OnJoin(JoinRequest(49), now_).refused),
+            RefuseReason::NEEDS_STATE_TRANSFER);
   EXPECT_FALSE(late.OnJoin(JoinRequest(50), now_).refused.has_value());
 }
 
@@ -746,7 +751,7 @@ TEST_F(PrimaryTest, RandomEvents) {
         }
         case 7: {
           wire::Refused refused;
-          refused.reason = static_cast<RefuseReason::type>(small());
+          refused.reason = static_cast<int32_t>(small());
           if (random() % 4 == 0) core.OnRefused(refused, now_);
           break;
         }

@@ -22,7 +22,7 @@ enum RefuseReason {
 }
 
 exception Refused {
-  1: required RefuseReason reason
+  1: required i32 reason       // a RefuseReason; an i32, because a peer may know more of them
   2: required string detail
   3: required i64 epoch     // what the refusing node believes to be the current epoch, 0 if it knows none
 }
