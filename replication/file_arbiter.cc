@@ -103,9 +103,9 @@ struct FileArbiter::Impl : std::enable_shared_from_this<Impl> {
       done(SystemError(absl::StrCat("arbiter: opening ", lock)));
       return;
     }
-    absl::Cleanup close_fd = [fd] { close(fd); };
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
       const absl::Status failed = SystemError(absl::StrCat("arbiter: locking ", lock));
+      close(fd);
       if (Clock::now() >= end) {
         done(failed);
       } else {
@@ -114,7 +114,7 @@ struct FileArbiter::Impl : std::enable_shared_from_this<Impl> {
       return;
     }
     absl::StatusOr<Outcome> outcome = Carry(path, swap);
-    std::move(close_fd).Invoke();
+    close(fd);  // unlocks: the answer must not hold up others
     done(std::move(outcome));
   }
 
