@@ -306,7 +306,8 @@ void Executor::ForEach(const std::function<void(const ConnectionState&)>& visit)
 
 const Executor::Departed* Executor::FindDeparted(const tcpshim::FourTuple& tuple) const {
   auto found = departed_.find(tuple);
-  return found == departed_.end() ? nullptr : &found->second;
+  if (found == departed_.end() || found->second.ended_us + kTimeWaitUs < time_us_) return nullptr;
+  return &found->second;
 }
 
 void Executor::SetTimer(ConnectionState& connection, uint32_t timer, int64_t due_us) {

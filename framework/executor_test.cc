@@ -668,6 +668,19 @@ TEST_F(ExecutorTest, TheDepartedAreForgottenAfterTimeWait) {
   EXPECT_NE(executor.FindDeparted(LogForTest::TupleOf(2)), nullptr);
 }
 
+TEST_F(ExecutorTest, TimeWaitEndsAlsoWhenNobodyElseDeparts) {
+  Connected();
+  Ok(log.Open(2));
+  Ok(log.Connect(2));
+  Ok(log.End(1));
+  log.time_us += Executor::kTimeWaitUs;
+  Ok(log.Advance(2, 0));
+  EXPECT_NE(executor.FindDeparted(LogForTest::TupleOf(1)), nullptr);
+  log.time_us += 1;
+  Ok(log.Advance(2, 0));
+  EXPECT_EQ(executor.FindDeparted(LogForTest::TupleOf(1)), nullptr);
+}
+
 TEST_F(ExecutorTest, TheTableOfTheDepartedIsBounded) {
   Ok(log.Begin(1));
   ConnectionId id = 0;

@@ -45,7 +45,8 @@ PairNode::PairNode(boost::asio::io_context& loop, const NodeConfig& config,
       clock_(clock),
       failed_(std::move(failed)),
       server_(std::move(server)),
-      tick_(loop) {}
+      tick_(loop),
+      replay_(loop) {}
 
 PairNode::~PairNode() {
   *alive_ = false;
@@ -234,6 +235,10 @@ void PairNode::OpenGate() {
 void PairNode::FallSilentForGood(const std::string& reason) {
   if (silent_) return;
   LOG(ERROR) << "silent: " << reason;
+  BeSilent(reason);
+}
+
+void PairNode::BeSilent(const std::string& reason) {
   silent_ = true;
   taking_over_ = false;
   gate_open_ = false;
@@ -245,7 +250,7 @@ void PairNode::FallSilentForGood(const std::string& reason) {
 }
 
 void PairNode::GiveUp(absl::Status why) {
-  FallSilentForGood(std::string(why.message()));
+  BeSilent(std::string(why.message()));   // run.cc says why, in one line
   // Not from inside a callback of something that this ends.
   boost::asio::post(loop_, [this, why = std::move(why), alive = alive_] {
     if (*alive) failed_(why);

@@ -53,6 +53,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   absl::Status Serve();                     // listener and service address, gate closed still
   void OpenGate();
   void FallSilentForGood(const std::string& reason);
+  void BeSilent(const std::string& reason);
   void GiveUp(absl::Status why);
   const char* State() const;
 
@@ -69,7 +70,9 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void Carry(replication::Action& action);
   void Leased(replication::MonotonicTime until);
   void FallSilentForNow(const std::string& reason);
+  void ReplaySoon(replication::Replay replay);
   void Tick();
+  void TickNow();
   void ScheduleTick();
   replication::MonotonicTime Now() const { return clock_->Monotonic(); }
 
@@ -118,6 +121,9 @@ class PairNode final : public Node, private Journal, private replication::Link::
   std::shared_ptr<Link> joined_;                     // becomes link_ when its turn is done
 
   boost::asio::steady_timer tick_;
+  replication::MonotonicTime tick_due_{};
+  boost::asio::steady_timer replay_;
+  bool replay_scheduled_ = false;
   bool tick_scheduled_ = false;
   bool pumping_ = false;
   std::optional<replication::TakeOver> takeover_;    // granted; carried out when the pump is empty

@@ -7,6 +7,10 @@
 #include "absl/strings/str_cat.h"
 
 namespace understudy {
+namespace {
+// Bytes that are worth a wake-up of their own.
+constexpr size_t kMuch = 64 << 10;
+}  // namespace
 
 Replayer::Replayer(Executor* executor, std::function<void(std::string)> diverged)
     : executor_(executor),
@@ -20,14 +24,20 @@ Replayer::Replayer(Executor* executor, std::function<void(std::string)> diverged
 Replayer::~Replayer() { Stop(/*drain=*/false); }
 
 void Replayer::Push(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash) {
-  backlog_bytes_ += batch.bytes().size();
-  bool wake = false;
+  const size_t backlog = backlog_bytes_ += batch.bytes().size();
   {
     std::lock_guard lock(mutex_);
     queue_.push_back({std::move(batch), executed_lsn, output_hash});
-    wake = std::exchange(sleeping_, false);
   }
-  if (wake) wake_.notify_one();
+  if (backlog > kMuch) Wake();
+}
+
+void Replayer::Wake() {
+  {
+    std::lock_guard lock(mutex_);
+    if (queue_.empty() || !std::exchange(sleeping_, false)) return;
+  }
+  wake_.notify_one();
 }
 
 void Replayer::Run() {
@@ -35,11 +45,11 @@ void Replayer::Run() {
   while (true) {
     {
       std::unique_lock lock(mutex_);
-      while (queue_.empty() && !finish_ && !abandon_) {
+      // Sleeps through pushes, until Wake.
+      if (queue_.empty() && !finish_ && !abandon_) {
         sleeping_ = true;
-        wake_.wait(lock);
+        wake_.wait(lock, [this] { return !sleeping_; });
       }
-      sleeping_ = false;
       if (abandon_ || queue_.empty()) return;
       taken.swap(queue_);
     }

@@ -25,9 +25,13 @@ class Replayer {
   Replayer(Executor* executor, std::function<void(std::string what)> diverged);
   ~Replayer();   // stops where it is
 
-  // Any thread. When the executor has applied `executed_lsn`, the hash of its output must be
+  // Any thread. Does not wake the replay thread unless a good deal waits for it: the caller calls Wake
+  // soon, so that one wake-up serves many appends. When the executor has applied `executed_lsn`, the hash of its output must be
   // `output_hash`; executed_lsn 0: nothing to compare.
   void Push(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash);
+
+  // Begins to apply what was pushed. Any thread.
+  void Wake();
 
   replication::Lsn applied_lsn() const { return applied_lsn_.load(std::memory_order_acquire); }
   size_t connections() const { return connections_.load(std::memory_order_relaxed); }

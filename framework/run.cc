@@ -1,5 +1,7 @@
 #include "framework/run.h"
 
+#include <malloc.h>
+
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -41,7 +43,9 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
     failed = std::move(status);
     loop.stop();
   });
-  if (absl::Status started = node->Start(); !started.ok()) return Complain(program, started, kCannotRun);
+  if (absl::Status started = node->Start(); !started.ok()) {
+    return Complain(program, started, absl::IsInvalidArgument(started) ? kWrongFlags : kCannotRun);
+  }
 
   std::unique_ptr<StatusServer> status_server;
   if (config.status.has_value()) {
@@ -88,6 +92,10 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
   const auto config = ConfigFromFlags();
   if (!config.ok()) return Complain(program, config.status(), kWrongFlags);
   std::signal(SIGPIPE, SIG_IGN);
+  // Batches of records are large and come and go: memory that is handed back to the system each time is
+  // faulted in anew each time (a fifth of the secondary's work in a bulk upload).
+  mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
   return RunNode(program, *config, make_server);
 }
 

@@ -15,10 +15,11 @@ using tcpshim::FourTuple;
 using tcpshim::Segment;
 
 namespace {
-constexpr std::chrono::milliseconds kWatchInterval{1};      // something is watched
+constexpr std::chrono::milliseconds kWatchInterval{20};     // in case a report was lost
 constexpr std::chrono::milliseconds kIdleInterval{100};     // only expiry
 constexpr std::chrono::seconds kHandshakeTimeout{75};       // the kernel gives up after 63 s
 constexpr size_t kMaxReadSize = 256 << 10;
+constexpr int kEventsPerTurn = 64;
 
 // The event's addresses are in network byte order.
 FourTuple TupleOf(const south_tuple& t) {
@@ -94,14 +95,14 @@ void Serving::EndTurn() {
   // What became stable at once may have let more happen; but other work must get its turn too.
   for (int round = 0; round < 8; ++round) {
     FireTimers();
-    if (!watched_.empty()) CheckWatched();
+    if (ticking_ || !look_.empty()) CheckWatched();
     if (builder_.empty()) break;
     journal_->Append(builder_.Seal(), executor_->applied_lsn(), executor_->output_hash());
     if (silent_) break;
   }
   in_turn_ = false;
   if (silent_) return;
-  if (!builder_.empty()) boost::asio::post(loop_, [this, alive = alive_] { if (*alive) EndTurn(); });
+  if (!builder_.empty() || !look_.empty()) boost::asio::post(loop_, [this, alive = alive_] { if (*alive) EndTurn(); });
   ScheduleTimers();
   if (!watched_.empty()) ScheduleTick();
 }
@@ -212,13 +213,16 @@ void Serving::WaitForSouthEvents() {
   south_events_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
                            [this](boost::system::error_code error) {
                              if (error || silent_) return;
-                             south_.wrapper->PollEvents([this](const south_event& event) {
+                             const auto handle = [this](const south_event& event) {
                                switch (event.kind) {
                                  case SOUTH_EVENT_SYN_ACK: return HandleSynAck(event);
                                  case SOUTH_EVENT_RST_UNKNOWN: return HandleUnknownRst(event);
                                  case SOUTH_EVENT_SYN_KNOWN: return HandleRepeatedSyn(event);
+                                 case SOUTH_EVENT_ACKED: return HandleAcked(event);
                                }
-                             });
+                             };
+                             // What is left keeps the descriptor readable: others get their turn first.
+                             south_.wrapper->PollEvents(handle, kEventsPerTurn);
                              EndTurn();
                              WaitForSouthEvents();
                            });
@@ -293,6 +297,12 @@ void Serving::HandleRepeatedSyn(const south_event& event) {
   // Where the kernel knows of the handshake it answers itself; of a restored one it does not.
   if (live == nullptr || !live->restored || south_.wrapper->Client(*live->slot).has_value()) return;
   if (event.seq == state->opened().irs) SendSynAck(*live);
+}
+
+void Serving::HandleAcked(const south_event& event) {
+  const ConnectionState* state = executor_->FindByTuple(TupleOf(event.tuple));
+  Live* live = state == nullptr ? nullptr : Find(state->id());
+  if (live != nullptr) Look(*live);
 }
 
 // --- Time ----------------------------------------------------------------------------------------

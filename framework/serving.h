@@ -20,8 +20,8 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "framework/clock.h"
 #include "framework/executor.h"
@@ -116,6 +116,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     bool has_socket = false;
     bool syn_ack_sent = false;
     bool dirty = false;                        // in dirty_
+    bool look = false;                         // in look_
     bool restored = false;                     // by takeover: something may have to be resent
     bool blocked = false;                      // TCP takes nothing now; OnWritable follows
     bool paused = false;                       // reading was refused for its output
@@ -133,6 +134,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void HandleSynAck(const south_event& event);
   void HandleUnknownRst(const south_event& event);
   void HandleRepeatedSyn(const south_event& event);
+  void HandleAcked(const south_event& event);
   void WaitForSouthEvents();
   void Tick();
   void ScheduleTick();
@@ -155,6 +157,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   PeerView ViewOf(const Live& live) const;
   bool FinAcked(const Live& live) const;
   void Watch(Live& live);
+  void Look(Live& live);
+  bool AwaitAck(const Live& live);
   void CheckWatched();
   bool CheckProgress(Live& live);   // false: need not be watched any longer
   bool CheckFinished(Live& live);   // true: it has ended
@@ -185,8 +189,10 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   OutputCommit commit_;
   absl::flat_hash_map<ConnectionId, std::unique_ptr<Live>> live_;
   std::vector<ConnectionId> dirty_;              // released further, not flushed yet
-  absl::flat_hash_set<ConnectionId> watched_;    // progress or end must be looked for
-  absl::flat_hash_set<ConnectionId> half_open_;
+  // Ordered: what comes of walking through them shows in the log, and a run must be repeatable.
+  absl::btree_set<ConnectionId> watched_;        // something depends on the client's acknowledgements
+  absl::btree_set<ConnectionId> half_open_;
+  std::vector<ConnectionId> look_;               // of the watched, those to look at in this turn
   std::vector<ConnectionId> not_restored_;
   ConnectionId receiving_ = 0;
   size_t receive_room_ = 0;

@@ -17,8 +17,6 @@ namespace {
 constexpr uint64_t kProgressStep = 256 << 10;
 // A client that neither ends its stream nor sends, after the Server has closed, is given up.
 constexpr std::chrono::seconds kLingerTimeout{60};
-// Looked through at each turn; more of them only at each tick.
-constexpr size_t kFewWatched = 64;
 }  // namespace
 
 void Serving::OnStable(Lsn lsn) {
@@ -75,6 +73,7 @@ void Serving::Flush(Live& live) {
   }
   WriteOutput(live);
   if (live.slot.has_value()) SendHeldAck(live);
+  if (live.fin_written) Look(live);   // the client's FIN may be what has become stable
 }
 
 void Serving::WriteOutput(Live& live) {
@@ -88,6 +87,7 @@ void Serving::WriteOutput(Live& live) {
       live.written += taken;
       live.blocked = taken < bytes.size();
       counters_.bytes_sent += taken;
+      Watch(live);
     }
   }
   if (live.released.fin && !live.fin_written && live.written == output.end()) {
@@ -163,30 +163,51 @@ PeerView Serving::ViewOf(const Live& live) const {
   return view;
 }
 
-// --- Looking for what no event tells --------------------------------------------------------------
+// --- What depends on the client's acknowledgements -------------------------------------------------
 
-// The client's acknowledgements come without an event: while something depends on them they are looked
-// for at each turn, and at each tick.
+// Such connections are watched. They are looked at when something has changed: the south wrapper reports
+// the acknowledgement that matters (WakeWhenAcked), and the rest is known here.
 void Serving::Watch(Live& live) {
   const ConnectionState& state = *live.state;
   if (live.paused || state.fin_wanted() || state.writable_wanted() ||
       state.pending_output() >= kProgressStep) {
     if (watched_.insert(live.id).second) ScheduleTick();
+    Look(live);
   }
 }
 
+void Serving::Look(Live& live) {
+  if (live.look) return;
+  live.look = true;
+  look_.push_back(live.id);
+}
+
 void Serving::CheckWatched() {
-  if (watched_.size() > kFewWatched && !ticking_) return;
-  const std::vector<ConnectionId> ids(watched_.begin(), watched_.end());
-  for (ConnectionId id : ids) {
-    Live* live = Find(id);
-    if (live == nullptr) {
-      watched_.erase(id);
-      continue;
-    }
-    if (!live->has_socket || CheckFinished(*live)) continue;
-    if (!CheckProgress(*live)) watched_.erase(id);
+  if (ticking_) {   // a report may have been lost, and lingering ends by the clock
+    for (ConnectionId id : watched_) Look(*Find(id));
   }
+  for (ConnectionId id : std::exchange(look_, {})) {
+    Live* live = Find(id);
+    if (live == nullptr) continue;
+    live->look = false;
+    if (!live->has_socket || !watched_.contains(id) || CheckFinished(*live)) continue;
+    if (!CheckProgress(*live)) {
+      watched_.erase(id);
+    } else if (live->slot.has_value() && AwaitAck(*live)) {
+      Look(*live);
+    }
+  }
+}
+
+// Asks for a report of the acknowledgement at which there is something to do. True: it is there already.
+bool Serving::AwaitAck(const Live& live) {
+  const ConnectionState& state = *live.state;
+  const uint64_t end = state.output().end();
+  if (live.fin_written) return south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(end) + 1);
+  uint64_t at = state.view().acked + kProgressStep;
+  if (state.writable_wanted()) at = std::min(at, end - Connection::high_water() / 2 + 1);
+  if (at > live.written) return false;   // it cannot come before more is written, which is looked at
+  return south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(at));
 }
 
 bool Serving::CheckProgress(Live& live) {

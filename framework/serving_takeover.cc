@@ -85,9 +85,10 @@ bool Serving::RestoreOne(const ConnectionState& state, uint32_t timestamp_shift)
 
 void Serving::ResendPending() {
   for (const bool idle : {false, true}) {
-    for (auto& [id, live] : live_) {
-      if (live->restored && NothingPending(*live->state) == idle) ResendOne(*live);
-    }
+    executor_->ForEach([&](const ConnectionState& state) {
+      Live* live = Find(state.id());
+      if (live->restored && NothingPending(state) == idle) ResendOne(*live);
+    });
   }
 }
 
@@ -144,11 +145,12 @@ void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::s
     Append(RecordKind::kConnected, Encode(ConnectionOnly{id}), id);
   }
   // What the dead primary owed: output beyond what it may have sent, aborts, ends.
-  for (auto& [id, live] : live_) {
-    if (!live->restored) continue;
+  executor_->ForEach([&](const ConnectionState& state) {
+    Live* live = Find(state.id());
+    if (!live->restored) return;
     MarkDirty(*live);
     Watch(*live);
-  }
+  });
   taking_over_ = false;
   FlushDirty();
   EndTurn();

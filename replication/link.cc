@@ -220,7 +220,8 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
     in_turn = true;
     const std::string fault = HandleFrames(keep);
     if (!closed && fault.empty()) {
-      handler->OnTurnDone(*keep);
+      Flush();   // somebody waits for the answers; what the owner does about the turn may take its time
+      if (!closed) handler->OnTurnDone(*keep);
       CheckKept(keep);
     }
     in_turn = false;

@@ -589,6 +589,17 @@ INLINE void renew_timestamp(struct __sk_buff* skb, const struct south_connection
   s->tsval = newest;
 }
 
+// And the window of when it was made: when more has been offered since, it must not be taken back (I6).
+INLINE void renew_window(struct __sk_buff* skb, const struct south_connection* c, struct segment* s) {
+  if (!(s->flags & ACK) || s->flags & (SYN | RST) || !READ(c->egress_seen)) return;
+  __u32 shift = c->rcv_wscale & 15;
+  __u32 edge = READ(c->rcv_edge);
+  if (!seq_after(edge, s->ack + ((__u32)s->window << shift))) return;
+  __u32 window = (edge - s->ack + (1u << shift) - 1) >> shift;
+  if (window > 65535) window = 65535;
+  if (!store_window(skb, s, window)) s->window = window;
+}
+
 SEC("tc")
 int south_egress_verdict(struct __sk_buff* skb) {
   __u32 zero = 0;
@@ -610,6 +621,7 @@ int south_egress_verdict(struct __sk_buff* skb) {
   if (by_hand) {
     if (c) {
       renew_timestamp(skb, c, &s);
+      renew_window(skb, c, &s);
       note_departure(c, &s, s.ack, s.window, 1);
     }
     return count(SOUTH_EGRESS_MARKED, PASS);
@@ -652,6 +664,12 @@ INLINE void note_arrival(struct south_connection* c, const struct segment* s) {
     }
   }
   if (first) __sync_lock_test_and_set(&c->ingress_seen, 1);
+  // Published before looking, as user space does it the other way round (WakeWhenAcked).
+  if (READ(c->wake_armed) && !seq_after(READ(c->wake_at), s->ack) &&
+      __sync_lock_test_and_set(&c->wake_armed, 0)) {
+    struct south_event* event = new_event(SOUTH_EVENT_ACKED, s);
+    if (event) bpf_ringbuf_submit(event, 0);
+  }
 }
 
 SEC("tc")

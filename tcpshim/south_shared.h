@@ -55,7 +55,9 @@ struct south_connection {
   };
   __u32 client_tsval;/* newest TSval of the client */
   __u32 ingress_seen;/* 1: the fields before are valid: the handshake is complete */
-  __u32 reserved[12];
+  __u32 wake_armed;  /* 1: report when una reaches wake_at. Set by user space, taken by ingress */
+  __u32 wake_at;     /* user space */
+  __u32 reserved[10];
 };
 #ifdef __cplusplus
 static_assert(sizeof(struct south_connection) == 128, "two cache lines: egress's and ingress's");
@@ -79,6 +81,7 @@ enum {
                                  * alone, while alive and serving, can vouch for it and send it by hand */
   SOUTH_EVENT_SYN_KNOWN = 3,    /* a client repeats the SYN of a known connection: it never got our SYN-ACK.
                                  * The segment is passed on to TCP all the same */
+  SOUTH_EVENT_ACKED = 4,        /* the client has acknowledged up to wake_at */
 };
 struct south_event {
   __u32 kind;

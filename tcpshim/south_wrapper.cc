@@ -611,6 +611,18 @@ void SouthWrapper::SetWindowLimit(Slot slot, uint32_t bytes) {
   std::atomic_ref<__u32>(impl_->At(slot).window_limit).store(bytes, std::memory_order_relaxed);
 }
 
+bool SouthWrapper::WakeWhenAcked(Slot slot, Seq una) {
+  south_connection& c = impl_->At(slot);
+  std::atomic_ref<__u32> armed(c.wake_armed);
+  armed.exchange(0);
+  std::atomic_ref<__u32>(c.wake_at).store(una);
+  armed.exchange(1);
+  // Armed first, then looked: ingress does it the other way round, so one of the two sees it.
+  const std::optional<ClientView> client = Client(slot);
+  if (!client || SeqBefore(client->una, una)) return false;
+  return armed.exchange(0) == 1;   // else the event is on its way
+}
+
 std::optional<SouthWrapper::HeldAck> SouthWrapper::TakeHeldAck(Slot slot) {
   south_connection& c = impl_->At(slot);
   std::atomic_ref<__u32> held(c.held);

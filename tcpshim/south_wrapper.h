@@ -93,6 +93,9 @@ class SouthWrapper {
   // What the client has acknowledged and offered; nullopt before its first segment after the handshake's SYN.
   struct ClientView { Seq una; uint16_t window; uint32_t tsval; };
   std::optional<ClientView> Client(Slot slot) const;
+  // One SOUTH_EVENT_ACKED when the client acknowledges `una` or more; a new call replaces the old wish. True:
+  // it has done so already, and no event comes. An event may be lost (ring buffer full): look now and then.
+  bool WakeWhenAcked(Slot slot, Seq una);
   // What has left for the client; nullopt before the first segment.
   std::optional<ServerView> Sent(Slot slot) const;
 

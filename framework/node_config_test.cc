@@ -1,0 +1,192 @@
+#include "framework/node_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gflags/gflags.h"
+
+namespace understudy {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+class NodeConfigTest : public testing::Test {
+ protected:
+  using Flags = std::vector<std::pair<const char*, const char*>>;
+
+  void Set(const Flags& flags) {
+    for (const auto& [flag, value] : flags) {
+      ASSERT_FALSE(gflags::SetCommandLineOption(flag, value).empty()) << flag;
+    }
+  }
+  void SetPair() {
+    Set({{"role", "primary"},
+         {"service", "198.18.0.1:7000"},
+         {"interface", "eth0"},
+         {"node", "alpha"},
+         {"replication", "198.18.1.1:7001"},
+         {"peer", "198.18.1.2:7001"},
+         {"arbiter", "file:/run/arbiter"}});
+  }
+  // A pair's flags with these changes are refused with one line that names the flag and the reason.
+  void Refused(const Flags& changes, const std::string& flag, const std::string& why) {
+    SetPair();
+    Set(changes);
+    RefusedAsSet(flag, why);
+  }
+  void RefusedAsSet(const std::string& flag, const std::string& why) {
+    const auto config = ConfigFromFlags();
+    ASSERT_FALSE(config.ok()) << flag << ", " << why;
+    const std::string message(config.status().message());
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(message, AllOf(HasSubstr("--" + flag), HasSubstr(why), Not(HasSubstr("\n"))));
+  }
+
+ private:
+  gflags::FlagSaver saver_;
+};
+
+TEST_F(NodeConfigTest, StandaloneNeedsOnlyItsAddress) {
+  Set({{"service", "127.0.0.1:7000"}});
+  const auto config = ConfigFromFlags();
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->role, Role::kStandalone);
+  EXPECT_EQ(config->service.ToString(), "127.0.0.1:7000");
+  EXPECT_FALSE(config->status.has_value());
+}
+
+TEST_F(NodeConfigTest, StandaloneMayTakeAnyPortAndListenEverywhere) {
+  Set({{"service", "0.0.0.0:0"}});
+  ASSERT_TRUE(ConfigFromFlags().ok());
+}
+
+TEST_F(NodeConfigTest, APairsFlagsAreTaken) {
+  SetPair();
+  Set({{"heartbeat_ms", "20"}, {"suspect_after_ms", "200"}, {"status", "127.0.0.1:0"}});
+  const auto config = ConfigFromFlags();
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->role, Role::kPrimary);
+  EXPECT_EQ(config->interface, "eth0");
+  EXPECT_EQ(config->node, "alpha");
+  EXPECT_EQ(config->replication.address().to_string(), "198.18.1.1");
+  EXPECT_EQ(config->replication.port(), 7001);
+  EXPECT_EQ(config->peer.address().to_string(), "198.18.1.2");
+  EXPECT_EQ(config->arbiter, "file:/run/arbiter");
+  EXPECT_EQ(config->heartbeat.count(), 20);
+  EXPECT_EQ(config->suspect_after.count(), 200);
+  ASSERT_TRUE(config->status.has_value());
+  EXPECT_EQ(config->status->port(), 0);
+  Set({{"role", "secondary"}});
+  EXPECT_EQ(ConfigFromFlags()->role, Role::kSecondary);
+}
+
+TEST_F(NodeConfigTest, TheDefaultsAreThoseOfTheDesign) {
+  SetPair();
+  const auto config = ConfigFromFlags();
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ(config->heartbeat.count(), 10);
+  EXPECT_EQ(config->suspect_after.count(), 80);
+}
+
+TEST_F(NodeConfigTest, UnknownRole) { Refused({{"role", "boss"}}, "role=boss", "standalone, primary or secondary"); }
+
+TEST_F(NodeConfigTest, ServiceIsRequiredAndMustBeAnAddress) {
+  Refused({{"service", ""}}, "service", "required");
+  Refused({{"service", "198.18.0.1"}}, "service=198.18.0.1", "wants IP:PORT");
+  Refused({{"service", "198.18.0.999:80"}}, "service", "not an IPv4 address");
+  Refused({{"service", "localhost:80"}}, "service", "\"localhost\" is not an IPv4 address");
+  Refused({{"service", "[::1]:80"}}, "service", "not an IPv4 address");
+  Refused({{"service", ":80"}}, "service", "not an IPv4 address");
+  Refused({{"service", "198.18.0.1:"}}, "service", "not a port");
+  Refused({{"service", "198.18.0.1:http"}}, "service", "not a port");
+  Refused({{"service", "198.18.0.1:65536"}}, "service", "not a port");
+  Refused({{"service", "198.18.0.1:-1"}}, "service", "not a port");
+  Refused({{"service", "198.18.0.1:0"}}, "service", "1 to 65535");
+}
+
+TEST_F(NodeConfigTest, TheServiceAddressMustBeOneThatCanMove) {
+  Refused({{"service", "0.0.0.0:7000"}}, "service", "cannot move");
+  Refused({{"service", "198.18.1.1:7000"}}, "service", "must not be a node's own address");
+  Refused({{"service", "198.18.1.2:7000"}}, "service", "must not be a node's own address");
+}
+
+TEST_F(NodeConfigTest, WhatAPairCannotDoWithout) {
+  Refused({{"interface", ""}}, "interface", "required");
+  Refused({{"node", ""}}, "node", "required");
+  Refused({{"arbiter", ""}}, "arbiter", "required");
+  Refused({{"replication", ""}}, "replication", "required");
+  Refused({{"peer", ""}}, "peer", "required");
+}
+
+TEST_F(NodeConfigTest, NamesThatCannotBe) {
+  Refused({{"interface", "sixteen-letters!"}}, "interface", "longer than 15");
+  Refused({{"node", "a b"}}, "node=a b", "without blanks");
+  Refused({{"node", "a,b"}}, "node", "commas");
+  Refused({{"node", "a\"b"}}, "node", "quotes");
+  const std::string longest(64, 'n'), longer(65, 'n');
+  Refused({{"node", longer.c_str()}}, "node", "at most 64");
+  Set({{"node", longest.c_str()}});
+  EXPECT_TRUE(ConfigFromFlags().ok());
+}
+
+TEST_F(NodeConfigTest, ReplicationAndPeer) {
+  Refused({{"replication", "198.18.1.1:0"}}, "replication", "not a port");
+  Refused({{"replication", "nowhere"}}, "replication=nowhere", "wants IP:PORT");
+  Refused({{"replication", "198.18.1.1:7001"}, {"peer", "198.18.1.2:x"}}, "peer", "not a port");
+  Refused({{"peer", "198.18.1.1:7001"}}, "peer", "own --replication");
+}
+
+TEST_F(NodeConfigTest, LogToOnlyKnowsTheSecondary) {
+  Refused({{"log_to", "local:/var/log"}}, "log_to", "only `secondary`");
+}
+
+TEST_F(NodeConfigTest, HeartbeatsAndSuspicion) {
+  Refused({{"heartbeat_ms", "0"}}, "heartbeat_ms=0", "1 to 1000");
+  Refused({{"heartbeat_ms", "1001"}, {"suspect_after_ms", "5000"}}, "heartbeat_ms", "1 to 1000");
+  Refused({{"heartbeat_ms", "-10"}}, "heartbeat_ms", "1 to 1000");
+  Refused({{"heartbeat_ms", "20"}, {"suspect_after_ms", "79"}}, "suspect_after_ms=79", "four heartbeats (80)");
+  Refused({{"heartbeat_ms", "20"}, {"suspect_after_ms", "60001"}}, "suspect_after_ms", "at most 60000");
+  Set({{"suspect_after_ms", "80"}});
+  EXPECT_TRUE(ConfigFromFlags().ok());
+}
+
+TEST_F(NodeConfigTest, StatusMustBeAnAddress) {
+  Refused({{"status", "8080"}}, "status=8080", "wants IP:PORT");
+  Refused({{"status", "127.0.0.1:70000"}}, "status", "not a port");
+}
+
+TEST_F(NodeConfigTest, APairsFlagsMeanNothingAlone) {
+  for (const auto& [flag, value] : Flags{{"interface", "eth0"},
+                                         {"replication", "198.18.1.1:7001"},
+                                         {"peer", "198.18.1.2:7001"},
+                                         {"arbiter", "file:/x"}}) {
+    gflags::FlagSaver one;
+    Set({{"service", "127.0.0.1:7000"}, {flag, value}});
+    RefusedAsSet(flag, "no meaning with --role=standalone");
+  }
+}
+
+TEST_F(NodeConfigTest, EveryFlagExplainsItself) {
+  for (const char* flag : {"role", "service", "interface", "node", "replication", "peer", "arbiter", "log_to",
+                           "heartbeat_ms", "suspect_after_ms", "status"}) {
+    gflags::CommandLineFlagInfo info;
+    ASSERT_TRUE(gflags::GetCommandLineFlagInfo(flag, &info)) << flag;
+    EXPECT_GE(info.description.size(), 30u) << flag;
+  }
+}
+
+TEST(RoleNameTest, IsWhatTheFlagTakes) {
+  EXPECT_STREQ(RoleName(Role::kStandalone), "standalone");
+  EXPECT_STREQ(RoleName(Role::kPrimary), "primary");
+  EXPECT_STREQ(RoleName(Role::kSecondary), "secondary");
+}
+
+}  // namespace
+}  // namespace understudy

@@ -1,0 +1,223 @@
+#include "framework/replayer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <semaphore>
+#include <string>
+#include <utility>
+
+#include "framework/executor.h"
+#include "framework/log_for_test.h"
+
+namespace understudy {
+namespace {
+
+using replication::Lsn;
+using replication::RecordBatch;
+using testing::HasSubstr;
+
+// Echoes; on the word "wait" it does so only when told.
+class Echo : public Server {
+ public:
+  size_t OnData(Connection& c, std::string_view unread) override {
+    if (unread == "wait") {
+      waiting.release();
+      go_on.acquire();
+    }
+    c.Send(unread);
+    return unread.size();
+  }
+  std::binary_semaphore waiting{0}, go_on{0};
+};
+
+// A primary of one connection: what it logs, and the hash that goes with it.
+class Source {
+ public:
+  Source() {
+    Apply(log_.Begin(1));
+    Apply(log_.Open(1));
+    Apply(log_.Connect(1));
+  }
+  void Receive(std::string_view bytes) { Apply(log_.Receive(1, bytes)); }
+  RecordBatch Seal() { return log_.Seal(); }
+  Lsn executed() const { return executor_.applied_lsn(); }
+  uint64_t hash() const { return executor_.output_hash(); }
+  LogForTest& log() { return log_; }
+
+ private:
+  void Apply(const replication::RecordView& record) { ASSERT_TRUE(executor_.Apply(record).ok()); }
+
+  class Plain : public Server {
+    size_t OnData(Connection& c, std::string_view unread) override {
+      c.Send(unread);
+      return unread.size();
+    }
+  };
+  LogForTest log_;
+  Plain server_;
+  Executor executor_{&server_};
+};
+
+void Unexpected(std::string what) { ADD_FAILURE() << what; }
+
+TEST(ReplayerTest, FinishAppliesAllThatWasPushed) {
+  Source source;
+  Echo server;
+  Executor executor(&server);
+  Replayer replayer(&executor, Unexpected);
+  for (int i = 0; i < 1000; ++i) {
+    source.Receive("some bytes");
+    RecordBatch batch = source.Seal();
+    replayer.Push(std::move(batch), source.executed(), source.hash());
+  }
+  EXPECT_TRUE(replayer.Finish());
+  EXPECT_EQ(replayer.applied_lsn(), source.executed());
+  EXPECT_EQ(replayer.backlog_bytes(), 0u);
+  EXPECT_EQ(replayer.connections(), 1u);
+  // The executor is the caller's again.
+  EXPECT_EQ(executor.applied_lsn(), source.executed());
+  EXPECT_EQ(executor.output_hash(), source.hash());
+}
+
+TEST(ReplayerTest, FinishWithNothingPushed) {
+  Echo server;
+  Executor executor(&server);
+  Replayer replayer(&executor, Unexpected);
+  EXPECT_TRUE(replayer.Finish());
+  EXPECT_EQ(replayer.applied_lsn(), 0u);
+}
+
+TEST(ReplayerTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
+  Source source;
+  Echo server;
+  Executor executor(&server);
+  Replayer replayer(&executor, Unexpected);
+  source.Receive("wait");
+  RecordBatch first = source.Seal();
+  const size_t first_size = first.bytes().size();
+  replayer.Push(std::move(first), 0, 0);
+  replayer.Wake();
+  server.waiting.acquire();   // the replay stands still inside the Server
+  EXPECT_EQ(replayer.applied_lsn(), 3u) << "Begin, Open, Connect";
+  size_t behind = 0;
+  for (int i = 0; i < 10; ++i) {
+    source.Receive("more");
+    RecordBatch batch = source.Seal();
+    behind += batch.bytes().size();
+    replayer.Push(std::move(batch), source.executed(), source.hash());
+  }
+  EXPECT_EQ(replayer.backlog_bytes(), first_size + behind);
+  EXPECT_EQ(replayer.applied_lsn(), 3u);
+  server.go_on.release();
+  EXPECT_TRUE(replayer.Finish());
+  EXPECT_EQ(replayer.applied_lsn(), source.executed());
+  EXPECT_EQ(replayer.backlog_bytes(), 0u);
+}
+
+TEST(ReplayerTest, AnotherHashIsADivergence) {
+  Source source;
+  source.Receive("x");
+  Echo server;
+  Executor executor(&server);
+  std::string said;
+  int times = 0;
+  Replayer replayer(&executor, [&](std::string what) {
+    said = std::move(what);
+    ++times;
+  });
+  const Lsn lsn = source.executed();
+  replayer.Push(source.Seal(), lsn, source.hash() ^ 1);
+  source.Receive("y");
+  replayer.Push(source.Seal(), source.executed(), source.hash() ^ 1);
+  EXPECT_FALSE(replayer.Finish());
+  EXPECT_THAT(said, HasSubstr("output differs from the primary's at LSN 4"));
+  EXPECT_EQ(times, 1);
+  EXPECT_EQ(replayer.applied_lsn(), lsn) << "the replay has stopped";
+}
+
+TEST(ReplayerTest, TheHashIsComparedOnlyWhereThePrimaryTookIt) {
+  Source source;
+  source.Receive("x");
+  RecordBatch batch = source.Seal();
+  Echo server;
+  Executor executor(&server);
+  Replayer replayer(&executor, Unexpected);
+  // The primary had executed further, or says nothing.
+  replayer.Push(std::move(batch), source.executed() + 5, 12345);
+  source.Receive("y");
+  replayer.Push(source.Seal(), 0, 12345);
+  EXPECT_TRUE(replayer.Finish());
+}
+
+TEST(ReplayerTest, ARecordThatDoesNotFitIsADivergence) {
+  Source source;
+  LogForTest& log = source.log();
+  log.Receive(99, "nobody");
+  Echo server;
+  Executor executor(&server);
+  std::string said;
+  Replayer replayer(&executor, [&](std::string what) { said = std::move(what); });
+  replayer.Push(source.Seal(), 0, 0);
+  EXPECT_FALSE(replayer.Finish());
+  EXPECT_THAT(said, HasSubstr("connection 99 is not open"));
+  EXPECT_EQ(replayer.applied_lsn(), 3u) << "as far as it was sound";
+}
+
+TEST(ReplayerTest, PushAfterADivergenceChangesNothing) {
+  Source source;
+  source.Receive("x");
+  Echo server;
+  Executor executor(&server);
+  std::binary_semaphore diverged{0};
+  Replayer replayer(&executor, [&](std::string) { diverged.release(); });
+  replayer.Push(source.Seal(), source.executed(), source.hash() + 1);
+  replayer.Wake();
+  diverged.acquire();
+  const Lsn lsn = replayer.applied_lsn();
+  source.Receive("y");
+  replayer.Push(source.Seal(), source.executed(), source.hash());
+  EXPECT_FALSE(replayer.Finish());
+  EXPECT_EQ(replayer.applied_lsn(), lsn);
+}
+
+TEST(ReplayerTest, TheDestructorStopsWhereItIs) {
+  Source source;
+  Echo server;
+  Executor executor(&server);
+  source.Receive("wait");
+  {
+    Replayer replayer(&executor, Unexpected);
+    replayer.Push(source.Seal(), 0, 0);
+    replayer.Wake();
+    server.waiting.acquire();
+    for (int i = 0; i < 100; ++i) {
+      source.Receive("never");
+      replayer.Push(source.Seal(), 0, 0);
+    }
+    server.go_on.release();
+  }
+  EXPECT_GE(executor.applied_lsn(), 3u);
+  EXPECT_LE(executor.applied_lsn(), source.executed());
+}
+
+TEST(ReplayerTest, BeginsWhereTheExecutorStands) {
+  Source source;
+  source.Receive("x");
+  const RecordBatch whole = source.Seal();
+  Echo server;
+  Executor executor(&server);
+  for (const replication::RecordView record : whole) ASSERT_TRUE(executor.Apply(record).ok());
+  Replayer replayer(&executor, Unexpected);
+  EXPECT_EQ(replayer.applied_lsn(), 4u);
+  EXPECT_EQ(replayer.connections(), 1u);
+  source.Receive("y");
+  replayer.Push(source.Seal(), source.executed(), source.hash());
+  EXPECT_TRUE(replayer.Finish());
+  EXPECT_EQ(replayer.applied_lsn(), 5u);
+}
+
+}  // namespace
+}  // namespace understudy
