@@ -77,7 +77,8 @@ absl::Status PairNode::Start() {
   arbiter_ = *std::move(arbiter);
   auto listener = replication::LinkListener::Open(
       loop_, config_.replication, [this](boost::asio::ip::tcp::socket s) { Accepted(std::move(s)); });
-  if (!listener.ok()) return listener.status();
+  // A well-formed address that this host does not have is no wrong flag.
+  if (!listener.ok()) return absl::UnavailableError(listener.status().message());
   listener_ = *std::move(listener);
 
   executor_ = std::make_unique<Executor>(server_.get());

@@ -81,6 +81,8 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Start(const Options& options) 
   }
   argv.push_back(nullptr);
   int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  // Opened here, because the way to it may lead through folders that only root may enter.
+  int binary = open(argv[0], O_PATH | O_CLOEXEC);
   pid_t parent = getpid();
   pid_t pid = fork();
   if (pid == 0) {
@@ -106,7 +108,7 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Start(const Options& options) 
     dup2(null, 0);
     dup2(log, 1);
     dup2(log, 2);
-    if (ok) execv(argv[0], argv.data());
+    if (ok) syscall(SYS_execveat, binary, "", argv.data(), environ, AT_EMPTY_PATH);
     const char* reason = strerror(errno);
     (void)!write(2, "cannot start: ", 14);
     (void)!write(2, reason, strlen(reason));
@@ -116,6 +118,7 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Start(const Options& options) 
   int error = errno;
   close(log);
   close(null);
+  close(binary);
   if (pid < 0) return absl::InternalError(absl::StrCat("fork: ", strerror(error)));
   process->pid_ = pid;
   process->pidfd_ = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));

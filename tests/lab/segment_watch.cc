@@ -27,6 +27,7 @@ namespace {
 constexpr size_t kSnap = 160;               // IP and TCP headers with all options
 constexpr size_t kMaxPackets = 8u << 20;    // a bound, not a goal
 constexpr size_t kMaxLines = 5;             // of one judgement; more of the same helps nobody
+constexpr int64_t kOvertakenNs = 1'000'000;
 
 uint32_t ServiceIp() {
   in_addr address;
@@ -256,6 +257,7 @@ std::vector<std::string> FindMovesBack(const std::vector<SeenPacket>& packets) {
     bool client_offers_wscale = false;
     bool client_has_acked = false;
     std::optional<uint32_t> edge, tsval;
+    int64_t tsval_at = 0;               // when it was seen first
   };
   std::map<Key, Seen> connections;
   std::vector<std::string> lines;
@@ -292,11 +294,17 @@ std::vector<std::string> FindMovesBack(const std::vector<SeenPacket>& packets) {
       if (!seen.edge || Before(*seen.edge, edge)) seen.edge = edge;
     }
     if (p.tsval) {
-      if (seen.tsval && Before(*p.tsval, *seen.tsval) && lines.size() < kMaxLines) {
+      // Two CPUs of the sender may each have a segment on its way, and the wire take the later one first.
+      // That is reordering, not a clock that goes back: one tick, and at once.
+      bool overtaken = seen.tsval && *seen.tsval - *p.tsval == 1 && p.time_ns - seen.tsval_at < kOvertakenNs;
+      if (seen.tsval && Before(*p.tsval, *seen.tsval) && !overtaken && lines.size() < kMaxLines) {
         lines.push_back(
             absl::StrCat("TSval goes back by ", *seen.tsval - *p.tsval, ": ", Describe(p)));
       }
-      if (!seen.tsval || Before(*seen.tsval, *p.tsval)) seen.tsval = p.tsval;
+      if (!seen.tsval || Before(*seen.tsval, *p.tsval)) {
+        seen.tsval = p.tsval;
+        seen.tsval_at = p.time_ns;
+      }
     }
   }
   return lines;
