@@ -250,6 +250,19 @@ TEST_F(PrimaryTest, TakesOnAJoinerThatHasEverything) {
   EXPECT_EQ(Only<SendAppend>().request.epoch, 6);
 }
 
+TEST_F(PrimaryTest, DoesNotTakeOnAJoinerBeforeItHoldsWhatIsStable) {
+  AppendRecords();
+  Join(JoinRequest());
+  AppendRecords();  // stable at once, and on its way
+  const wire::AppendRequest second = Only<SendAppend>().request;
+  Answer(open_.back());
+  EXPECT_FALSE(Has<SwapRegister>());
+  AppendRecords();  // not stable any more without the joiner
+  EXPECT_FALSE(Has<StableUpTo>());
+  Answer(second);
+  EXPECT_TRUE(Has<SwapRegister>());
+}
+
 TEST_F(PrimaryTest, TakesOnAJoinerUnderConstantLoad) {
   Join(JoinRequest());
   AppendRecords();
