@@ -203,7 +203,10 @@ void Serving::CheckWatched() {
 bool Serving::AwaitAck(const Live& live) {
   const ConnectionState& state = *live.state;
   const uint64_t end = state.output().end();
-  if (live.fin_written) return south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(end) + 1);
+  if (live.fin_written) {
+    // Once it is acknowledged, what is left to come is the client's FIN, which comes as a record.
+    return !FinAcked(live) && south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(end) + 1);
+  }
   uint64_t at = state.view().acked + kProgressStep;
   if (state.writable_wanted()) at = std::min(at, end - Connection::high_water() / 2 + 1);
   if (at > live.written) return false;   // it cannot come before more is written, which is looked at
