@@ -20,7 +20,7 @@
 #include "bench/suites.h"
 #include "glog/logging.h"
 
-DEFINE_string(only, "", "Benchmarks to run, separated by commas: echo1,echo50,bulk,kill,cut,restore");
+DEFINE_string(only, "", "Benchmarks to run, by commas: echo1,echo50,bulk,kill,cut,restore");
 DEFINE_bool(markdown, false, "Print the table as Markdown");
 DEFINE_string(json, "", "File to write all numbers to, as JSON");
 DEFINE_string(csv, "", "File to write all numbers to, as CSV");
@@ -36,8 +36,8 @@ struct Suite {
 };
 
 constexpr Suite kSuites[] = {
-    {"echo1", EchoOne}, {"echo50", EchoMany},  {"bulk", Bulk},
-    {"kill", PauseOnKill}, {"cut", PauseOnCut}, {"restore", Restore},
+    {"echo1", EchoOne},    {"echo50", EchoMany}, {"bulk", Bulk},
+    {"kill", PauseOnKill}, {"cut", PauseOnCut},  {"restore", Restore},
 };
 
 void WriteFile(const std::string& path, const std::string& text) {
@@ -85,9 +85,9 @@ int Run() {
   report.Fact("machine", absl::StrFormat("Linux %s, %d processors, load %.1f before the run",
                                          machine.release, sysconf(_SC_NPROCESSORS_ONLN), load));
   report.Fact("congestion control", CongestionControl());
-  report.Fact("load generator", FLAGS_client_cpu < 0 ? std::string("not pinned")
-                                                     : absl::StrCat("pinned to processor ",
-                                                                    FLAGS_client_cpu));
+  report.Fact("load generator", FLAGS_client_cpu < 0
+                                    ? std::string("not pinned")
+                                    : absl::StrCat("pinned to processor ", FLAGS_client_cpu));
   report.Fact("seed", absl::StrCat(FLAGS_seed));
   const auto begun = std::chrono::steady_clock::now();
   for (const Suite& suite : kSuites) {

@@ -11,12 +11,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 
-DEFINE_int32(client_cpu, -1, "Processor for the load generator's thread; -1: the scheduler's choice");
+DEFINE_int32(client_cpu, -1,
+             "Processor for the load generator's thread; -1: the scheduler's choice");
 DEFINE_string(server, "", "Program to measure instead of the workbench that was built along");
 DEFINE_string(server_flags, "", "More flags for the servers, separated by spaces");
 
@@ -51,7 +54,8 @@ sockaddr_in AddressOf(const std::string& ip, uint16_t port) {
 double Samples::Percentile(double percent) const {
   if (values_.empty()) return 0;
   std::vector<double> sorted = values_;
-  const auto rank = static_cast<size_t>(std::ceil(percent / 100 * static_cast<double>(sorted.size())));
+  const auto rank =
+      static_cast<size_t>(std::ceil(percent / 100 * static_cast<double>(sorted.size())));
   const size_t index = std::clamp<size_t>(rank, 1, sorted.size()) - 1;
   std::nth_element(sorted.begin(), sorted.begin() + static_cast<ptrdiff_t>(index), sorted.end());
   return sorted[index];
@@ -64,6 +68,15 @@ int64_t CpuNs(pid_t pid) {
   timespec used;
   PCHECK(clock_gettime(clock, &used) == 0) << "process " << pid;
   return used.tv_sec * int64_t{1'000'000'000} + used.tv_nsec;
+}
+
+int64_t IdleNs() {
+  std::ifstream file("/proc/stat");
+  std::string cpu;
+  int64_t user, nice, system, idle;
+  file >> cpu >> user >> nice >> system >> idle;
+  CHECK(file.good() && cpu == "cpu");
+  return idle * (1'000'000'000 / sysconf(_SC_CLK_TCK));
 }
 
 std::unique_ptr<Standalone> Standalone::Start() {
@@ -92,8 +105,8 @@ std::unique_ptr<Standalone> Standalone::Start() {
 std::unique_ptr<lab::Lab> MakeLab() {
   auto lab = lab::Lab::Create();
   CHECK(lab.ok()) << lab.status();
-  // Some machines send what passes a bridge through their packet filter; a switch does not. Where there is
-  // no such filter there is nothing to set.
+  // Some machines send what passes a bridge through their packet filter; a switch does not. Where
+  // there is no such filter there is nothing to set.
   (void)(*lab)->wires().SetSysctl("net.bridge.bridge-nf-call-iptables", "0");
   return *std::move(lab);
 }
@@ -107,7 +120,8 @@ std::unique_ptr<lab::Pair> StartPair(lab::Lab& lab) {
 LastingPair::LastingPair() : lab_(MakeLab()), pair_(StartPair(*lab_)) {}
 
 bool LastingPair::Check() {
-  const std::string a = pair_->status(lab::Host::kA).State(), b = pair_->status(lab::Host::kB).State();
+  const std::string a = pair_->status(lab::Host::kA).State(),
+                    b = pair_->status(lab::Host::kB).State();
   if (a == "protected" && b == "protected") return true;
   CHECK_LT(++lost_, 20) << "the pair does not last on this machine\n" << pair_->LogTails(20);
   pair_.reset();

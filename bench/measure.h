@@ -29,7 +29,7 @@ class Samples {
   void Add(const Samples& more) {
     values_.insert(values_.end(), more.values_.begin(), more.values_.end());
   }
-  // Nearest rank: an observed value, and of few samples the 99th percentile is the worst. 0 of none.
+  // Nearest rank: an observed value; of few samples the 99th percentile is the worst. 0 of none.
   double Percentile(double percent) const;
   double Median() const { return Percentile(50); }
   double Max() const { return Percentile(100); }
@@ -40,12 +40,15 @@ class Samples {
   std::vector<double> values_;
 };
 
-// CPU time a process has used, all its threads, in ns. In this lab a packet is carried through veth and
-// switch into the receiver's TCP by softirqs that run on the sender's time, and count here.
+// CPU time a process has used, all its threads, in ns. In this lab a packet is carried through veth
+// and switch into the receiver's TCP by softirqs that run on the sender's time, and count here.
 int64_t CpuNs(pid_t pid);
 
-// The workbench as a plain server on host a of a lab of its own, so that nothing of the pair's south
-// wrapper is on its interface. Same wires, same kind of switch.
+// What all processors together have spent idle, in ns; in steps of 10 ms.
+int64_t IdleNs();
+
+// The workbench as a plain server on host a of a lab of its own, so that nothing of the pair's
+// south wrapper is on its interface. Same wires, same kind of switch.
 class Standalone {
  public:
   static std::unique_ptr<Standalone> Start();
@@ -63,8 +66,8 @@ std::unique_ptr<lab::Lab> MakeLab();
 // The workbench as a pair, protected when it returns.
 std::unique_ptr<lab::Pair> StartPair(lab::Lab& lab);
 
-// A pair under a load that takes long. On a machine that is busy with other things the secondary may come
-// to suspect the primary, and figures of a pair that is none any more would be too good.
+// A pair under a load that takes long. On a machine that is busy with other things the secondary
+// may come to suspect the primary, and figures of a pair that is none any more would be too good.
 class LastingPair {
  public:
   LastingPair();
@@ -85,7 +88,8 @@ class LastingPair {
 void ReportLost(Report& report, const std::string& name, const LastingPair& pair);
 
 // A connected socket, TCP_NODELAY, that has said `first_line`. Not non-blocking.
-int Connect(lab::Namespace& where, const std::string& ip, uint16_t port, const std::string& first_line);
+int Connect(lab::Namespace& where, const std::string& ip, uint16_t port,
+            const std::string& first_line);
 void SendAll(int fd, const char* data, size_t size);
 void ReceiveAll(int fd, char* data, size_t size);
 

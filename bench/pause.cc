@@ -1,4 +1,5 @@
-// The pause a client sees when the primary is killed, or its power cut, and the reply in flight then.
+// The pause a client sees when the primary is killed or its power cut, and the reply in flight
+// then.
 #include <gflags/gflags.h>
 #include <linux/filter.h>
 #include <poll.h>
@@ -41,8 +42,8 @@ double WallMicroseconds() {
   return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) / 1e3;
 }
 
-// A connection whose reply is lost on its way: its kernel drops what arrives for it until the moment of
-// the crash. By then the request is in the log, and the reply counts as sent.
+// A connection whose reply is lost on its way: its kernel drops what arrives for it until shortly
+// before the crash. By then the request is in the log, and the reply counts as sent.
 class LostReply {
  public:
   explicit LostReply(Lab& lab)
@@ -93,11 +94,11 @@ class LostReply {
   std::thread thread_;
 };
 
-// Time of the first line of a glog file with `text` in it, as wall clock: "W20260102 03:04:05.678901 ...".
+// Wall clock of the first line of a glog file with `text` in it: "W20260102 03:04:05.678901 ...".
 std::optional<double> LoggedAt(const std::string& log, const std::string& text) {
   size_t at = log.find(text);
   if (at == std::string::npos) return std::nullopt;
-  at = log.rfind('\n', at) + 1;   // npos + 1 is the beginning
+  at = log.rfind('\n', at) + 1;  // npos + 1 is the beginning
   tm parts = {};
   const char* rest = strptime(log.c_str() + at + 1, "%Y%m%d %H:%M:%S", &parts);
   CHECK(rest != nullptr && *rest == '.') << log.substr(at, 60);
@@ -108,10 +109,11 @@ std::optional<double> LoggedAt(const std::string& log, const std::string& text) 
 enum class Fault { kKill, kPowerCut };
 
 struct Trial {
+  bool answered = false;  // if not, the pause is the time the client was given
   Probe::Outcome client;
-  double detection_us = 0;   // fault to "taking over"
-  double takeover_us = 0;    // from there to "serving"
-  std::optional<double> lost_reply_us;   // "serving" to its arrival
+  double detection_us = 0;              // fault to "taking over"
+  double takeover_us = 0;               // from there to "serving"
+  std::optional<double> lost_reply_us;  // "serving" to its arrival
 };
 
 // None: the machine was so busy that the secondary took over before there was a fault.
@@ -138,12 +140,17 @@ std::optional<Trial> RunTrial(Fault fault, Probe::Pace pace, uint64_t seed) {
     pair->PowerCut(Host::kA);
   }
   const auto dead = Clock::now();
-  CHECK(client.AwaitAnswerAfter(dead, kPatience)) << "no answer after the fault\n" << pair->LogTails(30);
   Trial trial;
+  trial.answered = client.AwaitAnswerAfter(dead, kPatience);
   trial.client = client.Stop(since);
+  if (!trial.answered) {
+    trial.client.pause_us = Microseconds(Clock::now() - since);
+    LOG(ERROR) << "no answer after the fault\n" << pair->LogTails(30);
+  }
   const std::optional<double> arrived = lost.Arrived();
   const std::string log = pair->process(Host::kB).Log();
-  const std::optional<double> suspected = LoggedAt(log, "taking over:"), serving = LoggedAt(log, "serving ");
+  const std::optional<double> suspected = LoggedAt(log, "taking over:"),
+                              serving = LoggedAt(log, "serving ");
   CHECK(suspected.has_value() && serving.has_value()) << pair->LogTails(30);
   if (*suspected < fault_us) return std::nullopt;
   trial.detection_us = *suspected - fault_us;
@@ -154,21 +161,23 @@ std::optional<Trial> RunTrial(Fault fault, Probe::Pace pace, uint64_t seed) {
 
 struct Trials {
   Samples all, whole, lost, open_loop, closed_loop, detection, takeover, reply;
-  Samples beyond_detection;   // of those whose segment was not lost
-  int spoiled = 0;
+  Samples beyond_detection;  // of those whose segment was not lost
+  int spoiled = 0, unanswered = 0;
 };
 
 Trials RunTrials(Fault fault, int count) {
   Trials trials;
   for (int i = 0; i < count; ++i) {
     const auto pace = i % 2 == 0 ? Probe::Pace::kOpenLoop : Probe::Pace::kClosedLoop;
-    const uint64_t seed = FLAGS_seed + static_cast<uint64_t>(i) * 2 + (fault == Fault::kKill ? 0 : 1);
+    const uint64_t seed =
+        FLAGS_seed + static_cast<uint64_t>(i) * 2 + (fault == Fault::kKill ? 0 : 1);
     const std::optional<Trial> trial = RunTrial(fault, pace, seed);
     if (!trial.has_value()) {
       ++trials.spoiled;
       continue;
     }
     const double ms = trial->client.pause_us / 1000;
+    if (!trial->answered) ++trials.unanswered;
     if (FLAGS_each) {
       fprintf(stderr, "\n  %d %s: pause %.1f ms%s, decision after %.1f ms, gate %.1f ms later", i,
               pace == Probe::Pace::kOpenLoop ? "open loop" : "closed loop", ms,
@@ -188,7 +197,8 @@ Trials RunTrials(Fault fault, int count) {
 
 std::string Show(const Samples& samples) {
   if (samples.empty()) return "none";
-  return absl::StrFormat("%.1f / %.1f ms (%d)", samples.Median(), samples.Percentile(99), samples.size());
+  return absl::StrFormat("%.1f / %.1f ms (%d)", samples.Median(), samples.Percentile(99),
+                         samples.size());
 }
 
 void Put(Report& report, const std::string& name, const Samples& samples) {
@@ -204,6 +214,9 @@ void Details(Report& report, const std::string& name, const Trials& trials) {
              absl::StrCat(Show(trials.open_loop), " / ", Show(trials.closed_loop)));
   report.Row("– from the fault to the secondary's decision", "", Show(trials.detection));
   report.Row("– from the decision to the open gate", "", Show(trials.takeover));
+  if (trials.unanswered > 0) {
+    report.Row("– client not answered within 5 s", "0", absl::StrCat(trials.unanswered), false);
+  }
   if (trials.spoiled > 0) {
     report.Row("– not counted: took over before the fault", "", absl::StrCat(trials.spoiled));
   }
@@ -215,6 +228,7 @@ void Details(Report& report, const std::string& name, const Trials& trials) {
   Put(report, name + ".detection", trials.detection);
   Put(report, name + ".takeover", trials.takeover);
   Put(report, name + ".lost_reply", trials.reply);
+  report.Value(name + ".unanswered", trials.unanswered);
   report.Value(name + ".spoiled", trials.spoiled);
 }
 

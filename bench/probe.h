@@ -1,5 +1,5 @@
-// A client that watches itself through a failure: requests of 64 bytes over one connection, each with the
-// time it was sent and the time its answer came; every byte of the answers is checked.
+// A client that watches itself through a failure: requests of 64 bytes over one connection, each
+// with the time it was sent and the time its answer came; every byte of the answers is checked.
 #ifndef UNDERSTUDY_BENCH_PROBE_H_
 #define UNDERSTUDY_BENCH_PROBE_H_
 
@@ -25,8 +25,8 @@ class Probe {
     kClosedLoop,  // the next as soon as the last is answered
   };
   struct Outcome {
-    double pause_us = 0;         // longest wait for an answer that came after `since`
-    bool segment_lost = false;   // the client's kernel has retransmitted since then
+    double pause_us = 0;        // longest wait for an answer that came after `since`
+    bool segment_lost = false;  // the client's kernel has retransmitted since then
   };
 
   // Connected and running when it returns.

@@ -43,8 +43,9 @@ std::string Report::Text() const {
   }
   auto add = [&](const std::string& figure, const std::string& reach, const std::string& reached,
                  const std::string& measured) {
-    absl::StrAppend(&text, absl::StrFormat("%-*s  %-*s  %-7s  %s\n", static_cast<int>(width[0]), figure,
-                                           static_cast<int>(width[1]), reach, reached, measured));
+    absl::StrAppend(&text,
+                    absl::StrFormat("%-*s  %-*s  %-7s  %s\n", static_cast<int>(width[0]), figure,
+                                    static_cast<int>(width[1]), reach, reached, measured));
   };
   absl::StrAppend(&text, "\n");
   add("figure", "reach", "reached", "measured");
