@@ -1,0 +1,776 @@
+// The seams of tcpshim/ and of the replication link, filled in for the simulator at link time: the
+// node's own sources are compiled against the shipping headers and find these definitions instead
+// of those that talk to a kernel. Also time and the random device of the standard library.
+#include "tests/sim/seams.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "framework/replayer.h"
+#include "replication/link.h"
+#include "replication/make_arbiter.h"
+#include "tcpshim/endpoint.h"
+#include "tcpshim/raw_sender.h"
+#include "tcpshim/service_address.h"
+#include "tcpshim/south_wrapper.h"
+
+// --- Time and randomness -------------------------------------------------------------------------
+
+// Boost.Asio's timers read this clock; the node reads its own (framework/clock.h).
+std::chrono::steady_clock::time_point std::chrono::steady_clock::now() noexcept {
+  using understudy::sim::World;
+  if (World::current != nullptr) return World::current->clock->Monotonic();
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return time_point(std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec));
+}
+
+// The node draws the seed of its Server's random numbers from it.
+std::random_device::result_type std::random_device::_M_getval() {
+  using understudy::sim::World;
+  return World::now_in == nullptr
+             ? 4
+             : static_cast<result_type>(World::now_in->Random(uint64_t{1} << 32));
+}
+
+namespace understudy::sim {
+namespace {
+
+Process& Here() { return *World::current; }
+
+}  // namespace
+
+// --- The north wrapper
+// ----------------------------------------------------------------------------
+
+SimNorth::SimNorth(Process* process, Log* log) : process_(process), log_(log) {
+  process_->north = this;
+}
+SimNorth::~SimNorth() {
+  if (process_->north == this) process_->north = nullptr;
+}
+
+absl::Status SimNorth::Listen(const SocketAddress&, bool) {
+  is_listening_ = true;
+  return absl::OkStatus();
+}
+
+Socket* SimNorth::SocketOf(ConnectionId id) const {
+  if (process_->dead) return nullptr;
+  auto known = known_.find(id);
+  if (known == known_.end()) return nullptr;
+  auto socket = process_->host->sockets.find(known->second.tuple);
+  return socket == process_->host->sockets.end() ? nullptr : &socket->second;
+}
+
+void SimNorth::Turn() {
+  if (is_listening_) {
+    std::vector<FourTuple> accepted;
+    for (auto& [tuple, socket] : process_->host->sockets) {
+      if (!socket.accepted && !socket.time_wait && socket.tcp->established())
+        accepted.push_back(tuple);
+    }
+    for (const FourTuple& tuple : accepted) {
+      auto found = process_->host->sockets.find(tuple);
+      if (found == process_->host->sockets.end()) continue;
+      found->second.accepted = true;
+      const auto id = log_->OnAccepted(kFirstFd + static_cast<int>(found->second.number), tuple);
+      if (id.has_value()) {
+        known_[*id] = Known{tuple};
+      } else {
+        process_->host->sockets.erase(tuple);
+      }
+    }
+  }
+  std::vector<ConnectionId> ids;
+  for (const auto& [id, known] : known_) ids.push_back(id);
+  for (const ConnectionId id : ids) Serve(id);
+  log_->OnTurnDone();
+}
+
+void SimNorth::Serve(ConnectionId id) {
+  auto known = known_.find(id);
+  Socket* socket = SocketOf(id);
+  if (known == known_.end() || socket == nullptr) return;
+  if (known->second.blocked && socket->tcp->room() > 0 && !socket->tcp->reset()) {
+    known->second.blocked = false;
+    log_->OnWritable(id);
+    socket = SocketOf(id);
+    known = known_.find(id);
+    if (known == known_.end() || socket == nullptr) return;
+  }
+  if (socket->tcp->readable() > 0 && known->second.expect_input) {
+    const absl::Span<char> room = log_->BeginReceive(id);
+    if (room.empty()) return;  // asked again in the next turn, as if it had been Resumed
+    const std::string bytes = socket->tcp->Read(room.size());
+    std::copy(bytes.begin(), bytes.end(), room.begin());
+    log_->EndReceive(id, bytes.size());
+    socket = SocketOf(id);
+    known = known_.find(id);
+    if (known == known_.end() || socket == nullptr) return;
+    process_->world->ArmSocket(*process_->host, known->second.tuple);
+    if (socket->tcp->readable() > 0) process_->world->Wake(*process_, Nanos(0));
+  }
+  if (socket->tcp->at_end() && known->second.expect_input) {
+    known->second.expect_input = false;
+    log_->OnEndOfStream(id);
+    socket = SocketOf(id);
+    known = known_.find(id);
+    if (known == known_.end() || socket == nullptr) return;
+  }
+  if (socket->tcp->reset() && !known->second.broken_reported) {
+    known->second.broken_reported = true;
+    log_->OnBroken(id, ECONNRESET);
+  }
+}
+
+void SimNorth::Adopt(ConnectionId id, tcpshim::UniqueFd fd, bool expect_input) {
+  const int number = fd.release() - kFirstFd;
+  for (auto& [tuple, socket] : process_->host->sockets) {
+    if (static_cast<int>(socket.number) != number) continue;
+    known_[id] = Known{tuple, expect_input};
+    return;
+  }
+}
+
+size_t SimNorth::Write(ConnectionId id, absl::Span<const iovec> bytes) {
+  Socket* socket = SocketOf(id);
+  if (socket == nullptr || socket->tcp->reset() || known_[id].shut) return 0;
+  size_t taken = 0;
+  for (const iovec& piece : bytes) {
+    const size_t now =
+        socket->tcp->Write({static_cast<const char*>(piece.iov_base), piece.iov_len});
+    taken += now;
+    if (now < piece.iov_len) {
+      known_[id].blocked = true;
+      break;
+    }
+  }
+  process_->world->ArmSocket(*process_->host, known_[id].tuple);
+  return taken;
+}
+
+void SimNorth::ShutdownWrite(ConnectionId id) {
+  Socket* socket = SocketOf(id);
+  if (socket == nullptr || socket->tcp->reset()) return;
+  known_[id].shut = true;
+  socket->tcp->Shutdown();
+  process_->world->ArmSocket(*process_->host, known_[id].tuple);
+}
+
+void SimNorth::Abort(ConnectionId id) {
+  if (Socket* socket = SocketOf(id); socket != nullptr) {
+    if (!socket->tcp->reset()) socket->tcp->Reset();
+    process_->host->sockets.erase(known_[id].tuple);
+  }
+  known_.erase(id);
+}
+
+// close(): a RST where something is unread, else a FIN unless one was sent; TIME_WAIT for who was
+// first.
+void SimNorth::Forget(ConnectionId id) {
+  if (Socket* socket = SocketOf(id); socket != nullptr) {
+    Tcp& tcp = *socket->tcp;
+    if (tcp.reset()) {
+      process_->host->sockets.erase(known_[id].tuple);
+    } else if (tcp.readable() > 0) {
+      tcp.Reset();
+      process_->host->sockets.erase(known_[id].tuple);
+    } else {
+      if (!tcp.fin_sent()) tcp.Shutdown();
+      if (tcp.fin_acked() && tcp.fin_received() && process_->world->Chance(50)) {
+        process_->host->sockets.erase(known_[id].tuple);  // was in LAST_ACK
+      } else {
+        socket->time_wait = true;
+        process_->world->ArmSocket(*process_->host, known_[id].tuple);
+      }
+    }
+  }
+  known_.erase(id);
+}
+
+void SimNorth::ForgetSilently(ConnectionId id) {
+  if (SocketOf(id) != nullptr) process_->host->sockets.erase(known_[id].tuple);
+  known_.erase(id);
+}
+
+int SimNorth::fd(ConnectionId id) const {
+  Socket* socket = SocketOf(id);
+  return socket == nullptr ? -1 : kFirstFd + static_cast<int>(socket->number);
+}
+
+void SimNorth::Resume() { process_->world->Wake(*process_, Nanos(0)); }
+
+// --- Connections between the nodes
+// ----------------------------------------------------------------
+
+// Ordered both ways. What is sent while the cable is cut comes when it is whole again, as TCP does
+// it.
+struct SimConnection : std::enable_shared_from_this<SimConnection> {
+  World* world = nullptr;
+  std::array<Process*, 2> process{};
+  std::array<std::weak_ptr<replication::Link>, 2> link;
+  std::array<replication::Link::Handler*, 2> handler{};
+  struct Message {
+    Nanos ready;
+    std::function<void(replication::Link&)> deliver;
+  };
+  std::array<std::deque<Message>, 2> towards;
+  std::array<Nanos, 2> last{};
+  std::array<bool, 2> closed{};  // this end has closed
+  std::array<bool, 2> waits{};   // for the cable
+
+  void Send(int from, std::function<void(replication::Link&)> deliver) {
+    const int to = 1 - from;
+    last[to] = std::max(
+        last[to], world->now() + microseconds(20) + world->RandomNanos(world->replication_delay()));
+    towards[to].push_back({last[to], std::move(deliver)});
+    world->At(last[to] - world->now(), [self = shared_from_this(), to] { self->Pump(to); });
+  }
+
+  void Pump(int to) {
+    auto& queue = towards[to];
+    while (!queue.empty() && queue.front().ready <= world->now()) {
+      if (!world->ReplicationPasses(process[1 - to]->host->index)) {
+        if (std::exchange(waits[to], true)) return;
+        world->WhenReplicationPasses([self = shared_from_this(), to] {
+          self->waits[to] = false;
+          const Nanos late = self->world->RandomNanos(milliseconds(100));  // TCP's own timeout
+          self->world->At(late, [self, to] { self->Pump(to); });
+        });
+        return;
+      }
+      world->ToProcess(*process[to],
+                       [self = shared_from_this(), to, deliver = std::move(queue.front().deliver)] {
+                         const auto target = self->link[to].lock();
+                         if (target == nullptr || self->closed[to]) return;
+                         self->process[to]->turn_done.push_back([self, to] {
+                           const auto link = self->link[to].lock();
+                           if (link != nullptr && !self->closed[to])
+                             self->handler[to]->OnTurnDone(*link);
+                         });
+                         deliver(*target);
+                       });
+      queue.pop_front();
+    }
+  }
+
+  void Close(int end);
+};
+
+namespace {
+std::vector<std::weak_ptr<SimConnection>> connections;
+// Link::Start takes a socket, which says nothing here: this is what it stands for.
+std::shared_ptr<SimConnection> starting;
+int starting_end = 0;
+}  // namespace
+
+}  // namespace understudy::sim
+
+namespace understudy::replication {
+
+using sim::SimConnection;
+using sim::World;
+
+struct Link::Impl {
+  Handler* handler = nullptr;
+  std::shared_ptr<SimConnection> connection;
+  int end = 0;
+  boost::asio::ip::tcp::endpoint remote;
+  size_t last_sent = 0;  // of the log, for the mutation
+
+  bool closed() const { return connection->closed[end]; }
+  // For deliveries at the other end.
+  static Impl& Of(Link& link) { return *link.impl_; }
+  template <typename Reply>
+  void Answer(Link& link, const Handler::Verdict& verdict, Reply reply,
+              void (Handler::*on_reply)(Link&, const Reply&));
+};
+
+template <typename Reply>
+void Link::Impl::Answer(Link& link, const Handler::Verdict& verdict, Reply reply,
+                        void (Handler::*on_reply)(Link&, const Reply&)) {
+  if (closed()) return;
+  if (!verdict.refuse) {
+    connection->Send(end, [reply = std::move(reply), on_reply](Link& caller) {
+      Reply answer = reply;
+      if constexpr (std::is_same_v<Reply, wire::AppendReply>) {
+        if (World::now_in->mutations().acknowledge_unstored) {
+          answer.stored_lsn =
+              std::max<int64_t>(answer.stored_lsn, static_cast<int64_t>(Of(caller).last_sent));
+        }
+      }
+      (Of(caller).handler->*on_reply)(caller, answer);
+    });
+    return;
+  }
+  connection->Send(end, [refused = verdict.refused](Link& caller) {
+    Of(caller).handler->OnRefused(caller, refused);
+  });
+  // Closed once that is written; the handler hears of it later, as of everything.
+  const auto self = connection;
+  const int own_end = end;
+  connection->world->ToProcess(*connection->process[end], [self, own_end] {
+    const auto own = self->link[own_end].lock();
+    if (own == nullptr || self->closed[own_end]) return;
+    Handler* handler = Of(*own).handler;
+    self->Close(own_end);
+    handler->OnClosed(*own, "refused");
+  });
+  (void)link;
+}
+
+Link::Link(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Link::~Link() { Close(); }
+
+std::shared_ptr<Link> Link::Start(boost::asio::ip::tcp::socket, Handler* handler,
+                                  std::chrono::milliseconds) {
+  auto impl = std::make_shared<Impl>();
+  impl->handler = handler;
+  impl->connection = std::exchange(sim::starting, nullptr);
+  impl->end = sim::starting_end;
+  std::shared_ptr<Link> link(new Link(impl));
+  impl->connection->link[impl->end] = link;
+  impl->connection->handler[impl->end] = handler;
+  return link;
+}
+
+void Link::Join(const wire::JoinRequest& request) {
+  if (impl_->closed()) return;
+  impl_->connection->Send(impl_->end, [request](Link& link) {
+    wire::JoinReply reply;
+    const Handler::Verdict verdict = Impl::Of(link).handler->OnJoin(link, request, reply);
+    Impl::Of(link).Answer(link, verdict, reply, &Handler::OnJoinReply);
+  });
+}
+
+void Link::Append(const wire::AppendRequest& request) {
+  if (impl_->closed()) return;
+  if (!request.records.empty()) {
+    auto batch = RecordBatch::Parse(request.records, static_cast<Lsn>(request.first_lsn));
+    if (batch.ok() && !batch->empty()) impl_->last_sent = batch->last_lsn();
+  }
+  impl_->connection->Send(impl_->end, [request](Link& link) {
+    wire::AppendReply reply;
+    const Handler::Verdict verdict = Impl::Of(link).handler->OnAppend(link, request, reply);
+    Impl::Of(link).Answer(link, verdict, reply, &Handler::OnAppendReply);
+  });
+}
+
+void Link::Handover(const wire::HandoverRequest& request) {
+  if (impl_->closed()) return;
+  impl_->connection->Send(impl_->end, [request](Link& link) {
+    wire::HandoverReply reply;
+    const Handler::Verdict verdict = Impl::Of(link).handler->OnHandover(link, request, reply);
+    Impl::Of(link).Answer(link, verdict, reply, &Handler::OnHandoverReply);
+  });
+}
+
+void Link::Close() { impl_->connection->Close(impl_->end); }
+const boost::asio::ip::tcp::endpoint& Link::remote() const { return impl_->remote; }
+size_t Link::unsent_bytes() const { return 0; }
+
+struct LinkListener::Impl {
+  sim::Process* process;
+};
+LinkListener::LinkListener(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+LinkListener::~LinkListener() { impl_->process->accept_link = nullptr; }
+absl::StatusOr<std::unique_ptr<LinkListener>> LinkListener::Open(
+    boost::asio::io_context&, const boost::asio::ip::tcp::endpoint&,
+    std::function<void(boost::asio::ip::tcp::socket)> accepted) {
+  World::current->accept_link = std::move(accepted);
+  return std::unique_ptr<LinkListener>(
+      new LinkListener(std::make_shared<Impl>(Impl{World::current})));
+}
+boost::asio::ip::tcp::endpoint LinkListener::local() const { return {}; }
+
+void DialPeer(boost::asio::io_context&, const boost::asio::ip::tcp::endpoint&,
+              std::chrono::milliseconds timeout,
+              std::function<void(DialResult, boost::asio::ip::tcp::socket)> done) {
+  sim::Process* dialer = World::current;
+  World* world = dialer->world;
+  sim::Host* peer_host = &world->host(1 - dialer->host->index);
+  const auto answer = [world, dialer, done](DialResult result,
+                                            std::shared_ptr<SimConnection> connection) {
+    world->ToProcess(*dialer, [dialer, done, result, connection] {
+      sim::starting = connection;
+      sim::starting_end = 0;
+      done(result, boost::asio::ip::tcp::socket(dialer->loop));
+      if (connection != nullptr && std::exchange(sim::starting, nullptr) != nullptr)
+        connection->Close(0);
+    });
+  };
+  const auto half = [world] {
+    return std::chrono::microseconds(20) + world->RandomNanos(world->replication_delay());
+  };
+  // The SYN arrives, or not; a process that is stopped has a kernel that accepts.
+  world->At(half(), [=] {
+    const int own = dialer->host->index;
+    if (!world->ReplicationPasses(own) || !world->ReplicationPasses(1 - own)) {
+      world->At(timeout, [answer] { answer(DialResult::kUnreachable, nullptr); });
+      return;
+    }
+    sim::Process* peer = peer_host->process.get();
+    if (peer->dead || !peer->accept_link) {
+      world->At(half(), [answer] { answer(DialResult::kRefused, nullptr); });
+      return;
+    }
+    auto connection = std::make_shared<SimConnection>();
+    connection->world = world;
+    connection->process = {dialer, peer};
+    sim::connections.push_back(connection);
+    world->ToProcess(*peer, [peer, connection] {
+      if (!peer->accept_link) return connection->Close(1);
+      sim::starting = connection;
+      sim::starting_end = 1;
+      peer->accept_link(boost::asio::ip::tcp::socket(peer->loop));
+      if (std::exchange(sim::starting, nullptr) != nullptr) connection->Close(1);
+    });
+    world->At(half(), [answer, connection] { answer(DialResult::kConnected, connection); });
+  });
+}
+
+namespace {
+class SimArbiter final : public Arbiter {
+ public:
+  explicit SimArbiter(sim::Process* process) : process_(process) {}
+  void Read(Callback done) override {
+    process_->world->AskArbiter(*process_, std::nullopt, std::move(done));
+  }
+  void CompareAndSwap(const Register& expected, const Register& desired, Callback done) override {
+    process_->world->AskArbiter(*process_, {{expected, desired}}, std::move(done));
+  }
+
+ private:
+  sim::Process* const process_;
+};
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Arbiter>> MakeArbiter(const std::string&, boost::asio::io_context&) {
+  return std::make_unique<SimArbiter>(World::current);
+}
+
+}  // namespace understudy::replication
+
+namespace understudy::sim {
+
+void SimConnection::Close(int end) {
+  if (std::exchange(closed[end], true)) return;
+  if (process[end]->host->powered) {
+    Send(end, [self = shared_from_this(), other = 1 - end](replication::Link& link) {
+      self->closed[other] = true;
+      self->handler[other]->OnClosed(link, "closed by the other end");
+    });
+  }
+}
+
+void CloseLinksOf(Process& process) {
+  for (const auto& weak : connections) {
+    const auto connection = weak.lock();
+    if (connection == nullptr) continue;
+    for (int end = 0; end < 2; ++end) {
+      if (connection->process[end] == &process) connection->Close(end);
+    }
+  }
+}
+
+void ForgetLinks() {
+  // What was never delivered may hold its own connection.
+  for (const auto& weak : connections) {
+    if (const auto connection = weak.lock()) connection->towards = {};
+  }
+  connections.clear();
+  starting.reset();
+}
+
+}  // namespace understudy::sim
+
+// --- The south wrapper, segments by hand, endpoints, the service address
+// ---------------------------
+
+namespace understudy::tcpshim {
+
+using sim::Here;
+using sim::World;
+
+struct SouthWrapper::Impl {
+  sim::Process* process;
+  sim::South& south() { return process->south; }
+  sim::South::Connection& At(Slot slot) { return *process->south.slots.at(slot); }
+};
+
+SouthWrapper::SouthWrapper(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+SouthWrapper::~SouthWrapper() { impl_->south().gate = false; }
+
+absl::StatusOr<std::unique_ptr<SouthWrapper>> SouthWrapper::Attach(const Options&) {
+  return std::unique_ptr<SouthWrapper>(
+      new SouthWrapper(std::make_unique<Impl>(Impl{World::current})));
+}
+
+void SouthWrapper::OpenGate() {
+  if (impl_->process->dead) return;
+  impl_->south().gate = true;
+  impl_->process->world->GateOpened(*impl_->process);
+}
+void SouthWrapper::CloseGate() { impl_->south().gate = false; }
+void SouthWrapper::RenewUntil(std::chrono::steady_clock::time_point deadline) {
+  impl_->south().deadline_ns =
+      std::max<int64_t>(impl_->south().deadline_ns, deadline.time_since_epoch().count());
+}
+
+absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq stable,
+                                                     uint32_t flags, uint8_t rcv_wscale,
+                                                     const ServerView* said) {
+  sim::South& south = impl_->south();
+  if (south.by_tuple.contains(tuple)) return absl::AlreadyExistsError(tuple.ToString());
+  sim::South::Connection connection;
+  connection.tuple = tuple;
+  connection.stable = connection.held_ack = stable;
+  connection.flags = flags;
+  connection.shift = rcv_wscale;
+  if (said != nullptr) {
+    connection.snd_max = said->snd_max;
+    connection.last_ack = said->last_ack;
+    connection.rcv_edge = said->rcv_edge;
+    connection.last_tsval = said->tsval;
+    connection.egress_seen = true;
+  }
+  south.slots.push_back(connection);
+  return south.by_tuple[tuple] = static_cast<Slot>(south.slots.size() - 1);
+}
+void SouthWrapper::SetWindowLimit(Slot slot, uint32_t bytes) {
+  impl_->At(slot).window_limit = bytes;
+}
+void SouthWrapper::Remove(Slot slot) { impl_->south().by_tuple.erase(impl_->At(slot).tuple); }
+void SouthWrapper::Allow(Slot slot, uint32_t flags) { impl_->At(slot).flags |= flags; }
+void SouthWrapper::SetStable(Slot slot, Seq stable) {
+  impl_->At(slot).stable = SeqMax(impl_->At(slot).stable, stable);
+}
+
+bool SouthWrapper::WakeWhenAcked(Slot slot, Seq una) {
+  sim::South::Connection& c = impl_->At(slot);
+  c.wake_at = una;
+  c.wake_armed = !c.ingress_seen || SeqBefore(c.una, una);
+  return !c.wake_armed;
+}
+
+std::optional<SouthWrapper::HeldAck> SouthWrapper::TakeHeldAck(Slot slot) {
+  sim::South::Connection& c = impl_->At(slot);
+  if (!std::exchange(c.held, false)) return std::nullopt;
+  HeldAck out{c.held_seq, c.held_ack, c.held_window, c.held_tsval, 0};
+  Seq edge = out.ack + (uint32_t{out.window} << c.shift);
+  const bool whole = !SeqBefore(c.stable, out.ack);
+  if (!whole) {
+    out.ack = c.stable;
+    c.held = true;
+  }
+  if (c.egress_seen) {
+    edge = SeqMax(edge, c.rcv_edge);
+    out.seq = SeqMax(out.seq, c.snd_max);
+    if (out.tsval != 0) out.tsval = SeqMax(out.tsval, c.last_tsval);
+  }
+  uint32_t room = edge - out.ack;
+  if (c.window_limit != 0) room = std::min(room, c.window_limit);
+  uint32_t window = room >> c.shift;
+  if (c.egress_seen && SeqAfter(c.rcv_edge, out.ack + (window << c.shift))) {
+    window = (c.rcv_edge - out.ack + (1u << c.shift) - 1) >> c.shift;
+  }
+  out.window = static_cast<uint16_t>(std::min<uint32_t>(window, 65535));
+  if (!c.egress_seen || SeqAfter(out.ack, c.last_ack)) return out;
+  if (whole && SeqAfter(out.ack + (uint32_t{out.window} << c.shift), c.rcv_edge)) return out;
+  return std::nullopt;
+}
+
+std::optional<SouthWrapper::ClientView> SouthWrapper::Client(Slot slot) const {
+  const sim::South::Connection& c = impl_->At(slot);
+  if (!c.ingress_seen) return std::nullopt;
+  return ClientView{c.una, c.window, c.client_tsval};
+}
+std::optional<SouthWrapper::ServerView> SouthWrapper::Sent(Slot slot) const {
+  const sim::South::Connection& c = impl_->At(slot);
+  if (!c.egress_seen) return std::nullopt;
+  return ServerView{c.snd_max, c.last_ack, c.rcv_edge, c.last_tsval};
+}
+
+int SouthWrapper::event_fd() const { return impl_->process->event_fd; }
+int SouthWrapper::PollEvents(const std::function<void(const south_event&)>& handle, int limit) {
+  int handled = 0;
+  auto& events = impl_->south().events;
+  while (!events.empty() && handled < limit) {
+    const south_event event = events.front();
+    events.pop_front();
+    handle(event);
+    ++handled;
+  }
+  return handled;
+}
+std::array<uint64_t, SOUTH_COUNTERS> SouthWrapper::Counters() const { return {}; }
+const char* SouthWrapper::CounterName(int) { return "none"; }
+uint32_t SouthWrapper::mark() const { return 1; }
+
+absl::StatusOr<std::unique_ptr<RawSender>> RawSender::Open(uint32_t) {
+  return std::unique_ptr<RawSender>(new RawSender(UniqueFd()));
+}
+absl::Status RawSender::Send(const Segment& segment) {
+  sim::Packet packet;
+  packet.source = segment.source;
+  packet.destination = segment.destination;
+  packet.seq = segment.seq;
+  packet.ack = segment.ack;
+  packet.flags = segment.flags;
+  packet.window = segment.window;
+  packet.wscale = segment.wscale;
+  if (segment.timestamps.has_value()) {
+    packet.timestamp_option = true;
+    packet.tsval = segment.timestamps->val;
+  }
+  packet.payload = std::string(segment.payload);
+  Here().world->Egress(*Here().host, std::move(packet), /*by_hand=*/true);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
+  sim::Host& host = *Here().host;
+  if (host.sockets.contains(endpoint.tuple))
+    return absl::AlreadyExistsError(endpoint.tuple.ToString());
+  sim::Tcp::Config config;
+  config.local = endpoint.tuple.local;
+  config.remote = endpoint.tuple.remote;
+  config.scaling = endpoint.options.window_scaling;
+  config.shift = endpoint.options.rcv_wscale;
+  config.timestamps = endpoint.options.timestamps;
+  sim::Socket& socket = Here().world->AddSocket(host, endpoint.tuple, config, endpoint.timestamp);
+  socket.accepted = true;
+  sim::Tcp::Restored restored;
+  restored.snd_una = endpoint.snd_una;
+  restored.sent = std::string(endpoint.sent);
+  if (World::now_in->mutations().garble_restored && !restored.sent.empty()) restored.sent[0] ^= 1;
+  restored.fin_sent = endpoint.fin_sent;
+  restored.rcv_nxt = endpoint.rcv_nxt;
+  restored.snd_wnd = endpoint.snd_wnd;
+  restored.rcv_edge = endpoint.rcv_edge;
+  restored.peer_shift = endpoint.options.snd_wscale;
+  socket.tcp->Restore(restored);
+  Here().world->ArmSocket(host, endpoint.tuple);
+  return UniqueFd(sim::kFirstFd + static_cast<int>(socket.number));
+}
+
+void CloseSilently(UniqueFd fd) { fd.release(); }
+
+uint32_t CurrentTimestamp(int fd) {
+  for (auto& [tuple, socket] : Here().host->sockets) {
+    if (sim::kFirstFd + static_cast<int>(socket.number) == fd) return socket.timestamp();
+  }
+  return 0;
+}
+
+absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::io_context&,
+                                                                   Log* log) {
+  return std::make_unique<sim::SimNorth>(World::current, log);
+}
+
+namespace {
+class SimAddress final : public ServiceAddress {
+ public:
+  explicit SimAddress(sim::Process* process) : process_(process) {}
+  absl::Status Add() override { return Set(true); }
+  absl::Status Remove() override { return Set(false); }
+  void Announce(int repeats) override { process_->world->Announce(*process_, repeats); }
+  bool carrier() const override { return process_->host->carrier; }
+  void WatchCarrier(std::function<void(bool up)> changed) override {
+    process_->carrier_changed = std::move(changed);
+  }
+  int interface_index() const override { return 1; }
+
+ private:
+  absl::Status Set(bool has) {
+    if (!process_->dead) process_->host->address = has;
+    return absl::OkStatus();
+  }
+  sim::Process* const process_;
+};
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ServiceAddress>> ServiceAddress::Create(boost::asio::io_context&,
+                                                                       const std::string&,
+                                                                       uint32_t) {
+  return std::make_unique<SimAddress>(World::current);
+}
+
+}  // namespace understudy::tcpshim
+
+// --- The replay
+// --------------------------------------------------------------------------------------
+
+namespace understudy {
+
+// Without a thread: the world decides how far the replay is. The checker's shadow gets everything
+// at once.
+Replayer::Replayer(Executor* executor, std::function<void(std::string)> diverged)
+    : executor_(executor),
+      diverged_(std::move(diverged)),
+      applied_lsn_(executor->applied_lsn()),
+      connections_(executor->connection_count()) {
+  sim::World::current->replay = [this] {
+    if (!queue_.empty() && !has_diverged_ && Apply(queue_.front())) queue_.pop_front();
+  };
+}
+
+Replayer::~Replayer() { Stop(false); }
+
+void Replayer::Push(replication::RecordBatch batch, replication::Lsn executed_lsn,
+                    uint64_t output_hash) {
+  sim::World::current->shadow.Apply(batch);
+  queue_.push_back({std::move(batch), executed_lsn, output_hash});
+}
+
+void Replayer::Wake() {}
+
+bool Replayer::Apply(const Work& work) {
+  const bool forget = finish_ && sim::World::now_in->mutations().skip_replay;
+  for (replication::RecordView record : work.batch) {
+    std::string emptied;
+    if (forget && record.kind == static_cast<uint32_t>(RecordKind::kReceived)) {
+      record.body = record.body.substr(0, kReceivedHeadSize);
+    }
+    const absl::Status applied = executor_->Apply(record);
+    if (!applied.ok()) {
+      has_diverged_ = true;
+      diverged_(applied.ToString());
+      return false;
+    }
+    applied_lsn_.store(record.lsn);
+  }
+  executor_->TakeTouched();
+  connections_.store(executor_->connection_count());
+  if (!forget && work.executed_lsn != 0 && work.executed_lsn == executor_->applied_lsn() &&
+      work.output_hash != executor_->output_hash()) {
+    has_diverged_ = true;
+    diverged_("the output differs");
+    sim::World::now_in->Violate("I4", "the replay's output differs from the primary's");
+    return false;
+  }
+  return true;
+}
+
+void Replayer::Stop(bool drain) {
+  sim::World::current != nullptr ? void(sim::World::current->replay = nullptr) : void();
+  finish_ = drain;
+  while (drain && !queue_.empty() && !has_diverged_) {
+    if (Apply(queue_.front())) queue_.pop_front();
+  }
+  queue_.clear();
+}
+
+bool Replayer::Finish() {
+  Stop(true);
+  return !has_diverged_;
+}
+
+}  // namespace understudy

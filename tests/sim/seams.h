@@ -1,0 +1,65 @@
+// What the simulator needs of its own seams (see seams.cc).
+#ifndef UNDERSTUDY_TESTS_SIM_SEAMS_H_
+#define UNDERSTUDY_TESTS_SIM_SEAMS_H_
+
+#include <map>
+
+#include "tcpshim/north_wrapper.h"
+#include "tests/sim/world.h"
+
+namespace understudy::sim {
+
+// The north wrapper on a simulated kernel. Turn() does what one readiness of its epoll set does.
+class SimNorth final : public tcpshim::NorthWrapper {
+ public:
+  SimNorth(Process* process, Log* log);
+  ~SimNorth() override;
+
+  void Turn();
+
+  absl::Status Listen(const SocketAddress& address, bool transparent) override;
+  SocketAddress listening() const override { return process_->world->service(); }
+  void StopListening() override { is_listening_ = false; }
+  void Adopt(ConnectionId id, tcpshim::UniqueFd fd, bool expect_input) override;
+  size_t Write(ConnectionId id, absl::Span<const iovec> bytes) override;
+  void ShutdownWrite(ConnectionId id) override;
+  void Abort(ConnectionId id) override;
+  void Forget(ConnectionId id) override;
+  void ForgetSilently(ConnectionId id) override;
+  int fd(ConnectionId id) const override;
+  void Resume() override;
+  size_t connections() const override { return known_.size(); }
+
+  bool is_listening() const { return is_listening_; }
+
+ private:
+  struct Known {
+    FourTuple tuple;
+    bool expect_input = true;
+    bool broken_reported = false;
+    bool blocked = false;
+    bool shut = false;
+  };
+  Socket* SocketOf(ConnectionId id) const;
+  void Serve(ConnectionId id);
+
+  Process* const process_;
+  Log* const log_;
+  bool is_listening_ = false;
+  std::map<ConnectionId, Known> known_;
+};
+
+// The kernel closes the connections of a process that has died; after a power cut nobody does.
+void CloseLinksOf(Process& process);
+// Connections of the replication network, for the next world to begin without.
+void ForgetLinks();
+// Of all event loops (reactor.cc).
+void ForgetReactors();
+
+// A socket's number as a file descriptor, above all real ones, so that closing it by mistake does
+// nothing.
+constexpr int kFirstFd = 1 << 24;
+
+}  // namespace understudy::sim
+
+#endif  // UNDERSTUDY_TESTS_SIM_SEAMS_H_

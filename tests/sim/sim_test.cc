@@ -1,0 +1,170 @@
+// Thousands of failures of the pair, each decided by a seed.
+//
+//   UNDERSTUDY_SIM_SEED=N   runs that seed alone and prints all that happened
+//   UNDERSTUDY_SIM_RUNS=N   seeds in each of the two blocks
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <ctime>
+#include <iostream>
+#include <map>
+#include <set>
+#include <string>
+
+#include "glog/logging.h"
+#include "tests/sim/world.h"
+
+namespace understudy::sim {
+namespace {
+
+constexpr char kReplay[] =
+    "bazel test --test_output=all --test_filter=SimTest.* --test_env=UNDERSTUDY_SIM_SEED=";
+
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* given = std::getenv(name);
+  return given == nullptr ? otherwise : std::strtoull(given, nullptr, 10);
+}
+
+// A CHECK of the node's own that fails ends the process: the seed must be known then, too.
+uint64_t running = 0;
+[[noreturn]] void SayWhichSeed() {
+  std::cerr << "in seed " << running << "\nreplay: " << kReplay << running
+            << " //tests/sim:sim_test" << std::endl;
+  std::abort();
+}
+
+// The node says much; of the seed that is replayed it may.
+void Quiet(bool quiet) {
+  FLAGS_logtostderr = true;
+  FLAGS_minloglevel = quiet ? google::GLOG_FATAL : google::GLOG_INFO;
+  google::InstallFailureFunction(&SayWhichSeed);
+}
+
+struct Totals {
+  int runs = 0, lost = 0, takeovers = 0;
+  uint64_t packets = 0, turns = 0;
+  Nanos longest{0};
+  uint64_t longest_seed = 0;
+};
+
+void OneRun(uint64_t seed, bool trace, Totals& totals) {
+  running = seed;
+  Outcome outcome = World(seed, Mutations{}, trace).Run();
+  for (const std::string& line : outcome.trace) std::cout << line << "\n";
+  if (trace) std::cout << "digest " << outcome.digest << "\n";
+  ++totals.runs;
+  totals.lost += outcome.service_lost;
+  totals.takeovers += outcome.takeovers - 1;
+  totals.packets += outcome.packets;
+  totals.turns += outcome.turns;
+  if (outcome.until_done > totals.longest) {
+    totals.longest = outcome.until_done;
+    totals.longest_seed = seed;
+  }
+  if (outcome.violation.has_value()) {
+    ADD_FAILURE() << "seed " << seed << ": " << outcome.violation->invariant << ": "
+                  << outcome.violation->what << "\nreplay: " << kReplay << seed
+                  << " //tests/sim:sim_test";
+  }
+}
+
+void Block(uint64_t first, uint64_t count) {
+  std::cout << "seeds " << first << " to " << first + count - 1 << std::endl;
+  Totals totals;
+  for (uint64_t seed = first; seed < first + count; ++seed) OneRun(seed, false, totals);
+  std::cout << totals.runs << " runs, " << totals.takeovers << " takeovers, " << totals.packets
+            << " packets, " << totals.turns << " turns; the service was lost in " << totals.lost
+            << "; the longest was done " << totals.longest.count() / 1'000'000
+            << " ms after all was mended (seed " << totals.longest_seed << ")" << std::endl;
+}
+
+TEST(SimTest, OneSeed) {
+  const uint64_t seed = FromEnvironment("UNDERSTUDY_SIM_SEED", 0);
+  if (seed == 0) GTEST_SKIP() << "UNDERSTUDY_SIM_SEED is not set";
+  Quiet(false);
+  Totals totals;
+  OneRun(seed, true, totals);
+}
+
+// Always the same, so that two machines agree on a change.
+TEST(SimTest, FixedSeeds) {
+  if (FromEnvironment("UNDERSTUDY_SIM_SEED", 0) != 0) GTEST_SKIP() << "one seed is being replayed";
+  Quiet(true);
+  Block(1, FromEnvironment("UNDERSTUDY_SIM_RUNS", 2000));
+}
+
+// Never the same, so that each run of the tests looks at what none has seen.
+TEST(SimTest, FreshSeeds) {
+  if (FromEnvironment("UNDERSTUDY_SIM_SEED", 0) != 0) GTEST_SKIP() << "one seed is being replayed";
+  Quiet(true);
+  const uint64_t first = 1'000'000 + static_cast<uint64_t>(std::time(nullptr)) * 1000;
+  Block(first, FromEnvironment("UNDERSTUDY_SIM_RUNS", 1000));
+}
+
+// I7: a client that sends and never reads is slowed down before the node keeps more than it may for
+// it.
+TEST(SimTest, WhoNeverReadsIsSlowedDown) {
+  Quiet(true);
+  World world(7, Mutations{}, false);
+  const size_t given = world.RunHoarder(24u << 20, std::chrono::seconds(20));
+  constexpr size_t kOneRead = 256u << 10, kTcpBuffers = 256u << 10;
+  EXPECT_GE(given, Serving::kMaxPending);
+  EXPECT_LE(given, Serving::kMaxPending + kOneRead + kTcpBuffers);
+}
+
+TEST(SimTest, OneSeedDecidesAll) {
+  Quiet(true);
+  for (const uint64_t seed : {3, 17, 84}) {
+    const Outcome once = World(seed, Mutations{}, false).Run();
+    const Outcome again = World(seed, Mutations{}, true).Run();
+    EXPECT_EQ(once.digest, again.digest) << "seed " << seed;
+    EXPECT_EQ(once.turns, again.turns) << "seed " << seed;
+  }
+}
+
+// --- Each check finds something when the protection it stands for is taken out
+// --------------------
+
+struct Taken {
+  const char* name;
+  Mutations mutations;
+  std::set<std::string> found_by;  // any of these is right
+};
+
+class WithoutTest : public testing::TestWithParam<Taken> {};
+
+TEST_P(WithoutTest, SomeSeedFindsIt) {
+  Quiet(true);
+  constexpr uint64_t kAtMost = 300;
+  std::map<std::string, int> others;
+  for (uint64_t seed = 1; seed <= kAtMost; ++seed) {
+    running = seed;
+    const Outcome outcome = World(seed, GetParam().mutations, false).Run();
+    if (!outcome.violation.has_value()) continue;
+    if (GetParam().found_by.contains(outcome.violation->invariant)) {
+      std::cout << "seed " << seed << ": " << outcome.violation->invariant << ": "
+                << outcome.violation->what << std::endl;
+      return;
+    }
+    ++others[outcome.violation->invariant];
+  }
+  for (const auto& [invariant, count] : others)
+    std::cout << count << " times " << invariant << std::endl;
+  FAIL() << "not found in " << kAtMost << " seeds";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Protection, WithoutTest,
+    testing::Values(Taken{"OutputCommit", {.acknowledge_unstored = true}, {"I1"}},
+                    Taken{"Clamp", {.no_clamp = true}, {"I1"}},
+                    Taken{"SynAckHold", {.no_syn_ack_hold = true}, {"I1"}},
+                    Taken{"Deadline", {.no_deadline = true}, {"I3"}},
+                    Taken{"FinAndRstFilter", {.no_fin_rst_filter = true}, {"I5", "I1"}},
+                    Taken{"WindowFit", {.no_window_fit = true}, {"I6"}},
+                    Taken{"RightBytes", {.garble_restored = true}, {"I4"}},
+                    Taken{"Announcement", {.no_announcement = true}, {"liveness"}},
+                    Taken{"Replay", {.skip_replay = true}, {"I2"}}),
+    [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace understudy::sim

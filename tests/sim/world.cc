@@ -1,0 +1,902 @@
+#include "tests/sim/world.h"
+
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "replication/record.h"
+#include "tests/sim/seams.h"
+
+namespace understudy::sim {
+
+using replication::Register;
+using std::chrono::seconds;
+using tcpshim::SeqAfter;
+using tcpshim::SeqBefore;
+using tcpshim::SeqMax;
+
+World* World::now_in = nullptr;
+Process* World::current = nullptr;
+
+namespace {
+
+constexpr Nanos kTurnInterval = milliseconds(1);  // timers of a node are late by up to this
+constexpr int kHandlersPerTurn = 10'000;          // more than any turn has to do: it spins
+constexpr Nanos kLivenessBound = seconds(30);
+constexpr int64_t kWallEpochUs = 1'700'000'000'000'000;
+
+// A descriptor that is one, because Asio sets it to non-blocking. Nothing is ever read from it.
+int SouthEventFd() {
+  static const int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  return fd;
+}
+
+class HostClock final : public Clock {
+ public:
+  HostClock(const World* world, const Host* host) : world_(world), host_(host) {}
+  std::chrono::steady_clock::time_point Monotonic() const override {
+    return std::chrono::steady_clock::time_point(world_->now() + host_->clock_offset);
+  }
+  int64_t WallMicroseconds() const override {
+    // The hosts' wall clocks differ a little.
+    return kWallEpochUs + (world_->now().count() + host_->index * 700'000) / 1000;
+  }
+
+ private:
+  const World* const world_;
+  const Host* const host_;
+};
+
+// Sets what the seams look at, for as long as a process's code runs.
+class Running {
+ public:
+  explicit Running(Process* process) : before_(std::exchange(World::current, process)) {}
+  ~Running() { World::current = before_; }
+
+ private:
+  Process* const before_;
+};
+
+std::string Bytes(World& world, size_t size) {
+  std::string bytes(size, 0);
+  for (char& byte : bytes) byte = static_cast<char>('a' + world.Random(26));
+  return bytes;
+}
+
+bool IsPrefix(const std::string& shorter, const std::string& longer) {
+  return shorter.size() <= longer.size() && longer.compare(0, shorter.size(), shorter) == 0;
+}
+
+}  // namespace
+
+// --- Shadow and Process
+// ---------------------------------------------------------------------------
+
+void Shadow::Apply(const replication::RecordBatch& batch) {
+  for (const replication::RecordView record : batch) {
+    if (!fault.empty()) return;
+    if (const absl::Status applied = executor.Apply(record); !applied.ok()) {
+      fault = applied.ToString();
+      return;
+    }
+    executor.TakeTouched();
+    ConnectionId id = 0;
+    if (record.kind == static_cast<uint32_t>(RecordKind::kEpochBegan) ||
+        record.body.size() < sizeof id)
+      continue;
+    std::copy_n(record.body.data(), sizeof id, reinterpret_cast<char*>(&id));
+    if (const ConnectionState* state = executor.Find(id)) {
+      known[state->opened().tuple.remote] = {state->opened().iss, state->opened().irs,
+                                             state->rcv_nxt()};
+    }
+  }
+}
+
+Process::Process(World* world, Host* host, Manner manner)
+    : world(world),
+      host(host),
+      clock(std::make_unique<HostClock>(world, host)),
+      south(world->mutations()),
+      event_fd(SouthEventFd()),
+      shadow(manner) {}
+
+Process::~Process() {
+  dead = true;
+  Running here(this);
+  inbox.clear();
+  node.reset();
+}
+
+// --- Making a world
+// ---------------------------------------------------------------------------------
+
+World::World(uint64_t seed, const Mutations& mutations, bool trace)
+    : mutations_(mutations), trace_on_(trace), random_(seed) {
+  now_in = this;
+  now_ = seconds(1000);
+  manner_ = static_cast<Manner>(Random(4));
+  client_delay_ = RandomNanos(Chance(70) ? Nanos(microseconds(500)) : Nanos(milliseconds(10)));
+  replication_delay_ = RandomNanos(Chance(80) ? Nanos(microseconds(300)) : Nanos(milliseconds(5)));
+  if (Chance(40)) loss_percent_ = 1 + static_cast<int>(Random(8));
+  if (Chance(30)) duplicate_percent_ = 1 + static_cast<int>(Random(8));
+  for (int i = 0; i < 2; ++i) {
+    hosts_[i].index = i;
+    hosts_[i].name = i == 0 ? "a" : "b";
+    hosts_[i].replication = {0x0a000001u + i, 7001};
+    hosts_[i].clock_offset = seconds(Random(100'000));
+  }
+  const int count = 1 + static_cast<int>(Random(5));
+  for (int i = 0; i < count; ++i) {
+    auto client = std::make_unique<Client>();
+    client->address = {0xc6120009u + static_cast<uint32_t>(i), static_cast<uint16_t>(40000 + i)};
+    client->name = client->address.ToString();
+    client->plan = Bytes(*this, Random(Chance(20) ? 60'000 : 15'000));
+    client->pace = milliseconds(Chance(20) ? 1 : Chance(60) ? 20 : 60);
+    client->ends = Chance(70);
+    client->appetite = Chance(80) ? 1 << 20 : 300 + Random(3000);
+    Tcp::Config config;
+    config.local = client->address;
+    config.remote = service();
+    config.mss = 200 + static_cast<uint32_t>(Random(1000));
+    config.receive_buffer = Chance(80) ? 48 << 10 : 2000 + static_cast<uint32_t>(Random(8000));
+    config.scaling = Chance(60);
+    config.shift = config.scaling ? static_cast<uint8_t>(Random(4)) : 0;
+    config.timestamps = Chance(60);
+    if (Chance(50)) config.delayed_ack = milliseconds(1 + Random(40));
+    Client* raw = client.get();
+    const uint32_t offset = static_cast<uint32_t>(Random(uint64_t{1} << 32));  // of its timestamps
+    client->tcp = std::make_unique<Tcp>(
+        config, Tcp::Host{[this] { return now_; },
+                          [this, offset] {
+                            return offset + static_cast<uint32_t>(now_.count() / 1'000'000);
+                          },
+                          [this](Packet&& packet) { ToHosts(packet); }});
+    clients_.push_back(std::move(client));
+    At(milliseconds(5) + RandomNanos(milliseconds(600)), [this, raw, i] {
+      if (i >= static_cast<int>(clients_.size())) return;
+      // Numbers that wrap soon, as often as not.
+      const Seq iss =
+          Chance(50) ? 0u - static_cast<Seq>(Random(20'000)) : static_cast<Seq>(Random(1ull << 32));
+      raw->tcp->Connect(iss);
+      ArmClient(*raw);
+      ClientSoon(*raw);
+    });
+  }
+}
+
+World::~World() {
+  for (Host& host : hosts_) host.process.reset();
+  ForgetLinks();
+  ForgetReactors();
+  now_in = nullptr;
+}
+
+void World::At(Nanos delay, std::function<void()> run) {
+  events_.push({now_ + std::max(delay, Nanos(0)), order_++, std::move(run)});
+}
+
+void World::Note(const std::string& what) {
+  if (!trace_on_) return;
+  const int64_t us = (now_ - seconds(1000)).count() / 1000;
+  outcome_.trace.push_back(
+      absl::StrCat(us / 1000, ".", us % 1000 / 100, us % 100 / 10, us % 10, " ms  ", what));
+}
+
+void World::Violate(const std::string& invariant, const std::string& what) {
+  if (outcome_.violation.has_value()) return;
+  Note(absl::StrCat("VIOLATION of ", invariant, ": ", what));
+  outcome_.violation = Violation{invariant, what};
+}
+
+void World::StartProcess(Host& host, Role role) {
+  host.process = std::make_unique<Process>(this, &host, manner_);
+  Process& process = *host.process;
+  NodeConfig config;
+  config.role = role;
+  config.service = service();
+  config.interface = "sim";
+  config.node = host.name;
+  config.arbiter = "sim";
+  auto server = std::make_unique<ModelServer>(manner_);
+  process.server = server.get();
+  Running here(&process);
+  process.node = std::make_unique<PairNode>(
+      process.loop, config, std::move(server), process.clock.get(),
+      [this, &process](absl::Status why) {
+        process.failed = true;
+        Note(absl::StrCat(process.host->name, " gives up: ", why.ToString()));
+      });
+  const absl::Status started = process.node->Start();
+  if (!started.ok()) Violate("start", started.ToString());
+  Wake(process, Nanos(0));
+}
+
+// --- Running
+// ------------------------------------------------------------------------------------------
+
+bool World::Step() {
+  if (events_.empty() || outcome_.violation.has_value()) return false;
+  Event event = events_.top();
+  events_.pop();
+  now_ = event.at;
+  event.run();
+  return true;
+}
+
+void World::RunUntil(Nanos end) {
+  while (!events_.empty() && events_.top().at <= end && Step()) {
+  }
+  if (!outcome_.violation.has_value()) now_ = end;
+}
+
+void World::Wake(Process& process, Nanos delay) {
+  if (process.dead) return;
+  delay += process.host->slow ? RandomNanos(milliseconds(25))
+                              : microseconds(2) + RandomNanos(microseconds(60));
+  const Nanos at = now_ + delay;
+  if (process.turn_at.has_value() && *process.turn_at <= at) return;
+  process.turn_at = at;
+  At(delay, [this, &process, at] {
+    if (process.turn_at == at) Turn(process);
+  });
+}
+
+void World::ToProcess(Process& process, std::function<void()> run) {
+  if (process.dead) return;
+  process.inbox.push_back(std::move(run));
+  Wake(process, Nanos(0));
+}
+
+// One turn of the node's loop: what came over links, what the sockets have, timers, the replay.
+void World::Turn(Process& process) {
+  process.turn_at.reset();
+  if (process.dead || process.stopped) return;
+  ++outcome_.turns;
+  Running here(&process);
+  const bool sockets_first = Chance(50);
+  if (sockets_first && process.north != nullptr) process.north->Turn();
+  auto inbox = std::exchange(process.inbox, {});
+  for (const auto& run : inbox) run();
+  for (const auto& done : std::exchange(process.turn_done, {})) done();
+  if (!sockets_first && process.north != nullptr) process.north->Turn();
+  int handlers = 0;
+  while (process.loop.poll_one() > 0 && ++handlers < kHandlersPerTurn) {
+  }
+  if (handlers == kHandlersPerTurn)
+    Violate("spin", absl::StrCat(process.host->name, "'s loop does not come to rest"));
+  if (process.replay && Chance(60)) process.replay();
+  if (!process.dead) Wake(process, kTurnInterval);
+}
+
+size_t World::RunHoarder(size_t bytes, Nanos span) {
+  clients_.resize(1);
+  manner_ = Manner::kEcho;
+  loss_percent_ = duplicate_percent_ = 0;
+  Client& client = *clients_[0];
+  client.plan = Bytes(*this, bytes);
+  client.appetite = 0;
+  client.greedy = true;
+  StartProcess(hosts_[0], Role::kPrimary);
+  StartProcess(hosts_[1], Role::kSecondary);
+  RunUntil(now_ + span);
+  const ModelServer::Transcript* said = hosts_[0].process->server->Find(client.name);
+  return said == nullptr ? 0 : said->in.size();
+}
+
+Outcome World::Run() {
+  StartProcess(hosts_[0], Role::kPrimary);
+  At(RandomNanos(milliseconds(60)), [this] { StartProcess(hosts_[1], Role::kSecondary); });
+  RefreshArp();
+  const Nanos safety_end = now_ + milliseconds(300 + Random(1500));
+  ScheduleFaults(safety_end);
+  RunUntil(safety_end);
+  if (!outcome_.violation.has_value()) {
+    Heal();
+    const Nanos healed = now_;
+    const Nanos bound = now_ + kLivenessBound;
+    const auto all_done = [this] {
+      return std::all_of(clients_.begin(), clients_.end(),
+                         [this](const auto& c) { return Done(*c); });
+    };
+    while (!all_done() && now_ < bound && !outcome_.violation.has_value()) {
+      if (ServiceLost()) {
+        outcome_.service_lost = true;
+        break;
+      }
+      RunUntil(now_ + milliseconds(50));
+    }
+    outcome_.until_done = now_ - healed;
+    if (!outcome_.violation.has_value() && !outcome_.service_lost) {
+      CheckStreams();
+      for (const auto& client : clients_) {
+        if (Done(*client)) continue;
+        Violate("liveness",
+                absl::StrCat(client->name, " was not served to the end: sent ", client->sent,
+                             " of ", client->plan.size(), ", received ", client->received.size(),
+                             "; ", client->tcp->ToString(), "; ", register_.ToString()));
+      }
+    }
+  }
+  if (trace_on_) {
+    for (const Host& host : hosts_) {
+      for (const auto& [tuple, socket] : host.sockets) {
+        Note(absl::StrCat("end: ", host.name, " ", tuple.ToString(), " ", socket.tcp->ToString()));
+      }
+    }
+  }
+  return std::move(outcome_);
+}
+
+// --- Kernels
+// ---------------------------------------------------------------------------------------------
+
+Socket& World::AddSocket(Host& host, const FourTuple& tuple, Tcp::Config config,
+                         std::optional<uint32_t> timestamp) {
+  const auto clock_ms = [this, &host] {
+    return static_cast<uint32_t>((now_ + host.clock_offset).count() / 1'000'000);
+  };
+  const uint32_t offset = timestamp.has_value() ? *timestamp - clock_ms()
+                                                : static_cast<uint32_t>(Random(uint64_t{1} << 32));
+  Socket& socket = host.sockets[tuple];
+  socket = Socket{};
+  socket.number = ++sockets_made_;
+  socket.timestamp = [clock_ms, offset] { return clock_ms() + offset; };
+  socket.tcp = std::make_unique<Tcp>(config, Tcp::Host{[this] { return now_; }, socket.timestamp,
+                                                       [this, &host](Packet&& packet) {
+                                                         Egress(host, std::move(packet), false);
+                                                       }});
+  return socket;
+}
+
+void World::ArmSocket(Host& host, const FourTuple& tuple) {
+  auto found = host.sockets.find(tuple);
+  if (found == host.sockets.end()) return;
+  const auto next = found->second.tcp->next_timer();
+  if (!next.has_value() || (found->second.timer_at.has_value() && *found->second.timer_at <= *next))
+    return;
+  found->second.timer_at = next;
+  At(*next - now_, [this, &host, tuple, number = found->second.number, at = *next] {
+    auto socket = host.sockets.find(tuple);
+    if (socket == host.sockets.end() || socket->second.number != number ||
+        socket->second.timer_at != at)
+      return;
+    socket->second.timer_at.reset();
+    if (!host.powered) return;
+    socket->second.tcp->OnTimer();
+    ArmSocket(host, tuple);
+  });
+}
+
+bool World::Egress(Host& host, Packet packet, bool by_hand) {
+  if (!host.powered) return false;
+  Process& process = *host.process;
+  if (process.dead) {
+    if (!mutations_.no_fin_rst_filter || !(packet.flags.fin || packet.flags.rst)) return false;
+  } else {
+    const bool may_leave =
+        process.south.Egress(packet, by_hand, (now_ + host.clock_offset).count());
+    if (!process.south.events.empty()) Wake(process, Nanos(0));
+    if (!may_leave) return false;
+  }
+  ToClients(host, packet);
+  return true;
+}
+
+void World::Ingress(Host& host, const Packet& packet) {
+  if (!host.powered || !host.carrier || !host.service_in || host.process == nullptr) return;
+  Process& process = *host.process;
+  const uint64_t events_before = process.south.events_made;
+  if (process.dead || !process.south.Ingress(packet, (now_ + host.clock_offset).count())) return;
+  // The ring buffer may be full.
+  if (process.south.events_made != events_before && Chance(2)) process.south.events.pop_back();
+  Wake(process, Nanos(0));
+  if (!host.address) return;
+  const FourTuple tuple{packet.destination, packet.source};
+  auto found = host.sockets.find(tuple);
+  if (found != host.sockets.end()) {
+    found->second.tcp->OnPacket(packet);
+    if (found->second.tcp->reset() && (found->second.time_wait || !found->second.accepted)) {
+      host.sockets.erase(found);
+    } else {
+      ArmSocket(host, tuple);
+    }
+    return;
+  }
+  if (packet.flags.rst) return;
+  if (packet.flags.syn && !packet.flags.ack && process.north != nullptr &&
+      process.north->is_listening()) {
+    Tcp::Config config;
+    config.local = packet.destination;
+    config.remote = packet.source;
+    config.scaling = packet.wscale.has_value();
+    config.shift = config.scaling ? 2 : 0;
+    config.timestamps = packet.timestamp_option;
+    if (Chance(50)) config.delayed_ack = milliseconds(40);
+    Socket& socket = AddSocket(host, tuple, config);
+    const Seq iss =
+        Chance(50) ? 0u - static_cast<Seq>(Random(20'000)) : static_cast<Seq>(Random(1ull << 32));
+    socket.tcp->Accept(packet, iss);
+    ArmSocket(host, tuple);
+    return;
+  }
+  Packet reset;
+  reset.source = packet.destination;
+  reset.destination = packet.source;
+  reset.flags.rst = true;
+  if (packet.flags.ack) {
+    reset.seq = packet.ack;
+  } else {
+    reset.flags.ack = true;
+    reset.ack = packet.end();
+  }
+  Egress(host, std::move(reset), false);
+}
+
+// --- The service address
+// ------------------------------------------------------------------------------
+
+void World::Announce(Process& process, int repeats) {
+  if (process.dead || (mutations_.no_announcement && owner_ >= 0)) return;
+  Host& host = *process.host;
+  const bool may = process.south.MayTalk((now_ + host.clock_offset).count());
+  if (host.powered && host.address && may && host.carrier && host.service_out) owner_ = host.index;
+  if (repeats > 0) {
+    At(milliseconds(50) * (1 << std::max(0, 4 - repeats)),
+       [this, &process, repeats] { Announce(process, repeats - 1); });
+  }
+}
+
+// Clients ask who has the address, now and then.
+void World::RefreshArp() {
+  if (mutations_.no_announcement) return;
+  const int first = static_cast<int>(Random(2));
+  for (const int i : {first, 1 - first}) {
+    Host& host = hosts_[i];
+    if (host.process == nullptr || !host.alive() || !host.address) continue;
+    if (!host.carrier || !host.service_in || !host.service_out) continue;
+    if (host.process->south.MayTalk((now_ + host.clock_offset).count())) owner_ = i;
+  }
+  At(milliseconds(200), [this] { RefreshArp(); });
+}
+
+void World::GateOpened(Process& process) {
+  Note(absl::StrCat(process.host->name, " serves; ", register_.ToString()));
+  if (process.served) return;
+  process.served = true;
+  ++outcome_.takeovers;
+  // I2: what was stored has been replayed, all of it.
+  for (const auto& [peer, stored] : process.shadow.server.transcripts()) {
+    const ModelServer::Transcript* replayed = process.server->Find(peer);
+    if (replayed == nullptr || !IsPrefix(stored.in, replayed->in) ||
+        !IsPrefix(stored.out, replayed->out)) {
+      return Violate(
+          "I2", absl::StrCat(process.host->name, " serves without what it had stored of ", peer));
+    }
+  }
+  if (!process.shadow.fault.empty()) return Violate("I2", process.shadow.fault);
+  CheckStreams();
+}
+
+// --- The networks
+// -----------------------------------------------------------------------------------------
+
+void World::ToClients(Host& host, const Packet& packet) {
+  ++outcome_.packets;
+  const std::string text = packet.ToString();
+  outcome_.digest = replication::Crc32c(text, static_cast<uint32_t>(outcome_.digest));
+  outcome_.digest = replication::Crc32c(packet.payload, static_cast<uint32_t>(outcome_.digest));
+  Note(absl::StrCat(host.name, ": ", text));
+  CheckLeaving(host, packet);
+  if (!host.carrier || !host.service_out) return;
+  for (int copies = Chance(duplicate_percent_) ? 2 : 1; copies > 0; --copies) {
+    if (Chance(loss_percent_)) continue;
+    At(microseconds(20) + RandomNanos(client_delay_), [this, packet] {
+      for (auto& client : clients_) {
+        if (client->address != packet.destination) continue;
+        if (packet.flags.rst && !client->tcp->reset() &&
+            !(client->tcp->fin_received() && client->tcp->all_acked())) {
+          Violate("I5", absl::StrCat(client->name, " is reset"));
+        }
+        client->tcp->OnPacket(packet);
+        ArmClient(*client);
+        ClientTurn(*client);
+      }
+    });
+  }
+}
+
+void World::ToHosts(const Packet& packet) {
+  Note(packet.ToString());
+  for (int copies = Chance(duplicate_percent_) ? 2 : 1; copies > 0; --copies) {
+    if (Chance(loss_percent_)) continue;
+    At(microseconds(20) + RandomNanos(client_delay_), [this, packet] {
+      if (owner_ >= 0) Ingress(hosts_[owner_], packet);
+    });
+  }
+}
+
+void World::ArmClient(Client& client) {
+  const auto next = client.tcp->next_timer();
+  if (!next.has_value() || (client.timer_at.has_value() && *client.timer_at <= *next)) return;
+  client.timer_at = next;
+  At(*next - now_, [this, &client, at = *next] {
+    if (client.timer_at != at) return;
+    client.timer_at.reset();
+    client.tcp->OnTimer();
+    ArmClient(client);
+  });
+}
+
+void World::ClientSoon(Client& client) {
+  const Nanos pause =
+      client.greedy ? Nanos(0) : RandomNanos(Chance(95) ? client.pace : Nanos(milliseconds(300)));
+  At(microseconds(200) + pause, [this, &client] {
+    if (client.tcp->established() && client.sent < client.plan.size()) {
+      const size_t chunk = client.greedy ? 1 << 20 : 1 + Random(Chance(80) ? 600 : 6000);
+      client.sent += client.tcp->Write(std::string_view(client.plan).substr(client.sent, chunk));
+      if (client.sent == client.plan.size() && client.ends) client.tcp->Shutdown();
+      ArmClient(client);
+    } else if (client.tcp->established() && client.plan.empty() && client.ends) {
+      client.tcp->Shutdown();
+      ArmClient(client);
+    }
+    // A slow reader takes its time; others read as bytes come.
+    if (client.appetite < (1 << 20)) {
+      client.received += client.tcp->Read(client.appetite);
+      CheckReceived(client);
+      ArmClient(client);
+    }
+    ClientSoon(client);  // also when all is done: a timer of the Server may have more to say
+  });
+}
+
+void World::ClientTurn(Client& client) {
+  if (client.appetite < (1 << 20) || client.tcp->readable() == 0) return;
+  client.received += client.tcp->Read(client.appetite);
+  CheckReceived(client);
+  ArmClient(client);
+}
+
+// --- The checks
+// -------------------------------------------------------------------------------------------
+
+// The never-failing server: that of the log that would survive if the holder died now, or, while
+// nobody else may have the epoch, the holder's own. `shadow`: not null in the first case.
+const ModelServer* World::Reference(const Shadow** shadow) {
+  *shadow = nullptr;
+  for (Host& host : hosts_) {
+    if (register_.secondary == host.name && host.process != nullptr) {
+      *shadow = &host.process->shadow;
+      return &host.process->shadow.server;
+    }
+  }
+  for (Host& host : hosts_) {
+    if (register_.holder != host.name || host.process == nullptr) continue;
+    return host.process->served ? host.process->server : &host.process->shadow.server;
+  }
+  return nullptr;
+}
+
+void World::CheckLeaving(Host& host, const Packet& packet) {
+  // I3. The register's holder alone may speak; who has lost it has fallen silent before.
+  if (register_.holder != host.name) {
+    return Violate("I3", absl::StrCat(host.name, " speaks, and ", register_.ToString(), ": ",
+                                      packet.ToString()));
+  }
+  Client* client = nullptr;
+  for (auto& candidate : clients_) {
+    if (candidate->address == packet.destination) client = candidate.get();
+  }
+  if (client == nullptr || packet.flags.rst) return;  // resets are judged where they arrive
+
+  const Shadow* shadow = nullptr;
+  const ModelServer* reference = Reference(&shadow);
+  if (reference == nullptr) return;
+  const Shadow::Known* known = nullptr;
+  if (shadow != nullptr) {
+    auto found = shadow->known.find(client->address);
+    if (found == shadow->known.end()) {
+      return Violate("I1", absl::StrCat("a connection leaves that the log does not have: ",
+                                        packet.ToString()));
+    }
+    known = &found->second;
+    if (client->syn_ack_seen && known->iss != client->iss) {
+      return Violate("I1", absl::StrCat("the log has another connection than the client: ",
+                                        packet.ToString()));
+    }
+  }
+  if (packet.flags.syn) {
+    if (client->syn_ack_seen && packet.seq != client->iss) {
+      return Violate("I4", absl::StrCat("a second, different SYN-ACK: ", packet.ToString()));
+    }
+    if (known != nullptr && known->iss != packet.seq) {
+      return Violate("I1",
+                     absl::StrCat("a SYN-ACK that the log does not have: ", packet.ToString()));
+    }
+    client->syn_ack_seen = true;
+    client->iss = packet.seq;
+    client->irs = packet.ack - 1;
+    client->shift = packet.wscale.value_or(0);
+    return;
+  }
+  // I1: acknowledgements and output against what is stored.
+  if (known != nullptr && SeqAfter(packet.ack, known->rcv_nxt)) {
+    return Violate("I1", absl::StrCat("acknowledges ", packet.ack - known->rcv_nxt,
+                                      " that are not stable: ", packet.ToString()));
+  }
+  const int64_t offset = static_cast<int32_t>(packet.seq - (client->iss + 1));
+  const ModelServer::Transcript* said = reference->Find(client->name);
+  const size_t size = said == nullptr ? 0 : said->out.size();
+  const char* unstable = shadow != nullptr ? "I1" : "I4";
+  if (!packet.payload.empty()) {
+    if (offset < 0 || offset + packet.payload.size() > size) {
+      return Violate(unstable, absl::StrCat("sends up to ", offset + packet.payload.size(), " of ",
+                                            size, " bytes that there are: ", packet.ToString()));
+    }
+    if (said->out.compare(offset, packet.payload.size(), packet.payload) != 0) {
+      return Violate("I4",
+                     absl::StrCat("sends other bytes than the log says: ", packet.ToString()));
+    }
+  }
+  if (packet.flags.fin &&
+      (said == nullptr || !said->fin || offset + packet.payload.size() != size)) {
+    return Violate(unstable,
+                   absl::StrCat("a FIN that the log does not explain: ", packet.ToString()));
+  }
+  // I6: the window's right edge, but for what scaling rounds away, and the timestamps of data.
+  const Seq edge = packet.ack + (uint32_t{packet.window} << client->shift);
+  if (client->edge_seen && SeqBefore(edge + (1u << client->shift), client->edge + 1) &&
+      !client->tcp->fin_received()) {
+    return Violate("I6", absl::StrCat("takes back ", client->edge - edge,
+                                      " of the window: ", packet.ToString()));
+  }
+  client->edge = client->edge_seen ? SeqMax(client->edge, edge) : edge;
+  client->edge_seen = true;
+  if (packet.timestamp_option && !packet.payload.empty()) {
+    if (client->ts_seen && SeqBefore(packet.tsval, client->tsval)) {
+      return Violate("I6", absl::StrCat("TSval goes back by ", client->tsval - packet.tsval, ": ",
+                                        packet.ToString()));
+    }
+    client->tsval = packet.tsval;
+    client->ts_seen = true;
+  }
+}
+
+void World::CheckReceived(Client& client) {
+  const Shadow* shadow = nullptr;
+  const ModelServer* reference = Reference(&shadow);
+  if (client.received.empty() || reference == nullptr) return;
+  const ModelServer::Transcript* said = reference->Find(client.name);
+  if (said == nullptr || !IsPrefix(client.received, said->out)) {
+    Violate("I4", absl::StrCat(client.name, " has received ", client.received.size(),
+                               " bytes that are no prefix of the server's"));
+  }
+}
+
+void World::CheckStreams() {
+  const Shadow* shadow = nullptr;
+  const ModelServer* reference = Reference(&shadow);
+  if (reference == nullptr) return;
+  for (auto& client : clients_) {
+    CheckReceived(*client);
+    const ModelServer::Transcript* said = reference->Find(client->name);
+    if (said != nullptr && !IsPrefix(said->in, client->plan)) {
+      Violate("I4",
+              absl::StrCat("the Server was given bytes that ", client->name, " did not send"));
+    }
+  }
+}
+
+bool World::Done(const Client& client) {
+  for (Host& host : hosts_) {
+    if (register_.holder != host.name || host.process == nullptr) continue;
+    const ModelServer::Transcript* said = host.process->server->Find(client.name);
+    if (said == nullptr || said->in.size() != client.plan.size()) return false;
+    if (client.received.size() != said->out.size()) return false;
+    return !client.ends || (client.tcp->fin_received() && client.tcp->all_acked());
+  }
+  return false;
+}
+
+// --- The arbiter
+// --------------------------------------------------------------------------------------------
+
+void World::AskArbiter(Process& process, std::optional<std::pair<Register, Register>> swap,
+                       replication::Arbiter::Callback done) {
+  const auto carry_out = [this, swap] {
+    replication::Arbiter::Outcome outcome;
+    if (swap.has_value() && register_ == swap->first) {
+      register_ = swap->second;
+      outcome.swapped = true;
+      Note(absl::StrCat("arbiter: ", register_.ToString()));
+    }
+    outcome.current = register_;
+    return outcome;
+  };
+  const bool lost = Chance(arbiter_lost_percent_);
+  const Nanos way =
+      microseconds(100) + RandomNanos(arbiter_slow_ ? milliseconds(150) : milliseconds(2));
+  ++process.asking;
+  // A request whose answer is lost is carried out all the same, later, or never.
+  if (lost) {
+    At(way, [this, &process, done] {
+      ToProcess(process, [done] { done(absl::UnavailableError("no answer")); });
+    });
+    const bool ever = Chance(50);
+    At(RandomNanos(milliseconds(200)), [&process, carry_out, ever] {
+      if (ever) carry_out();
+      --process.asking;
+    });
+    return;
+  }
+  At(way, [this, &process, carry_out, done, way] {
+    const replication::Arbiter::Outcome outcome = carry_out();
+    --process.asking;
+    At(RandomNanos(way),
+       [this, &process, done, outcome] { ToProcess(process, [done, outcome] { done(outcome); }); });
+  });
+}
+
+// --- Faults
+// -------------------------------------------------------------------------------------------------
+
+void World::ScheduleFaults(Nanos until) {
+  for (int count = static_cast<int>(Random(9)); count > 0; --count) {
+    At(milliseconds(80) + RandomNanos(until - now_ - milliseconds(80)), [this] { OneFault(); });
+  }
+}
+
+bool World::MayDie(const Host& host) {
+  const Host& other = hosts_[1 - host.index];
+  if (died_ || host.process == nullptr || other.process == nullptr) return false;
+  if (!host.alive() || !other.alive() || other.process->failed) return false;
+  // A question under way may make a node the only holder in the moment after its death.
+  if (host.process->asking > 0) return false;
+  if (register_.holder == host.name) return register_.secondary == other.name;
+  return register_.holder == other.name;
+}
+
+void World::OneFault() {
+  Host& host = hosts_[Random(2)];
+  if (host.process == nullptr || !host.alive()) return;
+  const Nanos span =
+      milliseconds(1) + RandomNanos(Chance(60) ? milliseconds(150) : milliseconds(600));
+  switch (Random(12)) {
+    case 0:
+    case 1:
+      if (MayDie(host)) Kill(host, /*power=*/false);
+      break;
+    case 2:
+    case 3:
+      if (MayDie(host)) Kill(host, /*power=*/true);
+      break;
+    case 4: {
+      const int which = static_cast<int>(Random(3));  // one way, the other, both
+      for (int from = 0; from < 2; ++from) {
+        if (which != 2 && which != from) continue;
+        SetReplication(from, false);
+        At(span, [this, from] { SetReplication(from, true); });
+      }
+      break;
+    }
+    case 5:
+      SetCarrier(host, false);
+      At(span, [this, &host] { SetCarrier(host, true); });
+      break;
+    case 6:  // one way of the service interface; no carrier tells
+      Note(absl::StrCat(host.name, ": service interface is cut one way"));
+      (Chance(50) ? host.service_in : host.service_out) = false;
+      At(span, [&host] { host.service_in = host.service_out = true; });
+      break;
+    case 7:  // isolated
+      SetCarrier(host, false);
+      SetReplication(0, false);
+      SetReplication(1, false);
+      At(span, [this, &host] {
+        SetCarrier(host, true);
+        SetReplication(0, true);
+        SetReplication(1, true);
+      });
+      break;
+    case 8:
+    case 9:
+      Stop(host, true);
+      At(span, [this, &host] { Stop(host, false); });
+      break;
+    case 10:
+      Note(absl::StrCat(host.name, " is slow"));
+      host.slow = true;
+      At(span, [&host] { host.slow = false; });
+      break;
+    case 11:
+      Note("the arbiter is slow and forgets");
+      arbiter_slow_ = Chance(60);
+      arbiter_lost_percent_ = Chance(60) ? 50 : 0;
+      At(span, [this] {
+        arbiter_slow_ = false;
+        arbiter_lost_percent_ = 0;
+      });
+      break;
+  }
+}
+
+void World::Kill(Host& host, bool power) {
+  Note(absl::StrCat(host.name, power ? ": power is cut" : " is killed"));
+  died_ = true;
+  Process& process = *host.process;
+  process.dead = true;
+  if (power) {
+    host.powered = false;
+    return;
+  }
+  CloseLinksOf(process);
+  // The kernel closes the sockets of the dead: a RST where something is unread, else a FIN.
+  for (auto& [tuple, socket] : host.sockets) {
+    if (socket.tcp->readable() > 0 || Chance(30)) {
+      socket.tcp->Reset();
+    } else {
+      socket.tcp->Shutdown();
+    }
+  }
+  host.sockets.clear();
+}
+
+void World::SetReplication(int from, bool passes) {
+  if (replication_passes_[from] == passes) return;
+  Note(absl::StrCat("replication from ", hosts_[from].name, passes ? " passes" : " is cut"));
+  replication_passes_[from] = passes;
+  if (!passes) return;
+  for (const auto& run : std::exchange(waiting_, {})) run();
+}
+
+void World::SetCarrier(Host& host, bool up) {
+  if (host.carrier == up) return;
+  Note(absl::StrCat(host.name, up ? " has carrier" : " has lost carrier"));
+  host.carrier = up;
+  Process* process = host.process.get();
+  if (process == nullptr) return;
+  ToProcess(*process, [process, up] {
+    if (process->carrier_changed) process->carrier_changed(up);
+  });
+}
+
+void World::Stop(Host& host, bool stopped) {
+  if (host.process->dead || host.process->stopped == stopped) return;
+  Note(absl::StrCat(host.name, stopped ? " is stopped" : " goes on"));
+  host.process->stopped = stopped;
+  if (!stopped) Wake(*host.process, Nanos(0));
+}
+
+void World::Heal() {
+  Note("everything is mended");
+  for (Host& host : hosts_) {
+    SetReplication(host.index, true);
+    SetCarrier(host, true);
+    host.service_in = host.service_out = true;
+    host.slow = false;
+    Stop(host, false);
+  }
+  // Also the clients: from here on nobody but the pair is slow.
+  for (auto& client : clients_) {
+    client->appetite = 1 << 20;
+    client->pace = std::min<Nanos>(client->pace, milliseconds(5));
+    ClientTurn(*client);
+  }
+  arbiter_slow_ = false;
+  arbiter_lost_percent_ = 0;
+  loss_percent_ = std::min(loss_percent_, 2);
+}
+
+bool World::ServiceLost() {
+  const auto gone = [this](const std::string& name) {
+    for (const Host& host : hosts_) {
+      if (host.name == name) return !host.alive();
+    }
+    return true;
+  };
+  return gone(register_.holder) && gone(register_.secondary);
+}
+
+}  // namespace understudy::sim

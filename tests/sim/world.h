@@ -1,0 +1,278 @@
+// The world of the simulator: two hosts with their kernels, an arbiter, the replication network,
+// the client network and the clients, in one thread on a simulated clock. One seed decides all.
+//
+// What runs on the hosts is the shipping node: PairNode and Serving with all they are made of, the
+// protocol cores, the executor, output commit. What they stand on is modelled, at the seams of
+// tcpshim/ and of the replication link, which are filled in at link time (seams.cc): kernel TCP
+// (tcp.h), the south wrapper's verdicts (south.h), the north wrapper, the service address, the
+// link's connections.
+//
+// Safety (DESIGN section 5) is checked at each packet that leaves a host for a client, at each
+// takeover, and at each byte a client receives; liveness at the end, when everything is mended.
+#ifndef UNDERSTUDY_TESTS_SIM_WORLD_H_
+#define UNDERSTUDY_TESTS_SIM_WORLD_H_
+
+#include <array>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <queue>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "framework/clock.h"
+#include "framework/executor.h"
+#include "framework/pair_node.h"
+#include "replication/arbiter.h"
+#include "replication/link.h"
+#include "tests/sim/model_server.h"
+#include "tests/sim/south.h"
+#include "tests/sim/tcp.h"
+
+namespace understudy::sim {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using tcpshim::FourTuple;
+
+class World;
+struct Host;
+class SimNorth;
+
+// What a node that has stored the log up to here would have said: a second executor beside the
+// node's own, which is given each record in the moment in which it is stored.
+struct Shadow {
+  explicit Shadow(Manner manner) : server(manner), executor(&server) {}
+  void Apply(const replication::RecordBatch& batch);
+
+  ModelServer server;
+  Executor executor;
+  struct Known {
+    Seq iss = 0, irs = 0, rcv_nxt = 0;
+  };
+  std::map<SocketAddress, Known> known;  // by client, also those that have ended
+  std::string fault;                     // a record did not apply
+};
+
+// One life of a node's process.
+struct Process {
+  Process(World* world, Host* host, Manner manner);
+  ~Process();
+
+  World* const world;
+  Host* const host;
+  bool dead = false;
+  bool stopped = false;
+  bool failed = false;  // the node has given up by itself
+  bool served = false;  // its gate has been open
+  std::unique_ptr<Clock> clock;
+  boost::asio::io_context loop{1};
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work{
+      loop.get_executor()};
+  South south;
+  int event_fd = -1;
+  SimNorth* north = nullptr;
+  std::function<void(boost::asio::ip::tcp::socket)> accept_link;
+  std::function<void(bool)> carrier_changed;
+  std::function<void()> replay;  // applies some of what waits
+  std::deque<std::function<void()>> inbox;
+  std::vector<std::function<void()>> turn_done;  // of links that brought something
+  std::optional<Nanos> turn_at;
+  ModelServer* server = nullptr;  // the node's own
+  Shadow shadow;
+  int asking = 0;  // questions to the arbiter that may still be carried out
+  std::unique_ptr<PairNode> node;
+};
+
+struct Socket {
+  std::unique_ptr<Tcp> tcp;
+  std::function<uint32_t()> timestamp;  // TSval now
+  uint64_t number = 0;                  // names this socket for ever; its "file descriptor"
+  bool accepted = false;
+  bool time_wait = false;
+  std::optional<Nanos> timer_at;
+};
+
+// A host: its kernel and its interfaces live on when the process stops or dies.
+struct Host {
+  int index = 0;
+  std::string name;
+  SocketAddress replication;
+  Nanos clock_offset{0};  // CLOCK_MONOTONIC less the world's time
+  bool powered = true;
+  bool carrier = true;
+  bool service_in = true, service_out = true;
+  bool address = false;  // has the service address
+  bool slow = false;     // its process gets little of the CPU
+  std::map<FourTuple, Socket> sockets;
+  std::unique_ptr<Process> process;
+  bool alive() const { return powered && !process->dead; }
+};
+
+struct Client {
+  SocketAddress address;
+  std::string name;
+  std::unique_ptr<Tcp> tcp;
+  std::optional<Nanos> timer_at;
+  std::string plan;  // bytes to send
+  size_t sent = 0;
+  bool ends = true;     // half-closes behind them
+  bool greedy = false;  // sends as fast as TCP takes it
+  Nanos pace{0};        // longest pause between what it does
+  size_t appetite = 0;  // bytes read in one go
+  std::string received;
+  // The wire as seen by an observer between hosts and client.
+  bool syn_ack_seen = false;
+  Seq iss = 0;
+  Seq irs = 0;
+  uint8_t shift = 0;
+  bool edge_seen = false;
+  Seq edge = 0;
+  bool ts_seen = false;
+  uint32_t tsval = 0;
+};
+
+struct Violation {
+  std::string invariant;  // "I1"
+  std::string what;
+};
+
+struct Outcome {
+  std::optional<Violation> violation;
+  bool service_lost = false;  // more failures than a pair survives: liveness was not asked
+  Nanos until_done{0};        // from when all was mended
+  int takeovers = 0;
+  uint64_t packets = 0, turns = 0;
+  uint64_t digest = 0;  // of everything that left a host: equal runs have equal ones
+  std::vector<std::string> trace;
+};
+
+class World {
+ public:
+  World(uint64_t seed, const Mutations& mutations, bool trace);
+  ~World();
+
+  Outcome Run();
+  // Instead: one client sends so many bytes to an echo and never reads. Returns how many the Server
+  // was given within `span`.
+  size_t RunHoarder(size_t bytes, Nanos span);
+
+  // The world in whose code we are, and the process; null: none.
+  static World* now_in;
+  static Process* current;
+
+  Nanos now() const { return now_; }
+  const Mutations& mutations() const { return mutations_; }
+  uint64_t Random(uint64_t below) { return below == 0 ? 0 : random_() % below; }
+  bool Chance(int percent) { return Random(100) < static_cast<uint64_t>(percent); }
+  Nanos RandomNanos(Nanos below) { return Nanos(Random(static_cast<uint64_t>(below.count()))); }
+  void At(Nanos delay, std::function<void()> run);
+  bool tracing() const { return trace_on_; }
+  void Note(const std::string& what);
+  void Violate(const std::string& invariant, const std::string& what);
+  SocketAddress service() const { return {0xc6120001, 7000}; }
+  replication::Register& reg() { return register_; }
+
+  // --- What the seams call ---
+  void Wake(Process& process, Nanos delay);
+  void ToProcess(Process& process, std::function<void()> run);  // in its next turn
+  bool Egress(Host& host, Packet packet, bool by_hand);
+  void ArmSocket(Host& host, const FourTuple& tuple);
+  // `timestamp`: TSval now; none: the kernel's choice.
+  Socket& AddSocket(Host& host, const FourTuple& tuple, Tcp::Config config,
+                    std::optional<uint32_t> timestamp = std::nullopt);
+  void Announce(Process& process, int repeats);
+  void GateOpened(Process& process);
+  void AskArbiter(Process& process,
+                  std::optional<std::pair<replication::Register, replication::Register>> swap,
+                  replication::Arbiter::Callback done);
+  bool ReplicationPasses(int from) const {
+    return replication_passes_[from] && hosts_[0].powered && hosts_[1].powered;
+  }
+  void WhenReplicationPasses(std::function<void()> run) { waiting_.push_back(std::move(run)); }
+  Host& host(int i) { return hosts_[i]; }
+
+ private:
+  struct Event {
+    Nanos at;
+    uint64_t order;
+    std::function<void()> run;
+  };
+  struct Later {
+    bool operator()(const Event& a, const Event& b) const {
+      return a.at != b.at ? a.at > b.at : a.order > b.order;
+    }
+  };
+
+  // Running.
+  void StartProcess(Host& host, Role role);
+  void RunUntil(Nanos end);
+  void Turn(Process& process);
+  bool Step();
+
+  // Networks.
+  void ToClients(Host& host, const Packet& packet);
+  void ToHosts(const Packet& packet);
+  void Ingress(Host& host, const Packet& packet);
+  void ClientTurn(Client& client);
+  void ClientSoon(Client& client);
+  void ArmClient(Client& client);
+  void RefreshArp();
+
+  // Checks.
+  void CheckLeaving(Host& host, const Packet& packet);
+  void CheckReceived(Client& client);
+  const ModelServer* Reference(const Shadow** shadow);
+  void CheckStreams();
+  void CheckBounds();
+  bool Done(const Client& client);
+
+  // Faults.
+  void ScheduleFaults(Nanos until);
+  void OneFault();
+  void Kill(Host& host, bool power);
+  bool MayDie(const Host& host);
+  void SetReplication(int from, bool passes);
+  void SetCarrier(Host& host, bool up);
+  void Stop(Host& host, bool stopped);
+  void Heal();
+  bool ServiceLost();
+
+  const Mutations mutations_;
+  const bool trace_on_;
+  std::mt19937_64 random_;
+  Nanos now_{0};
+  uint64_t order_ = 0;
+  std::priority_queue<Event, std::vector<Event>, Later> events_;
+  Manner manner_;
+  std::array<Host, 2> hosts_;
+  std::array<bool, 2> replication_passes_{true, true};
+  std::vector<std::function<void()>> waiting_;
+  std::vector<std::unique_ptr<Client>> clients_;
+  int owner_ = -1;  // where the switch sends what is for the service address
+  uint64_t sockets_made_ = 0;
+
+  // The networks' manners in this run.
+  int loss_percent_ = 0, duplicate_percent_ = 0;
+  Nanos client_delay_{0}, replication_delay_{0};
+
+  replication::Register register_;
+  bool arbiter_slow_ = false;
+  int arbiter_lost_percent_ = 0;
+
+  bool died_ = false;  // the one permanent failure has happened
+  Outcome outcome_;
+
+ public:
+  Nanos replication_delay() const { return replication_delay_; }
+};
+
+}  // namespace understudy::sim
+
+#endif  // UNDERSTUDY_TESTS_SIM_WORLD_H_
