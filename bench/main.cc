@@ -82,8 +82,11 @@ int Run() {
   double load = 0;
   PCHECK(getloadavg(&load, 1) == 1);
   Report report;
-  report.Fact("machine", absl::StrFormat("Linux %s, %d processors, load %.1f before the run",
-                                         machine.release, sysconf(_SC_NPROCESSORS_ONLN), load));
+  // Of the release only the version: the rest names who built it.
+  const std::string release = std::string(machine.release);
+  report.Fact("machine", absl::StrFormat("Linux %s, %d shared processors, load %.1f before the run",
+                                         release.substr(0, release.find('-')),
+                                         sysconf(_SC_NPROCESSORS_ONLN), load));
   report.Fact("congestion control", CongestionControl());
   report.Fact("load generator", FLAGS_client_cpu < 0
                                     ? std::string("not pinned")
