@@ -224,7 +224,8 @@ absl::Status PairNode::Serve() {
 }
 
 void PairNode::OpenGate() {
-  Pump();   // the lease
+  primary_->OnTick(Now());   // a new lease: the first may have run out while endpoints were restored
+  Pump();
   if (silent_ || gate_open_) return;
   ready_ = true;
   gate_open_ = true;

@@ -526,6 +526,10 @@ INLINE int new_syn_ack(struct __sk_buff* skb, const struct segment* s) {
   struct south_event* event = new_event(SOUTH_EVENT_SYN_ACK, s);
   // No room: TCP repeats the SYN-ACK.
   if (!event) return count(SOUTH_EGRESS_SYN_ACK_HELD, SWALLOW);
+  // The TSval is that of when TCP made the segment, which may have waited for the neighbour's hardware
+  // address since. TCP notes that time in tstamp, on the same clock.
+  __u64 made = skb->tstamp;
+  if (made && made < event->at_ns && event->at_ns - made < 64000000000ull) event->at_ns = made;
   event->own_mss = o->mss ? o->mss : 536;
   event->peer_mss = syn.mss ? syn.mss : 536;
   if (o->has_wscale) {

@@ -98,7 +98,7 @@ struct south_event {
   __u8 pad;
   __u32 tsval, tsecr;
   __u32 pad2;
-  __u64 at_ns;           /* CLOCK_MONOTONIC */
+  __u64 at_ns;           /* CLOCK_MONOTONIC; SYN_ACK: when TCP made it, which tsval belongs to */
 };
 
 /* Counters (per-CPU). Every packet counts in exactly one of them; EVENTS_LOST counts on top. Names for the
