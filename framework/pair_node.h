@@ -10,6 +10,7 @@
 #ifndef UNDERSTUDY_FRAMEWORK_PAIR_NODE_H_
 #define UNDERSTUDY_FRAMEWORK_PAIR_NODE_H_
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -71,6 +72,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void Leased(replication::MonotonicTime until);
   void FallSilentForNow(const std::string& reason);
   void ReplaySoon(replication::Replay replay);
+  void ForgetReplayed(replication::Lsn applied);
   void Tick();
   void TickNow();
   void ScheduleTick();
@@ -132,6 +134,9 @@ class PairNode final : public Node, private Journal, private replication::Link::
   bool taking_over_ = false;
   bool silent_ = false;
   std::string reason_;                               // for the status
+  // As primary: batches that the secondary has not replayed yet, by last LSN and bytes.
+  std::deque<std::pair<replication::Lsn, size_t>> replay_lag_;
+  size_t replay_lag_bytes_ = 0;
   // Old primary's CLOCK_MONOTONIC less ours: the largest seen, which is the nearest, since a message
   // only ever arrives late.
   std::optional<std::chrono::nanoseconds> clock_ahead_;

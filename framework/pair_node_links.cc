@@ -20,8 +20,8 @@ constexpr std::chrono::milliseconds kDialTimeout{200};
 // Between an append and its replay, at most: long enough that one wake-up of the replay thread serves the
 // appends of many turns, short against a takeover.
 constexpr std::chrono::microseconds kReplayDelay{500};
-// A replay that lags further than this slows the clients down (I7).
-constexpr Lsn kMaxReplayLag = 1 << 20;
+// Bytes of records that the secondary holds and has not replayed; beyond, clients are slowed down (I7).
+constexpr size_t kMaxReplayLag = 64 << 20;
 
 wire::Refused NotPrimary(const std::string& detail) {
   wire::Refused refused;
@@ -138,7 +138,20 @@ void PairNode::OnJoinReply(Link& link, const wire::JoinReply& reply) {
 }
 
 void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {
-  if (&link == link_.get() && primary_ != nullptr) primary_->OnAppendReply(reply, Now());
+  if (&link != link_.get() || primary_ == nullptr) return;
+  const bool lagged = replay_lag_bytes_ >= kMaxReplayLag;
+  primary_->OnAppendReply(reply, Now());
+  ForgetReplayed(primary_->peer_applied_lsn());
+  if (lagged && replay_lag_bytes_ < kMaxReplayLag && serving_ != nullptr) {
+    serving_->OnStable(primary_->stable_lsn());   // reads on
+  }
+}
+
+void PairNode::ForgetReplayed(Lsn applied) {
+  while (!replay_lag_.empty() && replay_lag_.front().first <= applied) {
+    replay_lag_bytes_ -= replay_lag_.front().second;
+    replay_lag_.pop_front();
+  }
 }
 
 void PairNode::OnHandoverReply(Link& link, const wire::HandoverReply& reply) {
@@ -312,14 +325,17 @@ void PairNode::TickNow() {
 
 void PairNode::Append(replication::RecordBatch batch, Lsn executed_lsn, uint64_t output_hash) {
   ++counters_.batches;
+  // Without a secondary there is nobody to lag behind.
+  if (primary_->state() != PrimaryCore::State::kProtected) ForgetReplayed(batch.last_lsn());
+  replay_lag_.emplace_back(batch.last_lsn(), batch.bytes().size());
+  replay_lag_bytes_ += batch.bytes().size();
   primary_->OnAppended(std::move(batch), executed_lsn, output_hash, Now());
   Pump();
 }
 
 bool PairNode::CanAppend() const {
   if (!primary_->CanAppend()) return false;
-  return primary_->state() != PrimaryCore::State::kProtected ||
-         primary_->last_lsn() - primary_->peer_applied_lsn() < kMaxReplayLag;
+  return primary_->state() != PrimaryCore::State::kProtected || replay_lag_bytes_ < kMaxReplayLag;
 }
 
 }  // namespace understudy

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cstring>
 
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "glog/logging.h"
@@ -27,7 +28,6 @@ namespace {
 constexpr size_t kSnap = 160;               // IP and TCP headers with all options
 constexpr size_t kMaxPackets = 8u << 20;    // a bound, not a goal
 constexpr size_t kMaxLines = 5;             // of one judgement; more of the same helps nobody
-constexpr int64_t kOvertakenNs = 1'000'000;
 
 uint32_t ServiceIp() {
   in_addr address;
@@ -251,13 +251,27 @@ std::vector<std::string> FindTwoSpeakers(const std::vector<SeenPacket>& packets)
   return lines;
 }
 
+// What a connection was told last, and by which segment.
+struct Said {
+  uint32_t value;
+  MacAddress by;
+  int64_t at_ns;
+};
+
+// Two CPUs of one sender may each have segments on their way, and the wire take the later ones first (much so
+// without offloads, where each burst is cut up on the way). Data that were overtaken so are no window and no
+// clock that goes back. Between two senders there is no such excuse.
+constexpr int64_t kOvertakenNs = 5'000'000;
+static bool Overtaken(const SeenPacket& p, const Said& later) {
+  return p.length > 0 && p.source_mac == later.by && p.time_ns - later.at_ns < kOvertakenNs;
+}
+
 std::vector<std::string> FindMovesBack(const std::vector<SeenPacket>& packets) {
   struct Seen {
     std::optional<uint8_t> wscale;      // the server's, when both offered it
     bool client_offers_wscale = false;
     bool client_has_acked = false;
-    std::optional<uint32_t> edge, tsval;
-    int64_t tsval_at = 0;               // when it was seen first
+    std::optional<Said> edge, tsval;
   };
   std::map<Key, Seen> connections;
   std::vector<std::string> lines;
@@ -287,23 +301,21 @@ std::vector<std::string> FindMovesBack(const std::vector<SeenPacket>& packets) {
     if ((p.flags & TH_ACK) != 0) {
       uint32_t scale = syn ? 0 : seen.wscale.value_or(0);
       uint32_t edge = p.ack + (static_cast<uint32_t>(p.window) << scale);
-      if (seen.edge && Before(edge, *seen.edge) && lines.size() < kMaxLines) {
+      if (seen.edge && Before(edge, seen.edge->value) && !Overtaken(p, *seen.edge) &&
+          lines.size() < kMaxLines) {
         lines.push_back(
-            absl::StrCat("right edge moves left by ", *seen.edge - edge, ": ", Describe(p)));
+            absl::StrCat("right edge moves left by ", seen.edge->value - edge, ": ", Describe(p)));
       }
-      if (!seen.edge || Before(*seen.edge, edge)) seen.edge = edge;
+      if (!seen.edge || Before(seen.edge->value, edge)) seen.edge = {edge, p.source_mac, p.time_ns};
     }
     if (p.tsval) {
-      // Two CPUs of the sender may each have a segment on its way, and the wire take the later one first.
-      // That is reordering, not a clock that goes back: one tick, and at once.
-      bool overtaken = seen.tsval && *seen.tsval - *p.tsval == 1 && p.time_ns - seen.tsval_at < kOvertakenNs;
-      if (seen.tsval && Before(*p.tsval, *seen.tsval) && !overtaken && lines.size() < kMaxLines) {
+      if (seen.tsval && Before(*p.tsval, seen.tsval->value) && !Overtaken(p, *seen.tsval) &&
+          lines.size() < kMaxLines) {
         lines.push_back(
-            absl::StrCat("TSval goes back by ", *seen.tsval - *p.tsval, ": ", Describe(p)));
+            absl::StrCat("TSval goes back by ", seen.tsval->value - *p.tsval, ": ", Describe(p)));
       }
-      if (!seen.tsval || Before(*seen.tsval, *p.tsval)) {
-        seen.tsval = p.tsval;
-        seen.tsval_at = p.time_ns;
+      if (!seen.tsval || Before(seen.tsval->value, *p.tsval)) {
+        seen.tsval = {*p.tsval, p.source_mac, p.time_ns};
       }
     }
   }
