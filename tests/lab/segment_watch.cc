@@ -260,7 +260,8 @@ struct Said {
 
 // Two CPUs of one sender may each have segments on their way, and the wire take the later ones first (much so
 // without offloads, where each burst is cut up on the way). Data that were overtaken so are no window and no
-// clock that goes back. Between two senders there is no such excuse.
+// clock that goes back. (Without this the judgement fails in every other run on two processors, and never with
+// the whole test on one: taskset -c 0.) Between two senders there is no such excuse.
 constexpr int64_t kOvertakenNs = 5'000'000;
 static bool Overtaken(const SeenPacket& p, const Said& later) {
   return p.length > 0 && p.source_mac == later.by && p.time_ns - later.at_ns < kOvertakenNs;
