@@ -34,7 +34,7 @@
 
 namespace understudy {
 
-// Numbers connections in the order in which they were accepted: 1, 2, 3, ...; never reused, the same on
+// Numbers connections in the order in which their handshakes began: 1, 2, 3, ...; never reused, the same on
 // both nodes.
 using ConnectionId = uint64_t;
 

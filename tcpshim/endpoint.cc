@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "tcpshim/sockaddr.h"
 
 namespace understudy::tcpshim {
 namespace {
@@ -37,21 +38,6 @@ constexpr int kSmallestRtoMaxMs = 1000;
 
 // One send into a queue under repair makes one buffer of the kernel; larger ones are cut by it.
 constexpr size_t kPieceSize = 32 << 10;
-
-sockaddr_in ToSockaddr(const SocketAddress& address) {
-  sockaddr_in result = {};
-  result.sin_family = AF_INET;
-  result.sin_addr.s_addr = htonl(address.ip);
-  result.sin_port = htons(address.port);
-  return result;
-}
-
-SocketAddress FromSockaddr(const sockaddr_in& address) {
-  SocketAddress result;
-  result.ip = ntohl(address.sin_addr.s_addr);
-  result.port = ntohs(address.sin_port);
-  return result;
-}
 
 template <typename T>
 bool Set(int fd, int level, int option, const T& value) {

@@ -26,6 +26,7 @@
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "tcpshim/endpoint.h"
+#include "tcpshim/sockaddr.h"
 
 namespace understudy::tcpshim {
 namespace {
@@ -38,21 +39,6 @@ constexpr int kBacklog = 4096;
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 // The listener's tag in the epoll set; no connection has this id.
 constexpr uint64_t kListenerTag = std::numeric_limits<uint64_t>::max();
-
-sockaddr_in ToSockaddr(const SocketAddress& address) {
-  sockaddr_in result = {};
-  result.sin_family = AF_INET;
-  result.sin_addr.s_addr = htonl(address.ip);
-  result.sin_port = htons(address.port);
-  return result;
-}
-
-SocketAddress FromSockaddr(const sockaddr_in& address) {
-  SocketAddress result;
-  result.ip = ntohl(address.sin_addr.s_addr);
-  result.port = ntohs(address.sin_port);
-  return result;
-}
 
 SocketAddress LocalAddress(int fd) {
   sockaddr_in address = {};
