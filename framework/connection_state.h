@@ -23,6 +23,7 @@ class ConnectionState final : public Connection {
   // --- Connection ---
   ConnectionId id() const override { return opened_.connection; }
   const std::string& peer() const override { return peer_; }
+  const std::string& local() const override { return local_; }
   void Send(std::string_view bytes) override;
   size_t pending_output() const override { return output_.size(); }
   void HalfClose() override;
@@ -45,6 +46,11 @@ class ConnectionState final : public Connection {
   bool abort_wanted() const { return abort_wanted_; }
   bool ignores_input() const { return closed_; }         // Close or Abort was called
   bool writable_wanted() const { return writable_wanted_; }   // OnWritable is owed
+  size_t unread_size() const { return unread_.size(); }       // bytes the Server has left unread
+  // The Server waits for room, and will be asked again to read what it has left unread.
+  bool held_back() const {
+    return writable_wanted_ && !unread_.empty() && !fin_wanted_ && !abort_wanted_;
+  }
   const PeerView& view() const { return view_; }         // the client's last word in the log
   // The most that may be offered to the client beyond what is acknowledged, once the log is stable up to
   // here. The primary's windows grow within this limit only, and an heir offers all of it: so the right
@@ -68,12 +74,13 @@ class ConnectionState final : public Connection {
 
   Executor* const executor_;
   const Opened opened_;
-  const std::string peer_;
+  const std::string peer_, local_;
   uint32_t timestamp_offset_;
   std::unique_ptr<Context> context_;
 
   bool connected_ = false;
   bool peer_closed_ = false;
+  bool peer_closed_owed_ = false;   // OnPeerClosed is put off
   bool closed_ = false;
   bool fin_wanted_ = false;
   bool abort_wanted_ = false;

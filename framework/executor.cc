@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 
@@ -15,6 +16,7 @@ ConnectionState::ConnectionState(Executor* executor, const Opened& opened)
     : executor_(executor),
       opened_(opened),
       peer_(opened.tuple.remote.ToString()),
+      local_(opened.tuple.local.ToString()),
       timestamp_offset_(opened.timestamp_offset) {
   view_.window = opened.options.window_scaling ? 1 << 16 : 65535;
   view_.offered = opened.window;
@@ -63,8 +65,15 @@ uint64_t ConnectionState::Random() { return executor_->random_(); }
 
 // --- Executor ------------------------------------------------------------------------------------
 
-Executor::Executor(Server* server) : server_(server) {}
+Executor::Executor(Server* server) : server_(server), initial_state_(server->InitialState()) {}
 Executor::~Executor() = default;
+
+absl::Status Executor::Commit() {
+  if (committed_lsn_ == applied_lsn_) return absl::OkStatus();
+  if (absl::Status committed = server_->Commit(); !committed.ok()) return committed;
+  committed_lsn_ = applied_lsn_;
+  return absl::OkStatus();
+}
 
 absl::Status Executor::Apply(const RecordView& record) {
   if (record.lsn != applied_lsn_ + 1) {
@@ -118,9 +127,8 @@ absl::Status Executor::Dispatch(const RecordView& record) {
         auto connection = Known(body.connection);
         if (!connection.ok()) return connection.status();
         if ((*connection)->peer_closed_) return absl::InvalidArgumentError("closed twice");
-        (*connection)->peer_closed_ = true;
-        if (!(*connection)->closed_) server_->OnPeerClosed(**connection);
-        (*connection)->unread_ = std::string();
+        (*connection)->peer_closed_ = (*connection)->peer_closed_owed_ = true;
+        GivePeerClosed(**connection);
         return absl::OkStatus();
       });
     case RecordKind::kBroken:
@@ -141,11 +149,21 @@ absl::Status Executor::Dispatch(const RecordView& record) {
   return absl::InvalidArgumentError(absl::StrCat("unknown kind ", record.kind));
 }
 
+static absl::Status OtherData(const std::string& own, const std::string& primarys) {
+  const auto shown = [](const std::string& state) { return absl::CEscape(state.substr(0, 200)); };
+  return absl::InvalidArgumentError(absl::StrCat("this node's data differ from the primary's: it begins with \"",
+                                                 shown(own), "\", the primary began with \"",
+                                                 shown(primarys), "\""));
+}
+
 absl::Status Executor::Begin(const EpochBegan& body) {
   if (body.epoch <= epoch_) {
     return absl::InvalidArgumentError(absl::StrCat("epoch ", body.epoch, " after ", epoch_));
   }
-  if (epoch_ == 0) random_.seed(body.seed);
+  if (epoch_ == 0) {
+    if (body.initial_state != initial_state_) return OtherData(initial_state_, body.initial_state);
+    random_.seed(body.seed);
+  }
   epoch_ = body.epoch;
   for (auto& [id, connection] : connections_) connection->timestamp_offset_ += body.timestamp_shift;
   for (auto& [tuple, departed] : departed_) departed.timestamp_offset += body.timestamp_shift;
@@ -181,7 +199,7 @@ absl::Status Executor::Receive(const Received& body) {
   if ((*connection)->peer_closed_) {
     return absl::InvalidArgumentError("bytes behind the end of the stream");
   }
-  SetView(**connection, body.view);
+  SetView(**connection, body.view);   // what is unread comes with the new bytes
   (*connection)->received_ += body.bytes.size();
   if (!(*connection)->closed_) GiveUnread(**connection, body.bytes);
   return absl::OkStatus();
@@ -207,19 +225,32 @@ void Executor::GiveUnread(ConnectionState& connection, std::string_view fresh) {
 absl::Status Executor::Advance(const Progress& body) {
   auto connection = Known(body.connection);
   if (!connection.ok()) return connection.status();
-  SetView(**connection, body.view);
+  ConnectionState& c = **connection;
+  if (SetView(c, body.view) && !c.unread_.empty()) GiveUnread(c, {});
+  GivePeerClosed(c);
   return absl::OkStatus();
 }
 
-void Executor::SetView(ConnectionState& connection, const PeerView& view) {
+void Executor::GivePeerClosed(ConnectionState& connection) {
+  if (!connection.peer_closed_owed_ || connection.held_back()) return;
+  connection.peer_closed_owed_ = false;
+  if (!connection.closed_) server_->OnPeerClosed(connection);
+  connection.unread_ = std::string();
+}
+
+bool Executor::SetView(ConnectionState& connection, const PeerView& view) {
   const uint32_t offered = std::max(connection.view_.offered, view.offered);
   if (view.acked >= connection.view_.acked) connection.view_ = view;
   connection.view_.offered = offered;
   connection.output_.TrimTo(view.acked);
-  if (connection.writable_wanted_ && connection.output_.size() < Connection::high_water() / 2) {
-    connection.writable_wanted_ = false;
-    if (!connection.fin_wanted_ && !connection.abort_wanted_) server_->OnWritable(connection);
+  if (!connection.writable_wanted_ || connection.output_.size() >= Connection::high_water() / 2) {
+    return false;
   }
+  connection.writable_wanted_ = false;
+  if (connection.fin_wanted_ || connection.abort_wanted_) return false;
+  server_->OnWritable(connection);
+  if (connection.closed_) connection.unread_ = std::string();
+  return true;
 }
 
 absl::Status Executor::Fire(const TimerFired& body) {
@@ -230,6 +261,7 @@ absl::Status Executor::Fire(const TimerFired& body) {
   if (due->second > time_us_) return absl::InvalidArgumentError("timer is not due");
   CancelTimer(**connection, body.timer);
   server_->OnTimer(**connection, body.timer);
+  GivePeerClosed(**connection);
   return absl::OkStatus();
 }
 

@@ -25,13 +25,19 @@ namespace understudy {
 
 class Executor {
  public:
-  // `server` outlives the executor.
+  // `server` outlives the executor; is asked for its InitialState here.
   explicit Executor(Server* server);
   ~Executor();
 
+  const std::string& initial_state() const { return initial_state_; }   // the Server's
+
   // Applies the next record. InvalidArgument: the body is damaged, or the record does not fit the state
   // (unknown connection, LSN out of order); nothing was changed then and no later record may be applied.
+  // The first record of a log is refused if the Server it was made with began in another state.
   absl::Status Apply(const replication::RecordView& record);
+
+  // Server::Commit, if a record was applied since the last call that succeeded.
+  absl::Status Commit();
 
   replication::Lsn applied_lsn() const { return applied_lsn_; }
   int64_t time_us() const { return time_us_; }   // of the last record applied
@@ -83,7 +89,9 @@ class Executor {
   absl::Status Fire(const TimerFired& body);
   absl::StatusOr<ConnectionState*> Known(ConnectionId id);
 
-  void SetView(ConnectionState& connection, const PeerView& view);
+  // True: OnWritable was called, so what is unread is to be given again.
+  bool SetView(ConnectionState& connection, const PeerView& view);
+  void GivePeerClosed(ConnectionState& connection);
   void GiveUnread(ConnectionState& connection, std::string_view fresh);
   void End(ConnectionState& connection, CloseReason reason);
   void Touch(ConnectionState& connection);
@@ -93,7 +101,9 @@ class Executor {
   void ForgetDeparted();
 
   Server* const server_;
+  const std::string initial_state_;
   replication::Lsn applied_lsn_ = 0;
+  replication::Lsn committed_lsn_ = 0;
   int64_t time_us_ = 0;
   uint64_t epoch_ = 0;
   uint64_t output_hash_ = 0;

@@ -32,6 +32,7 @@ class Scripted : public Server {
   std::function<void(Connection&)> on_writable = [](Connection&) {};
   std::function<void(Connection&, uint32_t)> on_timer = [](Connection&, uint32_t) {};
   std::function<void(Connection&)> on_closed = [](Connection&) {};
+  std::function<absl::Status()> commit = [] { return absl::OkStatus(); };
 
   void OnConnect(Connection& c) override {
     Note(c, "connect");
@@ -57,6 +58,10 @@ class Scripted : public Server {
     const char* names[] = {"done", "reset", "aborted"};
     Note(c, absl::StrCat("closed ", names[static_cast<int>(reason)]));
     on_closed(c);
+  }
+  absl::Status Commit() override {
+    calls.push_back("commit");
+    return commit();
   }
   std::vector<std::string> TakeCalls() { return std::exchange(calls, {}); }
 
@@ -112,6 +117,7 @@ TEST_F(ExecutorTest, AConnectionsLifeFromOpenedToEnded) {
   EXPECT_FALSE(executor.Find(1)->connected());
   EXPECT_EQ(executor.FindByTuple(LogForTest::TupleOf(1)), executor.Find(1));
   EXPECT_EQ(executor.Find(1)->peer(), "198.18.0.9:40001");
+  EXPECT_EQ(executor.Find(1)->local(), "198.18.0.1:7000");
   EXPECT_EQ(executor.last_opened(), 1u);
   Ok(log.Connect(1));
   Ok(log.Receive(1, "hello"));
@@ -621,6 +627,226 @@ TEST_F(ExecutorTest, NoOnWritableOnceTheServerHasClosed) {
   server.TakeCalls();
   Ok(log.Advance(1, Connection::high_water()));
   EXPECT_THAT(server.TakeCalls(), IsEmpty());
+}
+
+// A Server that answers each line with much, and reads no further while nobody takes its answers.
+class Answers : public Scripted {
+ public:
+  Answers() {
+    on_data = [](Connection& c, std::string_view unread) {
+      size_t consumed = 0;
+      while (c.pending_output() < Connection::high_water()) {
+        const size_t end = unread.find('\n', consumed);
+        if (end == std::string_view::npos) break;
+        c.Send(std::string(kAnswer, 'a'));
+        consumed = end + 1;
+      }
+      return consumed;
+    };
+  }
+  static constexpr size_t kAnswer = Connection::high_water() / 2;
+};
+
+class HeldBackTest : public testing::Test {
+ protected:
+  HeldBackTest() {
+    Ok(log.Begin(1));
+    Ok(log.Open(1));
+    Ok(log.Connect(1));
+    server.TakeCalls();
+  }
+  void Ok(const replication::RecordView& record) {
+    const absl::Status applied = executor.Apply(record);
+    ASSERT_TRUE(applied.ok()) << applied;
+  }
+  const ConnectionState& connection() const { return *executor.Find(1); }
+  // The client has taken so many answers.
+  void Taken(int answers) { Ok(log.Advance(1, answers * Answers::kAnswer + 1)); }
+
+  LogForTest log;
+  Answers server;
+  Executor executor{&server};
+};
+
+TEST_F(HeldBackTest, WhatIsUnreadIsGivenAgainAfterOnWritable) {
+  Ok(log.Receive(1, "1\n2\n3\n4\n5\n6"));
+  EXPECT_TRUE(connection().held_back());
+  EXPECT_EQ(connection().unread_size(), 7u);
+  server.TakeCalls();
+  Taken(1);
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 3\n4\n5\n6"));
+  EXPECT_TRUE(connection().held_back()) << "filled up again";
+  Taken(3);
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 5\n6"));
+  EXPECT_FALSE(connection().held_back()) << "below the mark: what is unread is no whole request";
+  Ok(log.Receive(1, "\n"));
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 data 6\n"));
+  EXPECT_EQ(connection().unread_size(), 0u);
+}
+
+TEST_F(HeldBackTest, WithNewBytesWhatIsUnreadComesOnce) {
+  Ok(log.Receive(1, "1\n2\n3\n"));
+  server.TakeCalls();
+  Ok(log.Receive(1, "4\n", Answers::kAnswer + 1));
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 3\n4\n"));
+}
+
+TEST_F(HeldBackTest, NothingUnreadMeansNoOnData) {
+  Ok(log.Receive(1, "1\n2\n"));
+  server.TakeCalls();
+  Taken(1);
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable"));
+}
+
+TEST_F(HeldBackTest, NoOnDataWhenOnWritableCloses) {
+  server.on_writable = [](Connection& c) { c.Close(); };
+  Ok(log.Receive(1, "1\n2\n3\n"));
+  server.TakeCalls();
+  Taken(1);
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable"));
+  EXPECT_EQ(connection().unread_size(), 0u);
+  Ok(log.Receive(1, "4\n"));
+  Ok(log.PeerClose(1));
+  EXPECT_THAT(server.TakeCalls(), IsEmpty());
+}
+
+TEST_F(HeldBackTest, AfterAHalfCloseInOnWritableInputGoesOn) {
+  server.on_writable = [](Connection& c) { c.HalfClose(); };
+  Ok(log.Receive(1, "1\n2\n3\n"));
+  server.TakeCalls();
+  Taken(1);
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 3\n"));
+}
+
+TEST_F(HeldBackTest, TheEndOfTheStreamWaitsUntilAllRequestsAreAnswered) {
+  Ok(log.Receive(1, "1\n2\n3\n4\n5\nrest"));
+  Ok(log.PeerClose(1));
+  EXPECT_TRUE(connection().peer_closed()) << "the heir must know of the FIN";
+  server.TakeCalls();
+  Taken(1);
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 3\n4\n5\nrest"));
+  Taken(3);
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 5\nrest", "1 peer_closed"));
+  EXPECT_TRUE(connection().fin_wanted());
+  EXPECT_EQ(connection().output().end(), 5 * Answers::kAnswer);
+  Ok(log.End(1));
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 closed done"));
+}
+
+TEST_F(HeldBackTest, TheEndOfTheStreamComesAtOnceWhenNobodyWaitsForRoom) {
+  Ok(log.Receive(1, "1\nrest"));
+  server.TakeCalls();
+  Ok(log.PeerClose(1));
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 peer_closed"));
+  EXPECT_EQ(connection().unread_size(), 0u);
+}
+
+TEST_F(HeldBackTest, TheEndOfTheStreamComesAtOnceWhenNothingIsUnread) {
+  Ok(log.Receive(1, "1\n2\n"));
+  EXPECT_TRUE(connection().writable_wanted());
+  server.TakeCalls();
+  Ok(log.PeerClose(1));
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 peer_closed"));
+}
+
+TEST_F(HeldBackTest, ATimerThatClosesEndsTheWait) {
+  server.on_timer = [](Connection& c, uint32_t timer) { timer == 1 ? c.Close() : c.HalfClose(); };
+  for (const uint32_t timer : {1u, 2u}) {
+    const ConnectionId id = 10 + timer;
+    Ok(log.Open(id));
+    Ok(log.Connect(id));
+    server.on_connect = [](Connection&) {};
+    const auto answer = server.on_data;
+    server.on_data = [&](Connection& c, std::string_view unread) {
+      c.SetTimer(timer, microseconds(0));
+      return answer(c, unread);
+    };
+    Ok(log.Receive(id, "1\n2\n3\n"));
+    server.on_data = answer;
+    Ok(log.PeerClose(id));
+    server.TakeCalls();
+    Ok(log.Fire(id, timer));
+    const std::string who = absl::StrCat(id);
+    if (timer == 1) {
+      EXPECT_THAT(server.TakeCalls(), ElementsAre(who + " timer 1"));
+    } else {
+      EXPECT_THAT(server.TakeCalls(), ElementsAre(who + " timer 2", who + " peer_closed"));
+    }
+    EXPECT_EQ(executor.Find(id)->unread_size(), 0u);
+  }
+}
+
+TEST_F(HeldBackTest, AConnectionThatBreaksWhileItWaitsOnlyEnds) {
+  Ok(log.Receive(1, "1\n2\n3\n"));
+  Ok(log.PeerClose(1));
+  server.TakeCalls();
+  Ok(log.Break(1));
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 closed reset"));
+}
+
+// --- What the Server keeps -----------------------------------------------------------------------
+
+TEST_F(ExecutorTest, CommitComesOnlyWhenSomethingWasExecuted) {
+  EXPECT_TRUE(executor.Commit().ok());
+  EXPECT_THAT(server.TakeCalls(), IsEmpty());
+  Connected();
+  EXPECT_TRUE(executor.Commit().ok());
+  EXPECT_TRUE(executor.Commit().ok());
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("commit"));
+  Ok(log.Receive(1, "x"));
+  Ok(log.Receive(1, "y"));
+  EXPECT_TRUE(executor.Commit().ok());
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 data x", "1 data y", "commit"));
+}
+
+TEST_F(ExecutorTest, ACommitThatFailedIsStillOwed) {
+  Connected();
+  server.commit = [] { return absl::ResourceExhaustedError("disk full"); };
+  EXPECT_EQ(executor.Commit(), absl::ResourceExhaustedError("disk full"));
+  EXPECT_FALSE(executor.Commit().ok());
+  server.commit = [] { return absl::OkStatus(); };
+  EXPECT_TRUE(executor.Commit().ok());
+  EXPECT_EQ(server.TakeCalls().size(), 3u);
+}
+
+class WithState : public Scripted {
+ public:
+  explicit WithState(std::string state) : state_(std::move(state)) {}
+  std::string InitialState() override {
+    ++asked;
+    return state_;
+  }
+  int asked = 0;
+
+ private:
+  const std::string state_;
+};
+
+replication::RecordView BeginWith(LogForTest& log, uint64_t epoch, const std::string& state) {
+  return log.Add(RecordKind::kEpochBegan, Encode(EpochBegan{epoch, 1, 0, "node", state}));
+}
+
+TEST(InitialStateTest, ALogOfAnotherStateIsRefused) {
+  LogForTest log;
+  WithState server("3 keys");
+  Executor executor(&server);
+  EXPECT_EQ(executor.initial_state(), "3 keys");
+  const absl::Status applied = executor.Apply(BeginWith(log, 1, "4 keys\x01"));
+  EXPECT_EQ(applied.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(applied.message()), HasSubstr("this node's data differ from the primary's"));
+  EXPECT_THAT(std::string(applied.message()), HasSubstr("\"3 keys\""));
+  EXPECT_THAT(std::string(applied.message()), HasSubstr("\"4 keys\\001\""));
+  EXPECT_EQ(executor.applied_lsn(), 0u);
+  EXPECT_EQ(server.asked, 1);
+}
+
+TEST(InitialStateTest, OnlyTheFirstRecordOfALogIsCompared) {
+  LogForTest log;
+  WithState server("3 keys");
+  Executor executor(&server);
+  EXPECT_TRUE(executor.Apply(BeginWith(log, 1, "3 keys")).ok());
+  EXPECT_TRUE(executor.Apply(BeginWith(log, 2, "")).ok());
+  EXPECT_EQ(server.asked, 1);
 }
 
 // --- TIME_WAIT -----------------------------------------------------------------------------------

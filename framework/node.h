@@ -12,6 +12,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "framework/clock.h"
 #include "framework/node_config.h"
 #include "framework/run.h"
@@ -45,8 +46,10 @@ class Node {
 
   // `failed` is called on the loop when a node that has started must give up.
   using Failed = std::function<void(absl::Status)>;
-  static std::unique_ptr<Node> Make(boost::asio::io_context& loop, const NodeConfig& config,
-                                    const ServerFactory& make_server, const Clock* clock, Failed failed);
+  // The error is that of `make_server`.
+  static absl::StatusOr<std::unique_ptr<Node>> Make(boost::asio::io_context& loop, const NodeConfig& config,
+                                                    const ServerFactory& make_server, const Clock* clock,
+                                                    Failed failed);
 };
 
 }  // namespace understudy

@@ -158,11 +158,11 @@ void PairNode::BeginFirst(const Register& held) {
 // --- Secondary, and takeover ----------------------------------------------------------------------
 
 void PairNode::BeginSecondary() {
-  replayer_ = std::make_unique<Replayer>(executor_.get(), [this, alive = alive_](std::string what) {
-    boost::asio::post(loop_, [this, alive, what = std::move(what)] {
+  replayer_ = std::make_unique<Replayer>(executor_.get(), [this, alive = alive_](std::string why) {
+    boost::asio::post(loop_, [this, alive, why = std::move(why)] {
       if (!*alive || secondary_ == nullptr) return;
-      LOG(ERROR) << "THIS COPY HAS DIVERGED and will not serve: " << what;
-      secondary_->OnDiverged(what, Now());
+      LOG(ERROR) << "THIS COPY IS UNUSABLE and will not serve: " << why;
+      secondary_->OnCopyUnusable(why, Now());
       Pump();
     });
   });
@@ -177,10 +177,12 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   ++counters_.takeovers;
   LOG(WARNING) << "taking over: " << granted.granted.ToString() << " (" << granted.why << ")";
   DropLink();
-  const bool sound = replayer_->Finish();
+  const absl::Status replayed_all = replayer_->Finish();
   replayer_.reset();
   secondary_.reset();
-  if (!sound) return FallSilentForGood("this copy has diverged");
+  if (!replayed_all.ok()) {
+    return FallSilentForGood(absl::StrCat("this copy is unusable: ", replayed_all.message()));
+  }
   CHECK_EQ(executor_->applied_lsn(), granted.last_lsn);
 
   const auto replayed = Now();

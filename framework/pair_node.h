@@ -82,6 +82,8 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void Append(replication::RecordBatch batch, replication::Lsn executed_lsn,
               uint64_t output_hash) override;
   bool CanAppend() const override;
+  bool StableAtOnce() const override;
+  void OnCommitFailed(absl::Status why) override;
 
   // --- Link::Handler ---
   Verdict OnJoin(Link& link, const replication::wire::JoinRequest& request,

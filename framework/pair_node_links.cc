@@ -333,6 +333,13 @@ void PairNode::Append(replication::RecordBatch batch, Lsn executed_lsn, uint64_t
   Pump();
 }
 
+bool PairNode::StableAtOnce() const { return primary_->state() == PrimaryCore::State::kSolo; }
+
+void PairNode::OnCommitFailed(absl::Status why) {
+  LOG(ERROR) << "the Server cannot commit: " << why;
+  GiveUp(absl::UnavailableError(absl::StrCat("the Server cannot commit: ", why.message())));
+}
+
 bool PairNode::CanAppend() const {
   if (!primary_->CanAppend()) return false;
   return primary_->state() != PrimaryCore::State::kProtected || replay_lag_bytes_ < kMaxReplayLag;

@@ -57,6 +57,15 @@ class Reader {
     flag = byte != 0;
     return *this;
   }
+  std::string_view GetBytes(size_t size) {
+    if (in_.size() < size) {
+      short_ = true;
+      return {};
+    }
+    const std::string_view bytes = in_.substr(0, size);
+    in_.remove_prefix(size);
+    return bytes;
+  }
   std::string_view Rest() { return std::exchange(in_, {}); }
 
   template <typename T>
@@ -92,19 +101,23 @@ const char* RecordKindName(RecordKind kind) {
 }
 
 std::string Encode(const EpochBegan& body) {
-  return Writer(24 + body.node.size())
+  return Writer(24 + body.node.size() + body.initial_state.size())
       .Put(body.epoch)
       .Put(body.seed)
       .Put(body.timestamp_shift)
+      .Put(static_cast<uint32_t>(body.node.size()))
       .PutRest(body.node)
+      .PutRest(body.initial_state)
       .Take();
 }
 
 absl::StatusOr<EpochBegan> DecodeEpochBegan(std::string_view in) {
   EpochBegan body;
   Reader reader(in);
-  reader.Get(body.epoch).Get(body.seed).Get(body.timestamp_shift);
-  body.node = std::string(reader.Rest());
+  uint32_t node_size = 0;
+  reader.Get(body.epoch).Get(body.seed).Get(body.timestamp_shift).Get(node_size);
+  body.node = std::string(reader.GetBytes(node_size));
+  body.initial_state = std::string(reader.Rest());
   return reader.Finish(std::move(body), "EpochBegan");
 }
 

@@ -36,6 +36,7 @@ struct EpochBegan {
   // relative to is another host's from here on. Milliseconds, modulo 2^32.
   uint32_t timestamp_shift = 0;
   std::string node;
+  std::string initial_state = {};   // Server::InitialState; used from the first record of a log only
 };
 
 // The client's last word, as far as the primary's south wrapper had seen it when the record was made.

@@ -35,12 +35,14 @@ Opened SomeOpened() {
 }
 
 TEST(RecordBodyTest, EpochBeganComesBack) {
-  const auto body = DecodeEpochBegan(Encode(EpochBegan{7, 0xfedcba9876543210, 0xffffff00, "alpha"}));
+  const auto body = DecodeEpochBegan(
+      Encode(EpochBegan{7, 0xfedcba9876543210, 0xffffff00, "alpha", "3 keys, crc 1234"}));
   ASSERT_TRUE(body.ok()) << body.status();
   EXPECT_EQ(body->epoch, 7u);
   EXPECT_EQ(body->seed, 0xfedcba9876543210u);
   EXPECT_EQ(body->timestamp_shift, 0xffffff00u);
   EXPECT_EQ(body->node, "alpha");
+  EXPECT_EQ(body->initial_state, "3 keys, crc 1234");
 }
 
 TEST(RecordBodyTest, OpenedComesBack) {
@@ -149,7 +151,7 @@ std::vector<Kind> Kinds() {
     return Kind{name, std::move(whole), StatusOf(decode), size, false};
   };
   return {
-      {"EpochBegan", Encode(EpochBegan{1, 2, 3, "node"}), StatusOf(DecodeEpochBegan), 20, true},
+      {"EpochBegan", Encode(EpochBegan{1, 2, 3, "node", "state"}), StatusOf(DecodeEpochBegan), 28, true},
       {"Received", EncodeHead(Received{1, {2, 3, 4}, {}}) + "bytes", StatusOf(DecodeReceived),
        kReceivedHeadSize, true},
       closed("Opened", Encode(SomeOpened()), DecodeOpened),

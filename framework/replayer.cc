@@ -12,9 +12,9 @@ namespace {
 constexpr size_t kMuch = 64 << 10;
 }  // namespace
 
-Replayer::Replayer(Executor* executor, std::function<void(std::string)> diverged)
+Replayer::Replayer(Executor* executor, std::function<void(std::string)> unusable)
     : executor_(executor),
-      diverged_(std::move(diverged)),
+      unusable_(std::move(unusable)),
       applied_lsn_(executor->applied_lsn()),
       connections_(executor->connection_count()),
       thread_([this] { Run(); }) {
@@ -53,20 +53,34 @@ void Replayer::Run() {
       if (abandon_ || queue_.empty()) return;
       taken.swap(queue_);
     }
-    for (const Work& work : taken) {
-      if (!Apply(work)) return;
-      backlog_bytes_ -= work.batch.bytes().size();
+    std::string fault = Apply(taken);
+    if (!fault.empty()) {
+      {
+        std::lock_guard lock(mutex_);
+        fault_ = fault;
+      }
+      return unusable_(std::move(fault));
     }
     taken.clear();
   }
 }
 
-bool Replayer::Apply(const Work& work) {
+// One Commit for all of it: a Server that keeps things writes much at once as cheaply as little.
+std::string Replayer::Apply(const std::deque<Work>& run) {
+  for (const Work& work : run) {
+    if (std::string fault = Apply(work); !fault.empty()) return fault;
+    backlog_bytes_ -= work.batch.bytes().size();
+  }
+  const absl::Status committed = executor_->Commit();
+  return committed.ok() ? "" : absl::StrCat("the Server cannot commit: ", committed.ToString());
+}
+
+std::string Replayer::Apply(const Work& work) {
   std::string fault;
   for (const replication::RecordView record : work.batch) {
     const absl::Status applied = executor_->Apply(record);
     if (!applied.ok()) {
-      fault = applied.ToString();
+      fault = std::string(applied.message());
       break;
     }
     applied_lsn_.store(record.lsn, std::memory_order_release);
@@ -78,13 +92,7 @@ bool Replayer::Apply(const Work& work) {
     fault = absl::StrCat("output differs from the primary's at LSN ", work.executed_lsn,
                          ": the Server is not deterministic");
   }
-  if (fault.empty()) return true;
-  {
-    std::lock_guard lock(mutex_);
-    has_diverged_ = true;
-  }
-  diverged_(fault);
-  return false;
+  return fault;
 }
 
 void Replayer::Stop(bool drain) {
@@ -97,10 +105,10 @@ void Replayer::Stop(bool drain) {
   if (thread_.joinable()) thread_.join();
 }
 
-bool Replayer::Finish() {
+absl::Status Replayer::Finish() {
   Stop(/*drain=*/true);
   std::lock_guard lock(mutex_);
-  return !has_diverged_;
+  return fault_.empty() ? absl::OkStatus() : absl::DataLossError(fault_);
 }
 
 }  // namespace understudy

@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/status/status.h"
 #include "framework/executor.h"
 #include "replication/record.h"
 
@@ -19,15 +20,15 @@ namespace understudy {
 
 class Replayer {
  public:
-  // `executor` belongs to the replay thread until Finish returns. `diverged(what)` is called once, on the
-  // replay thread, when a record does not apply or the output differs from the primary's: the replay has
-  // stopped then, and this copy must never serve.
-  Replayer(Executor* executor, std::function<void(std::string what)> diverged);
+  // `executor` belongs to the replay thread until Finish returns. `unusable(why)` is called once, on the
+  // replay thread, when a record does not apply, the output differs from the primary's, or the Server
+  // cannot commit: the replay has stopped then, and this copy must never serve.
+  Replayer(Executor* executor, std::function<void(std::string why)> unusable);
   ~Replayer();   // stops where it is
 
   // Any thread. Does not wake the replay thread unless a good deal waits for it: the caller calls Wake
-  // soon, so that one wake-up serves many appends. When the executor has applied `executed_lsn`, the hash of its output must be
-  // `output_hash`; executed_lsn 0: nothing to compare.
+  // soon, so that one wake-up serves many appends. When the executor has applied `executed_lsn`, the hash
+  // of its output must be `output_hash`; executed_lsn 0: nothing to compare.
   void Push(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash);
 
   // Begins to apply what was pushed. Any thread.
@@ -38,9 +39,9 @@ class Replayer {
   // Bytes of records that wait to be applied.
   size_t backlog_bytes() const { return backlog_bytes_.load(std::memory_order_relaxed); }
 
-  // Applies all that was pushed, ends the thread and gives the executor back to the caller's thread.
-  // False: it has diverged.
-  bool Finish();
+  // Applies and commits all that was pushed, ends the thread and gives the executor back to the caller's
+  // thread. Not OK: this copy is unusable, and why.
+  absl::Status Finish();
 
  private:
   struct Work {
@@ -49,11 +50,12 @@ class Replayer {
     uint64_t output_hash;
   };
   void Run();
-  bool Apply(const Work& work);
+  std::string Apply(const std::deque<Work>& run);   // what is wrong; empty: nothing
+  std::string Apply(const Work& work);
   void Stop(bool drain);
 
   Executor* const executor_;
-  const std::function<void(std::string)> diverged_;
+  const std::function<void(std::string)> unusable_;
   std::atomic<replication::Lsn> applied_lsn_;
   std::atomic<size_t> connections_;
   std::atomic<size_t> backlog_bytes_{0};
@@ -65,7 +67,7 @@ class Replayer {
   bool sleeping_ = false;
   bool finish_ = false;
   bool abandon_ = false;
-  bool has_diverged_ = false;
+  std::string fault_;   // not empty: this copy is unusable
 
   std::thread thread_;   // last: it uses all of the above
 };

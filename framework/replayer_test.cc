@@ -30,7 +30,13 @@ class Echo : public Server {
     c.Send(unread);
     return unread.size();
   }
+  absl::Status Commit() override {
+    ++commits;
+    return full ? absl::ResourceExhaustedError("disk full") : absl::OkStatus();
+  }
   std::binary_semaphore waiting{0}, go_on{0};
+  int commits = 0;
+  bool full = false;   // before the replay begins
 };
 
 // A primary of one connection: what it logs, and the hash that goes with it.
@@ -73,7 +79,7 @@ TEST(ReplayerTest, FinishAppliesAllThatWasPushed) {
     RecordBatch batch = source.Seal();
     replayer.Push(std::move(batch), source.executed(), source.hash());
   }
-  EXPECT_TRUE(replayer.Finish());
+  EXPECT_TRUE(replayer.Finish().ok());
   EXPECT_EQ(replayer.applied_lsn(), source.executed());
   EXPECT_EQ(replayer.backlog_bytes(), 0u);
   EXPECT_EQ(replayer.connections(), 1u);
@@ -86,7 +92,7 @@ TEST(ReplayerTest, FinishWithNothingPushed) {
   Echo server;
   Executor executor(&server);
   Replayer replayer(&executor, Unexpected);
-  EXPECT_TRUE(replayer.Finish());
+  EXPECT_TRUE(replayer.Finish().ok());
   EXPECT_EQ(replayer.applied_lsn(), 0u);
 }
 
@@ -112,7 +118,7 @@ TEST(ReplayerTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
   EXPECT_EQ(replayer.backlog_bytes(), first_size + behind);
   EXPECT_EQ(replayer.applied_lsn(), 3u);
   server.go_on.release();
-  EXPECT_TRUE(replayer.Finish());
+  EXPECT_TRUE(replayer.Finish().ok());
   EXPECT_EQ(replayer.applied_lsn(), source.executed());
   EXPECT_EQ(replayer.backlog_bytes(), 0u);
 }
@@ -132,7 +138,7 @@ TEST(ReplayerTest, AnotherHashIsADivergence) {
   replayer.Push(source.Seal(), lsn, source.hash() ^ 1);
   source.Receive("y");
   replayer.Push(source.Seal(), source.executed(), source.hash() ^ 1);
-  EXPECT_FALSE(replayer.Finish());
+  EXPECT_FALSE(replayer.Finish().ok());
   EXPECT_THAT(said, HasSubstr("output differs from the primary's at LSN 4"));
   EXPECT_EQ(times, 1);
   EXPECT_EQ(replayer.applied_lsn(), lsn) << "the replay has stopped";
@@ -149,7 +155,7 @@ TEST(ReplayerTest, TheHashIsComparedOnlyWhereThePrimaryTookIt) {
   replayer.Push(std::move(batch), source.executed() + 5, 12345);
   source.Receive("y");
   replayer.Push(source.Seal(), 0, 12345);
-  EXPECT_TRUE(replayer.Finish());
+  EXPECT_TRUE(replayer.Finish().ok());
 }
 
 TEST(ReplayerTest, ARecordThatDoesNotFitIsADivergence) {
@@ -161,9 +167,43 @@ TEST(ReplayerTest, ARecordThatDoesNotFitIsADivergence) {
   std::string said;
   Replayer replayer(&executor, [&](std::string what) { said = std::move(what); });
   replayer.Push(source.Seal(), 0, 0);
-  EXPECT_FALSE(replayer.Finish());
+  EXPECT_FALSE(replayer.Finish().ok());
   EXPECT_THAT(said, HasSubstr("connection 99 is not open"));
   EXPECT_EQ(replayer.applied_lsn(), 3u) << "as far as it was sound";
+}
+
+TEST(ReplayerTest, ARunOfRecordsIsCommittedOnce) {
+  Source source;
+  Echo server;
+  Executor executor(&server);
+  Replayer replayer(&executor, Unexpected);
+  source.Receive("wait");
+  replayer.Push(source.Seal(), 0, 0);
+  replayer.Wake();
+  server.waiting.acquire();
+  EXPECT_EQ(server.commits, 0) << "not in the middle of a run";
+  for (int i = 0; i < 100; ++i) {
+    source.Receive("more");
+    replayer.Push(source.Seal(), source.executed(), source.hash());
+  }
+  server.go_on.release();
+  EXPECT_TRUE(replayer.Finish().ok());
+  EXPECT_EQ(server.commits, 2) << "of the first batch, and of all that came meanwhile";
+}
+
+TEST(ReplayerTest, ACopyThatCannotCommitIsUnusable) {
+  Source source;
+  source.Receive("x");
+  Echo server;
+  server.full = true;
+  Executor executor(&server);
+  std::string said;
+  Replayer replayer(&executor, [&](std::string why) { said = std::move(why); });
+  replayer.Push(source.Seal(), source.executed(), source.hash());
+  const absl::Status finished = replayer.Finish();
+  EXPECT_THAT(std::string(finished.message()), HasSubstr("the Server cannot commit"));
+  EXPECT_THAT(said, HasSubstr("disk full"));
+  EXPECT_EQ(server.commits, 1);
 }
 
 TEST(ReplayerTest, PushAfterADivergenceChangesNothing) {
@@ -179,7 +219,7 @@ TEST(ReplayerTest, PushAfterADivergenceChangesNothing) {
   const Lsn lsn = replayer.applied_lsn();
   source.Receive("y");
   replayer.Push(source.Seal(), source.executed(), source.hash());
-  EXPECT_FALSE(replayer.Finish());
+  EXPECT_FALSE(replayer.Finish().ok());
   EXPECT_EQ(replayer.applied_lsn(), lsn);
 }
 
@@ -215,7 +255,7 @@ TEST(ReplayerTest, BeginsWhereTheExecutorStands) {
   EXPECT_EQ(replayer.connections(), 1u);
   source.Receive("y");
   replayer.Push(source.Seal(), source.executed(), source.hash());
-  EXPECT_TRUE(replayer.Finish());
+  EXPECT_TRUE(replayer.Finish().ok());
   EXPECT_EQ(replayer.applied_lsn(), 5u);
 }
 

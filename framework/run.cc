@@ -39,10 +39,12 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
   boost::asio::io_context loop(1);
   const SystemClock clock;
   absl::Status failed;
-  auto node = Node::Make(loop, config, make_server, &clock, [&](absl::Status status) {
+  auto made = Node::Make(loop, config, make_server, &clock, [&](absl::Status status) {
     failed = std::move(status);
     loop.stop();
   });
+  if (!made.ok()) return Complain(program, made.status(), kCannotRun);
+  const std::unique_ptr<Node> node = *std::move(made);
   if (absl::Status started = node->Start(); !started.ok()) {
     return Complain(program, started, absl::IsInvalidArgument(started) ? kWrongFlags : kCannotRun);
   }

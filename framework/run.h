@@ -5,11 +5,14 @@
 #include <functional>
 #include <memory>
 
+#include "absl/status/statusor.h"
 #include "framework/server.h"
 
 namespace understudy {
 
-using ServerFactory = std::function<std::unique_ptr<Server>()>;
+// Makes the Server of this process, once, before anything else begins (the flags are parsed). The error
+// says in one line why there can be none: a database that does not open, say.
+using ServerFactory = std::function<absl::StatusOr<std::unique_ptr<Server>>()>;
 
 // Parses the flags (framework/flags.h), starts logging, runs a node in the role they name until SIGINT or
 // SIGTERM, and returns the exit status: 0 after a signal, 2 for wrong flags, 1 when the node could not
@@ -18,7 +21,7 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server);
 
 template <typename ServerType>
 int Run(int argc, char** argv) {
-  return RunMain(argc, argv, [] { return std::make_unique<ServerType>(); });
+  return RunMain(argc, argv, []() -> std::unique_ptr<Server> { return std::make_unique<ServerType>(); });
 }
 
 }  // namespace understudy

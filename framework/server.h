@@ -32,6 +32,8 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
+
 namespace understudy {
 
 // Numbers connections in the order in which their handshakes began: 1, 2, 3, ...; never reused, the same on
@@ -48,8 +50,10 @@ class Connection {
   virtual ~Connection() = default;
 
   virtual ConnectionId id() const = 0;
-  // "198.18.0.9:40000"
+  // "198.18.0.9:40000": the client.
   virtual const std::string& peer() const = 0;
+  // "198.18.0.100:7000": the service address that it connected to.
+  virtual const std::string& local() const = 0;
 
   // Queues bytes. They leave once everything they may depend on is stable. No limit is enforced: a
   // Server that produces much stops at high_water() and goes on in OnWritable. No-op after HalfClose,
@@ -82,9 +86,9 @@ class Connection {
   virtual uint64_t Random() = 0;     // uniform over all 64 bits; not for secrets
 
   // A Server that produces more than it was asked for (a download, say) should stop sending when
-  // pending_output() >= high_water(); OnWritable comes when it has fallen below half of it.
+  // pending_output() >= high_water(); OnWritable comes when it has fallen below half of it. One that
+  // answers requests may stop consuming there instead: see Server::OnWritable.
   static constexpr size_t high_water() { return 1u << 20; }
-
 };
 
 enum class CloseReason {
@@ -97,18 +101,37 @@ class Server {
  public:
   virtual ~Server() = default;
 
+  // What this Server's state is before the first record of the log, in words or as a digest: both nodes of
+  // a pair must begin with the same, and one that begins with another never serves. For a Server that may
+  // begin with data of its own. Called once, before anything else.
+  virtual std::string InitialState() { return ""; }
+
   virtual void OnConnect(Connection&) {}
   // `unread`: all bytes of this connection not consumed so far. Returns how many it has consumed now
-  // (0 to unread.size()); the rest is given again together with the next bytes. At the end of the
-  // client's stream what is left unread is gone after OnPeerClosed.
+  // (0 to unread.size()); the rest is given again together with the next bytes, or after OnWritable. At
+  // the end of the client's stream what is left unread is gone after OnPeerClosed.
   virtual size_t OnData(Connection& connection, std::string_view unread) = 0;
-  // The client has sent FIN: no more OnData. The default closes.
+  // The client has sent FIN: no more OnData. Put off while the Server is held back, that is while
+  // OnWritable is owed and something is unread: a client that sends many requests, half-closes and then
+  // reads slowly gets all its answers. Left out when the connection ends first. The default closes.
   virtual void OnPeerClosed(Connection& connection) { connection.Close(); }
-  // pending_output() was at or above high_water() after a Send, and has fallen below half of it.
+  // pending_output() was at or above high_water() after a Send, and has fallen below half of it. If bytes
+  // are unread then, OnData is called with them right after: a Server may leave requests unread while
+  // pending_output() >= high_water() and is asked again when there is room. Not called any more after
+  // HalfClose, Close or Abort.
   virtual void OnWritable(Connection&) {}
   virtual void OnTimer(Connection&, uint32_t /*timer*/) {}
   // Last call for this connection; nothing can be sent any more.
   virtual void OnClosed(Connection&, CloseReason) {}
+
+  // What was executed since the last Commit should now be made durable, if the Server keeps anything.
+  // Not an input: it comes at different places on the two nodes (after each turn of the primary's loop,
+  // after each run of replayed records on the secondary), so nothing that a client could see may depend on
+  // it, and nothing can be sent from it. Alone: before the output of the turn leaves. With a secondary: the
+  // turn's records are on their way to it already, and output waits for its answer anyway.
+  // Not OK (disk full, ...): this node can no longer serve. It gives up before anything leaves that was
+  // executed since the last Commit that succeeded, and the other node goes on.
+  virtual absl::Status Commit() { return absl::OkStatus(); }
 };
 
 }  // namespace understudy

@@ -60,7 +60,7 @@ absl::Status Serving::Start() {
 
 void Serving::BeginEpoch(uint64_t epoch, uint64_t seed, uint32_t timestamp_shift,
                          const std::string& node) {
-  Append(RecordKind::kEpochBegan, Encode(EpochBegan{epoch, seed, timestamp_shift, node}), 0);
+  Append(RecordKind::kEpochBegan, Encode(EpochBegan{epoch, seed, timestamp_shift, node, executor_->initial_state()}), 0);
   EndTurn();
 }
 
@@ -97,14 +97,25 @@ void Serving::EndTurn() {
     FireTimers();
     if (ticking_ || !look_.empty()) CheckWatched();
     if (builder_.empty()) break;
+    // Output must not leave before the Server's Commit. Where it waits for another node anyway, the records
+    // go first, so that both work at the same time.
+    const bool at_once = journal_->StableAtOnce();
+    if (at_once && !Commit()) break;
     journal_->Append(builder_.Seal(), executor_->applied_lsn(), executor_->output_hash());
-    if (silent_) break;
+    if (silent_ || (!at_once && !Commit())) break;
   }
   in_turn_ = false;
   if (silent_) return;
   if (!builder_.empty() || !look_.empty()) boost::asio::post(loop_, [this, alive = alive_] { if (*alive) EndTurn(); });
   ScheduleTimers();
   if (!watched_.empty()) ScheduleTick();
+}
+
+bool Serving::Commit() {
+  const absl::Status committed = executor_->Commit();
+  if (committed.ok()) return true;
+  journal_->OnCommitFailed(committed);
+  return false;
 }
 
 Serving::Live* Serving::Find(ConnectionId id) {
@@ -154,6 +165,10 @@ std::optional<ConnectionId> Serving::OnAccepted(int, const FourTuple& tuple) {
   return live->id;
 }
 
+bool Serving::TooMuchPending(const ConnectionState& state) const {
+  return state.pending_output() >= kMaxPending || (state.held_back() && state.unread_size() >= kMaxHeldBack);
+}
+
 absl::Span<char> Serving::BeginReceive(ConnectionId id) {
   Live* live = Find(id);
   if (live == nullptr || silent_) return {};
@@ -161,7 +176,7 @@ absl::Span<char> Serving::BeginReceive(ConnectionId id) {
     input_refused_ = true;
     return {};
   }
-  if (live->state->pending_output() >= kMaxPending) {
+  if (TooMuchPending(*live->state)) {
     live->paused = true;
     Watch(*live);
     return {};
@@ -184,7 +199,7 @@ void Serving::EndReceive(ConnectionId id, size_t size) {
 
 void Serving::OnEndOfStream(ConnectionId id) {
   Live* live = Find(id);
-  if (live == nullptr) return;
+  if (live == nullptr || silent_) return;
   Append(RecordKind::kPeerClosed, Encode(ConnectionOnly{id}), id);
   Watch(*live);
 }
@@ -200,7 +215,7 @@ void Serving::OnBroken(ConnectionId id, int error) {
 
 void Serving::OnWritable(ConnectionId id) {
   Live* live = Find(id);
-  if (live == nullptr) return;
+  if (live == nullptr || silent_) return;
   live->blocked = false;
   Flush(*live);
 }

@@ -41,6 +41,11 @@ class Journal {
                       uint64_t output_hash) = 0;
   // False: stop reading from clients until the next OnStable (I7).
   virtual bool CanAppend() const = 0;
+  // True: what is appended now is stable at once, so output leaves inside Append.
+  virtual bool StableAtOnce() const = 0;
+  // The Server cannot make durable what it has executed (Server::Commit), and nothing of that has left.
+  // This Serving must be stopped before this returns.
+  virtual void OnCommitFailed(absl::Status why) = 0;
 };
 
 // The south side of a pair; a standalone node has none. Not owned.
@@ -56,6 +61,9 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   static constexpr uint64_t kMaxUnacked = 6u << 20;
   // Output kept for one connection beyond which its input is not read any more (I7).
   static constexpr size_t kMaxPending = 8u << 20;
+  // Input that a Server which is held back (Server::OnWritable) has left unread, beyond which no more is
+  // read (I7). One that waits for more input may leave as much unread as it likes.
+  static constexpr size_t kMaxHeldBack = 1u << 20;
   // Handshakes under way at once; more SYNs are left to the clients' retransmissions (I7).
   static constexpr size_t kMaxHalfOpen = 4096;
 
@@ -86,7 +94,9 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   // Everything up to `lsn` is stable.
   void OnStable(replication::Lsn lsn);
 
-  // Closes all sockets without a FIN or RST, and stops. For a node that has lost its right to serve.
+  // Writes nothing more and calls the Server no more.
+  void Stop();
+  // Stops, and closes all sockets without a FIN or RST. For a node that has lost its right to serve.
   void FallSilent();
 
   replication::Lsn last_lsn() const { return builder_.next_lsn() - 1; }
@@ -119,7 +129,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     bool look = false;                         // in look_
     bool restored = false;                     // by takeover: something may have to be resent
     bool blocked = false;                      // TCP takes nothing now; OnWritable follows
-    bool paused = false;                       // reading was refused for its output
+    bool paused = false;                       // reading was refused: see TooMuchPending
     bool fin_written = false;
     Released released;
     uint64_t written = 0;                      // output offset handed to TCP
@@ -131,6 +141,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void Append(RecordKind kind, std::string_view body, ConnectionId id);
   void Executed(const replication::RecordView& record, ConnectionId id);
   void EndTurn();
+  bool Commit();
+  bool TooMuchPending(const ConnectionState& state) const;
   void HandleSynAck(const south_event& event);
   void HandleUnknownRst(const south_event& event);
   void HandleRepeatedSyn(const south_event& event);

@@ -222,7 +222,7 @@ bool Serving::CheckProgress(Live& live) {
       (gained > 0 && state.writable_wanted() && rest < Connection::high_water() / 2)) {
     Append(RecordKind::kProgress, Encode(Progress{live.id, view}), live.id);
   }
-  if (live.paused && state.pending_output() < kMaxPending / 2) {
+  if (live.paused && state.pending_output() < kMaxPending / 2 && !TooMuchPending(state)) {
     live.paused = false;
     north_->Resume();
   }

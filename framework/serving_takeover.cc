@@ -156,8 +156,7 @@ void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::s
   EndTurn();
 }
 
-void Serving::FallSilent() {
-  if (silent_) return;
+void Serving::Stop() {
   silent_ = true;
   tick_.cancel();
   timers_.cancel();
@@ -165,6 +164,11 @@ void Serving::FallSilent() {
     south_events_.cancel();
     south_events_.release();
   }
+}
+
+void Serving::FallSilent() {
+  if (silent_) return;
+  Stop();
   if (north_ == nullptr) return;
   north_->StopListening();
   for (auto& [id, live] : live_) {

@@ -3,14 +3,19 @@
 #include <random>
 #include <utility>
 
+#include <boost/asio/post.hpp>
+
+#include "absl/strings/str_cat.h"
 #include "framework/serving_counters.h"
 #include "glog/logging.h"
 
 namespace understudy {
 
 StandaloneNode::StandaloneNode(boost::asio::io_context& loop, const NodeConfig& config,
-                               std::unique_ptr<Server> server, const Clock* clock)
-    : config_(config),
+                               std::unique_ptr<Server> server, const Clock* clock, Failed failed)
+    : loop_(loop),
+      config_(config),
+      failed_(std::move(failed)),
       server_(std::move(server)),
       executor_(server_.get()),
       serving_(loop, clock, &executor_, this, SouthSide{}) {}
@@ -26,6 +31,15 @@ absl::Status StandaloneNode::Start() {
 // Nobody takes over, so nothing waits: stable at once.
 void StandaloneNode::Append(replication::RecordBatch batch, replication::Lsn, uint64_t) {
   serving_.OnStable(batch.last_lsn());
+}
+
+void StandaloneNode::OnCommitFailed(absl::Status why) {
+  LOG(ERROR) << "the Server cannot commit: " << why;
+  serving_.Stop();
+  // Not from inside a turn of what this ends.
+  boost::asio::post(loop_, [this, why = std::move(why)] {
+    failed_(absl::UnavailableError(absl::StrCat("the Server cannot commit: ", why.message())));
+  });
 }
 
 NodeStatus StandaloneNode::Status() const {

@@ -13,7 +13,7 @@ namespace understudy {
 class StandaloneNode final : public Node, private Journal {
  public:
   StandaloneNode(boost::asio::io_context& loop, const NodeConfig& config, std::unique_ptr<Server> server,
-                 const Clock* clock);
+                 const Clock* clock, Failed failed);
   absl::Status Start() override;
   NodeStatus Status() const override;
   tcpshim::SocketAddress listening() const { return serving_.north_address(); }
@@ -21,8 +21,12 @@ class StandaloneNode final : public Node, private Journal {
  private:
   void Append(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t) override;
   bool CanAppend() const override { return true; }
+  bool StableAtOnce() const override { return true; }
+  void OnCommitFailed(absl::Status why) override;
 
+  boost::asio::io_context& loop_;
   const NodeConfig config_;
+  const Failed failed_;
   const std::unique_ptr<Server> server_;
   Executor executor_;
   Serving serving_;

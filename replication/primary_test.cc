@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "replication/replication_constants.h"
 
 namespace understudy::replication {
 namespace {
@@ -81,7 +82,7 @@ class PrimaryTest : public testing::Test {
 
   static wire::JoinRequest JoinRequest(int64_t last_lsn = 0, const std::string& node = "b") {
     wire::JoinRequest request;
-    request.protocol_version = 1;
+    request.protocol_version = wire::g_replication_constants.PROTOCOL_VERSION;
     request.service_address = "10.0.0.1:80";
     request.node = node;
     request.epoch = last_lsn == 0 ? 0 : 5;
@@ -163,7 +164,7 @@ TEST_F(PrimaryTest, SoloRecordsAreStableAtOnceAndTheLeaseGoesOnWithTime) {
 TEST_F(PrimaryTest, RefusesWhoCannotJoin) {
   AppendRecords(3);
   wire::JoinRequest request = JoinRequest();
-  request.protocol_version = 2;
+  ++request.protocol_version;
   EXPECT_EQ(Refusal(request), RefuseReason::WRONG_VERSION);
   request = JoinRequest();
   request.service_address = "10.0.0.2:80";

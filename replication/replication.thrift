@@ -6,7 +6,7 @@
 
 namespace cpp understudy.replication.wire
 
-const i32 PROTOCOL_VERSION = 1
+const i32 PROTOCOL_VERSION = 2
 
 enum RefuseReason {
   WRONG_VERSION = 1,        // the other end speaks another protocol

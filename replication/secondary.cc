@@ -409,9 +409,9 @@ void SecondaryCore::BecomeSilent(const std::string& why) {
   ask_at_.reset();
 }
 
-void SecondaryCore::OnDiverged(const std::string& what, MonotonicTime) {
+void SecondaryCore::OnCopyUnusable(const std::string& what, MonotonicTime) {
   if (state_ == State::kTakingOver || state_ == State::kSilent) return;
-  BecomeSilent(absl::StrCat("the replay differs from the primary: ", what));
+  BecomeSilent(absl::StrCat("this copy is unusable: ", what));
 }
 
 void SecondaryCore::OnServiceCarrier(bool up, MonotonicTime now) {

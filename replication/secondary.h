@@ -54,8 +54,9 @@ class SecondaryCore {
 
   void OnLinkDown(const std::string& reason, MonotonicTime now);
   void OnArbiter(const absl::StatusOr<Arbiter::Outcome>& outcome, MonotonicTime now);
-  // The replay found that the Server is not deterministic: this copy must never serve (kSilent).
-  void OnDiverged(const std::string& what, MonotonicTime now);
+  // The Server is not deterministic, began with other data, or cannot keep what it is told: this copy must
+  // never serve (kSilent).
+  void OnCopyUnusable(const std::string& what, MonotonicTime now);
   // Carrier of this node's service interface: without it it does not ask to take over.
   void OnServiceCarrier(bool up, MonotonicTime now);
 

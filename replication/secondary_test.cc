@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "replication/replication_constants.h"
 
 namespace understudy::replication {
 namespace {
@@ -162,7 +163,7 @@ TEST_F(SecondaryTest, DialsAtOnceAndThenWithPauses) {
 TEST_F(SecondaryTest, SaysWhoItIs) {
   Dialed(DialResult::kConnected);
   const wire::JoinRequest request = Only<SendJoin>().request;
-  EXPECT_EQ(request.protocol_version, 1);
+  EXPECT_EQ(request.protocol_version, wire::g_replication_constants.PROTOCOL_VERSION);
   EXPECT_EQ(request.service_address, "10.0.0.1:80");
   EXPECT_EQ(request.node, "b");
   EXPECT_EQ(request.epoch, 0);
@@ -585,7 +586,7 @@ TEST_F(SecondaryTest, HandoverThatDoesNotFit) {
 
 TEST_F(SecondaryTest, ACopyThatDivergedNeverServes) {
   Protect();
-  Do([&] { core_.OnDiverged("hash at 2", now_); });
+  Do([&] { core_.OnCopyUnusable("hash at 2", now_); });
   EXPECT_EQ(core_.state(), State::kSilent);
   EXPECT_TRUE(Has<CloseLink>());
   EXPECT_THAT(core_.why(), HasSubstr("hash at 2"));
@@ -595,7 +596,7 @@ TEST_F(SecondaryTest, ACopyThatDivergedNeverServes) {
 
 TEST_F(SecondaryTest, ACopyThatDivergedWhileAskingNeverServes) {
   Suspect();
-  Do([&] { core_.OnDiverged("hash at 2", now_); });
+  Do([&] { core_.OnCopyUnusable("hash at 2", now_); });
   Granted(true, kTaken);
   EXPECT_THAT(actions_, IsEmpty());
   EXPECT_EQ(core_.state(), State::kSilent);
@@ -665,7 +666,7 @@ TEST_F(SecondaryTest, RandomEvents) {
         }
         case 9:
           core.OnServiceCarrier(random() % 2 == 0, now_);
-          if (random() % 50 == 0) core.OnDiverged("random", now_);
+          if (random() % 50 == 0) core.OnCopyUnusable("random", now_);
           break;
       }
       if (random() % 2 == 0) core.OnTick(now_);

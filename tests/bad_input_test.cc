@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "replication/PrimaryService.h"
 #include "replication/SecondaryService.h"
+#include "replication/replication_constants.h"
 #include "replication/replication_types.h"
 #include "tests/pair_fixture.h"
 
@@ -52,7 +53,7 @@ std::string Append(const wire::AppendRequest& request) {
 
 wire::JoinRequest GoodJoin() {
   wire::JoinRequest request;
-  request.protocol_version = 1;
+  request.protocol_version = wire::g_replication_constants.PROTOCOL_VERSION;
   request.service_address = Lab::service();
   request.node = "c";
   request.epoch = 0;
@@ -204,7 +205,7 @@ TEST_F(BadInputTest, MutilatedMessages) {
 TEST_F(BadInputTest, JoinsThatDoNotFit) {
   wire::JoinRequest request = GoodJoin();
   ExpectRefused(primary(), Join(request), "(second|joined|already|ALREADY|has a)");
-  request.protocol_version = 2;
+  ++request.protocol_version;
   ExpectRefused(primary(), Join(request), "(version|VERSION|protocol)");
   request = GoodJoin();
   request.service_address = "198.18.0.99:7000";

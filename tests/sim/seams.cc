@@ -712,13 +712,16 @@ namespace understudy {
 
 // Without a thread: the world decides how far the replay is. The checker's shadow gets everything
 // at once.
-Replayer::Replayer(Executor* executor, std::function<void(std::string)> diverged)
+Replayer::Replayer(Executor* executor, std::function<void(std::string)> unusable)
     : executor_(executor),
-      diverged_(std::move(diverged)),
+      unusable_(std::move(unusable)),
       applied_lsn_(executor->applied_lsn()),
       connections_(executor->connection_count()) {
   sim::World::current->replay = [this] {
-    if (!queue_.empty() && !has_diverged_ && Apply(queue_.front())) queue_.pop_front();
+    if (queue_.empty() || !fault_.empty()) return;
+    fault_ = Apply(queue_.front());
+    if (!fault_.empty()) return unusable_(fault_);
+    queue_.pop_front();
   };
 }
 
@@ -732,7 +735,7 @@ void Replayer::Push(replication::RecordBatch batch, replication::Lsn executed_ls
 
 void Replayer::Wake() {}
 
-bool Replayer::Apply(const Work& work) {
+std::string Replayer::Apply(const Work& work) {
   const bool forget = finish_ && sim::World::now_in->mutations().skip_replay;
   for (replication::RecordView record : work.batch) {
     std::string emptied;
@@ -740,37 +743,32 @@ bool Replayer::Apply(const Work& work) {
       record.body = record.body.substr(0, kReceivedHeadSize);
     }
     const absl::Status applied = executor_->Apply(record);
-    if (!applied.ok()) {
-      has_diverged_ = true;
-      diverged_(applied.ToString());
-      return false;
-    }
+    if (!applied.ok()) return applied.ToString();
     applied_lsn_.store(record.lsn);
   }
   executor_->TakeTouched();
   connections_.store(executor_->connection_count());
   if (!forget && work.executed_lsn != 0 && work.executed_lsn == executor_->applied_lsn() &&
       work.output_hash != executor_->output_hash()) {
-    has_diverged_ = true;
-    diverged_("the output differs");
     sim::World::now_in->Violate("I4", "the replay's output differs from the primary's");
-    return false;
+    return "the output differs";
   }
-  return true;
+  const absl::Status committed = executor_->Commit();
+  return committed.ok() ? "" : committed.ToString();
 }
 
 void Replayer::Stop(bool drain) {
   sim::World::current != nullptr ? void(sim::World::current->replay = nullptr) : void();
   finish_ = drain;
-  while (drain && !queue_.empty() && !has_diverged_) {
-    if (Apply(queue_.front())) queue_.pop_front();
+  while (drain && !queue_.empty() && fault_.empty()) {
+    if ((fault_ = Apply(queue_.front())).empty()) queue_.pop_front();
   }
   queue_.clear();
 }
 
-bool Replayer::Finish() {
+absl::Status Replayer::Finish() {
   Stop(true);
-  return !has_diverged_;
+  return fault_.empty() ? absl::OkStatus() : absl::DataLossError(fault_);
 }
 
 }  // namespace understudy
