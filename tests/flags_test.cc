@@ -143,6 +143,15 @@ TEST_F(StartTest, WrongFlags) {
   ExpectOneLine(Run({}), 2, "service");
 }
 
+TEST_F(StartTest, AServerThatCannotBeMade) {
+  for (const auto& role : {std::pair<std::string, std::string>{"role", "primary"}, {"role", "secondary"}}) {
+    ExpectOneLine(Run(PrimaryWith({role, {"cannot_start", "the database is locked"}})), 1,
+                  "workbench: the database is locked");
+  }
+  ExpectOneLine(Run({"--role=standalone", "--service=127.0.0.1:7000", "--cannot_start=no disk"}), 1,
+                "workbench: no disk");
+}
+
 TEST_F(StartTest, HelpAndVersionAreNoFailure) {
   Outcome help = Run({"--helpshort"});
   EXPECT_EQ(help.exit_status, 0);

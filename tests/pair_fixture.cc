@@ -41,7 +41,7 @@ void PairTest::StartPair() {
   ASSERT_TRUE(watch.ok()) << watch.status();
   watch_ = *std::move(watch);
   Pair::Options options;
-  options.binary = Runfile("tests/apps/workbench");
+  options.binary = Runfile(binary_);
   options.flags = flags_;
   options.with_secondary = with_secondary_;
   auto pair = Pair::Start(*lab_, options);

@@ -1,4 +1,4 @@
-// What all system tests share: a lab, a pair of workbenches in it, a watch on the client's wire, clients;
+// What all system tests share: a lab, a pair (of workbenches, mostly) in it, a watch on the client's wire, clients;
 // and at the end of each test the question whether the wire saw anything that must not be.
 #ifndef UNDERSTUDY_TESTS_PAIR_FIXTURE_H_
 #define UNDERSTUDY_TESTS_PAIR_FIXTURE_H_
@@ -44,7 +44,7 @@ uint64_t TestSeed();
 
 class PairTest : public testing::Test {
  protected:
-  // Both with the flags of the test in `flags_` and on a lab with `lab_options_`.
+  // `binary_` on both nodes, with the flags of the test in `flags_`, on a lab with `lab_options_`.
   void StartPair();
   void TearDown() override;
 
@@ -70,6 +70,7 @@ class PairTest : public testing::Test {
   std::vector<std::string> Named(std::vector<std::string> lines) const;
 
   Lab::Options lab_options_;
+  std::string binary_ = "tests/apps/workbench";
   std::vector<std::string> flags_;
   bool with_secondary_ = true;
   // A test in which the client itself resets, or the server is asked to.

@@ -4,11 +4,14 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <fstream>
+
 #include "tests/pair_fixture.h"
 
 namespace understudy::lab {
 namespace {
 
+using testing::AnyOf;
 using testing::HasSubstr;
 
 class StandaloneTest : public testing::Test {
@@ -112,6 +115,44 @@ TEST_F(StandaloneTest, ASlowReaderHoldsNobodyUp) {
   ASSERT_EQ(fleet.RunUntil([&] { return other->done(); }, kPatience), "");
   for (auto* one : slow) one->SetReading(true);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+}
+
+// Requests that are sent all at once, FIN behind them, by a client that reads later: each is answered, and
+// what waits for room is bounded.
+TEST_F(StandaloneTest, APipelinerThatReadsLateGetsAllAnswers) {
+  ASSERT_NO_FATAL_FAILURE(StartWith({}));
+  Fleet fleet = NewFleet();
+  std::vector<StreamClient*> late;
+  for (uint64_t bytes : {100, 100000, 3000000}) {
+    Plan plan = AnswerPlan(bytes, 20, TestSeed() + bytes);
+    plan.reading = false;
+    late.push_back(fleet.Add(plan));
+  }
+  Plan plan = AnswerPlan(1000, 40000, TestSeed(), 1000);
+  plan.reading = false;
+  StreamClient* greedy = late.emplace_back(fleet.Add(plan));
+  ASSERT_EQ(fleet.RunFor(milliseconds(500)), "");
+  EXPECT_LT(greedy->sent(), 25u << 20) << "of 40 MB; sockets hold some";
+  for (StreamClient* one : late) one->SetReading(true);
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+}
+
+// What cannot be made durable has not happened: nobody is told of it, and the program says why it ends.
+TEST_F(StandaloneTest, AServerThatCannotCommitGivesUp) {
+  TempDir dir;
+  const std::string full = dir.path() + "/full";
+  ASSERT_NO_FATAL_FAILURE(StartWith({"--commit_fails_if=" + full}));
+  Fleet fleet = NewFleet();
+  StreamClient* echo = fleet.Add(EchoPlan({.bytes = 1u << 30, .seed = 1}));
+  ASSERT_EQ(fleet.RunUntilAllReceive(100000, kPatience), "");
+  std::ofstream(full) << "yes";
+  EXPECT_THAT(fleet.RunUntilDone(kPatience), AnyOf(HasSubstr("reset"), HasSubstr("too early")));
+  EXPECT_GT(echo->received(), 0u);
+  const auto ended = process_->Wait(seconds(10));
+  ASSERT_TRUE(ended.has_value());
+  EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 1);
+  EXPECT_THAT(process_->Log(), HasSubstr("workbench: the Server cannot commit: no space left"));
+  process_.reset();
 }
 
 TEST_F(StandaloneTest, EchoApp) {

@@ -12,11 +12,16 @@
 //                          or chance gives itself away
 //   GATHER <bytes>         leave everything unread until that much is there, then answer "<crc32c>\n" of it
 //                          and begin again; close when the client is done
+//   ANSWER <bytes> <seed>  each further line is answered with the next that many bytes of the pattern, but
+//                          left unread while pending_output() is at high_water(); close when the client
+//                          is done
 //   CLOSE                  close at once
 //   ABORT                  reset
 //
-// Anything else is answered "what?\n" and closed. With --greeting the server speaks first.
+// Anything else is answered "what?\n" and closed. With --greeting the server speaks first. The other flags
+// make it what a server with a disk may be.
 #include <gflags/gflags.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -34,11 +39,23 @@
 #include "tests/apps/pattern.h"
 
 DEFINE_string(greeting, "", "What the server says to each new connection, followed by a newline");
+DEFINE_string(initial_state, "", "What the server says it begins with");
+DEFINE_string(cannot_start, "", "There can be no server, for this reason");
+DEFINE_string(commit_fails_if, "", "Path: while there is something, the server cannot commit");
 
 namespace understudy::workbench {
 
 class Workbench : public Server {
  public:
+  std::string InitialState() override { return FLAGS_initial_state; }
+
+  absl::Status Commit() override {
+    if (FLAGS_commit_fails_if.empty() || access(FLAGS_commit_fails_if.c_str(), F_OK) != 0) {
+      return absl::OkStatus();
+    }
+    return absl::ResourceExhaustedError("no space left on the workbench");
+  }
+
   void OnConnect(Connection& c) override {
     c.set_context(std::make_unique<Job>());
     if (!FLAGS_greeting.empty()) c.Send(FLAGS_greeting + "\n");
@@ -67,6 +84,8 @@ class Workbench : public Server {
         c.Send(std::to_string(ExtendCrc(0, bytes.substr(0, job.bytes))) + "\n");
       }
       return unread.size() - bytes.size();
+    } else if (job.kind == Kind::kAnswer) {
+      return consumed + Answer(c, bytes);
     }
     return unread.size();
   }
@@ -100,7 +119,7 @@ class Workbench : public Server {
  private:
   static constexpr size_t kMaxLine = 256;
 
-  enum class Kind { kUnknown, kEcho, kSink, kSource, kHalfClose, kTimer, kGather, kDone };
+  enum class Kind { kUnknown, kEcho, kSink, kSource, kHalfClose, kTimer, kGather, kAnswer, kDone };
 
   struct Job : Connection::Context {
     Kind kind = Kind::kUnknown;
@@ -169,6 +188,9 @@ class Workbench : public Server {
     } else if (verb == "GATHER" && words.size() == 2 && Number(words[1], &job.bytes) &&
                job.bytes > 0) {
       job.kind = Kind::kGather;
+    } else if (verb == "ANSWER" && words.size() == 3 && Number(words[1], &job.bytes) &&
+               Number(words[2], &job.seed)) {
+      job.kind = Kind::kAnswer;
     } else if (verb == "CLOSE" && words.size() == 1) {
       job.kind = Kind::kDone;
       c.Close();
@@ -180,14 +202,34 @@ class Workbench : public Server {
     }
   }
 
-  void Pour(Connection& c) {
+  // How much of `lines` is consumed.
+  size_t Answer(Connection& c, std::string_view lines) {
+    Job& job = JobOf(c);
+    size_t consumed = 0;
+    while (c.pending_output() < Connection::high_water()) {
+      const size_t end = lines.find('\n', consumed);
+      if (end == std::string_view::npos) break;
+      consumed = end + 1;
+      for (uint64_t left = job.bytes; left > 0;) left -= SendPattern(c, left);
+    }
+    return consumed;
+  }
+
+  // The next bytes of the job's pattern, at most `most`. Returns how many.
+  size_t SendPattern(Connection& c, uint64_t most) {
     Job& job = JobOf(c);
     std::array<char, 65536> piece;
+    const size_t n = std::min<uint64_t>(piece.size(), most);
+    FillPattern(job.seed, job.sent, piece.data(), n);
+    c.Send({piece.data(), n});
+    job.sent += n;
+    return n;
+  }
+
+  void Pour(Connection& c) {
+    Job& job = JobOf(c);
     while (job.sent < job.bytes && c.pending_output() < Connection::high_water()) {
-      size_t n = std::min<uint64_t>(piece.size(), job.bytes - job.sent);
-      FillPattern(job.seed, job.sent, piece.data(), n);
-      c.Send({piece.data(), n});
-      job.sent += n;
+      SendPattern(c, job.bytes - job.sent);
     }
     if (job.sent < job.bytes) return;
     job.kind = Kind::kDone;
@@ -200,5 +242,9 @@ class Workbench : public Server {
 }  // namespace understudy::workbench
 
 int main(int argc, char** argv) {
-  return understudy::Run<understudy::workbench::Workbench>(argc, argv);
+  using understudy::workbench::Workbench;
+  return understudy::RunMain(argc, argv, []() -> absl::StatusOr<std::unique_ptr<understudy::Server>> {
+    if (!FLAGS_cannot_start.empty()) return absl::FailedPreconditionError(FLAGS_cannot_start);
+    return std::make_unique<Workbench>();
+  });
 }

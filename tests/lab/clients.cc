@@ -138,6 +138,16 @@ Plan GatherPlan(uint64_t bytes, int rounds, uint64_t seed) {
   return plan;
 }
 
+Plan AnswerPlan(uint64_t bytes, int lines, uint64_t seed, size_t line_size) {
+  Plan plan;
+  plan.name = "pipeliner";
+  plan.send.prefix = absl::StrCat("ANSWER ", bytes, " ", seed, "\n");
+  const std::string line = std::string(line_size - 1, '.') + "\n";
+  for (int i = 0; i < lines; ++i) plan.send.prefix += line;
+  plan.expect = {.prefix = "", .bytes = bytes * static_cast<uint64_t>(lines), .seed = seed, .suffix = ""};
+  return plan;
+}
+
 Plan ReportPlan(const std::string& name, uint64_t bytes, uint64_t seed) {
   return AskPlan(absl::StrCat("REPORT ", name, "\n"), Total(bytes, seed));
 }

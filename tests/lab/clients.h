@@ -79,6 +79,8 @@ Plan HalfClosedDownloadPlan(uint64_t bytes, uint64_t seed);
 Plan ServerHalfClosedPlan(const std::string& name, uint64_t bytes, uint64_t seed);
 // GATHER: `rounds` times `bytes`, each answered with its CRC.
 Plan GatherPlan(uint64_t bytes, int rounds, uint64_t seed);
+// ANSWER: `lines` requests of `line_size` bytes each in one go, each answered with `bytes`; FIN behind them.
+Plan AnswerPlan(uint64_t bytes, int lines, uint64_t seed, size_t line_size = 1);
 // What REPORT says of that upload afterwards.
 Plan ReportPlan(const std::string& name, uint64_t bytes, uint64_t seed);
 // `request`, then exactly `answer`, then the end of the stream.
