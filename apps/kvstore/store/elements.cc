@@ -1,0 +1,78 @@
+#include "apps/kvstore/store/elements.h"
+
+#include <algorithm>
+
+#include "apps/kvstore/store/walk.h"
+#include "glog/logging.h"
+
+namespace kvstore {
+
+Elements::Elements(Keyspace& keys, std::string_view key, const Entry& entry, Type type)
+    : keys_(keys), key_(key), type_(type), entry_(entry) {
+  DCHECK(!entry || entry.type == type);
+}
+
+std::string_view Elements::PartKeyOf(std::string_view name) const {
+  return keys_.PartKey(entry_.id, WalkPosition(name), name);
+}
+
+const std::string* Elements::Find(std::string_view name) {
+  return entry_ ? keys_.table().Get(PartKeyOf(name)) : nullptr;
+}
+
+bool Elements::Insert(std::string_view name, std::string_view value) {
+  if (!entry_) entry_ = Entry{.type = type_, .id = keys_.NewId()};
+  const std::string_view part = PartKeyOf(name);
+  const std::string* old = entry_.count > 0 ? keys_.table().Get(part) : nullptr;
+  if (old == nullptr) {
+    keys_.table().Put(part, value);
+    ++entry_.count;
+    keys_.Store(key_, entry_);
+    return true;
+  }
+  if (type_ == Type::kSet) return false;   // nothing has changed
+  if (*old != value) keys_.table().Put(part, value);
+  keys_.Touched(key_);
+  return false;
+}
+
+bool Elements::Erase(std::string_view name) {
+  if (Find(name) == nullptr) return false;
+  keys_.table().Delete(PartKeyOf(name));
+  if (--entry_.count > 0) {
+    keys_.Store(key_, entry_);
+  } else {
+    keys_.RemoveEmptied(key_);
+    entry_ = {};
+  }
+  return true;
+}
+
+void Elements::ForEach(const Visit& visit) {
+  if (!entry_) return;
+  Walk walk(keys_.table(), keys_.PartPrefix(entry_.id));
+  for (walk.Seek(0); walk.Valid(); walk.Next()) visit(walk.name(), walk.value());
+}
+
+uint64_t Elements::Scan(uint64_t cursor, uint64_t count, const Visit& visit) {
+  if (!entry_) return 0;
+  Walk walk(keys_.table(), keys_.PartPrefix(entry_.id));
+  uint64_t visited = 0;
+  uint64_t last = 0;
+  for (walk.Seek(cursor); walk.Valid(); walk.Next()) {
+    const uint64_t position = walk.number();
+    if (visited >= std::max<uint64_t>(count, 1) && position != last) return position;
+    visit(walk.name(), walk.value());
+    ++visited;
+    last = position;
+  }
+  return 0;
+}
+
+std::string Elements::Random(uint64_t random) {
+  if (!entry_) return "";
+  Walk walk(keys_.table(), keys_.PartPrefix(entry_.id));
+  return PickAtRandom(walk, random, [](std::string_view) { return true; }).value_or("");
+}
+
+}  // namespace kvstore

@@ -1,0 +1,51 @@
+// Elements: what hashes (name -> value) and sets (name -> nothing) are made of. One record each, in the order
+// of WalkPosition(name).
+#ifndef UNDERSTUDY_APPS_KVSTORE_STORE_ELEMENTS_H_
+#define UNDERSTUDY_APPS_KVSTORE_STORE_ELEMENTS_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "apps/kvstore/store/keyspace.h"
+
+namespace kvstore {
+
+// The hash or set at `key`, for the time of one command. Changes are in the keyspace at once: the first
+// Insert makes the key, the last Erase removes it. `key` outlives this object; no one else changes the key
+// meanwhile.
+class Elements {
+ public:
+  // `entry` is what Find gave for `key`: of `type`, or none.
+  Elements(Keyspace& keys, std::string_view key, const Entry& entry, Type type);
+
+  uint64_t size() const { return entry_.count; }
+
+  // nullptr: no such element. Until the next call of anything.
+  const std::string* Find(std::string_view name);
+  bool Contains(std::string_view name) { return Find(name) != nullptr; }
+  // True: it is new; false: its value was replaced. Neither argument may point into the keyspace's records.
+  bool Insert(std::string_view name, std::string_view value = {});
+  bool Erase(std::string_view name);   // true: it was there
+
+  // `visit` must not change anything.
+  using Visit = std::function<void(std::string_view name, std::string_view value)>;
+  void ForEach(const Visit& visit);
+  // As Keyspace::Scan.
+  uint64_t Scan(uint64_t cursor, uint64_t count, const Visit& visit);
+  // One at random, each about as likely (exactly, up to 16). REQUIRES: size() > 0.
+  std::string Random(uint64_t random);
+
+ private:
+  std::string_view PartKeyOf(std::string_view name) const;
+
+  Keyspace& keys_;
+  const std::string_view key_;
+  const Type type_;
+  Entry entry_;
+};
+
+}  // namespace kvstore
+
+#endif  // UNDERSTUDY_APPS_KVSTORE_STORE_ELEMENTS_H_

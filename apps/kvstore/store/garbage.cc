@@ -1,0 +1,75 @@
+#include "apps/kvstore/store/garbage.h"
+
+#include <algorithm>
+#include <memory>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "apps/kvstore/store/layout.h"
+
+namespace kvstore {
+
+void Garbage::AddParts(uint32_t generation, uint64_t id) {
+  std::string record = KindPrefix(generation, Kind::kGarbage);
+  AppendBig64(&record, id);
+  table_->Put(record, "");
+  first_id_ = std::min(first_id_, id);
+  any_ = true;
+}
+
+void Garbage::AddGeneration(uint32_t generation) {
+  std::string record = KindPrefix(kStoreGeneration, Kind::kOldGeneration);
+  AppendBig32(&record, generation);
+  table_->Put(record, "");
+  first_id_ = 0;
+  any_ = true;
+}
+
+void Garbage::Collect(uint32_t generation, size_t limit) {
+  if (!any_) return;
+  const std::unique_ptr<Table::Iterator> records = table_->NewIterator();
+  while (limit > 0) {
+    if (!target_) target_ = FindTarget(*records, generation);
+    if (!target_) {
+      any_ = false;
+      return;
+    }
+    records->Seek(target_->next);
+    for (; records->Valid() && records->key().starts_with(target_->prefix); records->Next()) {
+      if (limit == 0) return;
+      target_->next = records->key();
+      table_->Delete(target_->next);
+      --limit;
+    }
+    table_->Delete(target_->record);
+    target_.reset();
+    if (limit > 0) --limit;
+  }
+}
+
+// Whole generations first: what is garbage in them goes with them.
+std::optional<Garbage::Target> Garbage::FindTarget(Table::Iterator& records, uint32_t generation) {
+  const std::string old_generation = KindPrefix(kStoreGeneration, Kind::kOldGeneration);
+  records.Seek(old_generation);
+  if (records.Valid() && records.key().starts_with(old_generation)) {
+    const std::string record(records.key());
+    const std::string prefix = record.substr(old_generation.size());
+    return Target{record, prefix, prefix};
+  }
+  const std::string garbage = KindPrefix(generation, Kind::kGarbage);
+  std::string from = garbage;
+  AppendBig64(&from, first_id_);
+  records.Seek(from);
+  if (!records.Valid() || !records.key().starts_with(garbage)) return std::nullopt;
+  const std::string record(records.key());
+  if (record.size() != garbage.size() + kNumberSize) {
+    table_->Fail(absl::DataLossError("a record of garbage has a wrong key"));
+    return std::nullopt;
+  }
+  const std::string id = record.substr(garbage.size());
+  first_id_ = ReadBig64(id);
+  const std::string prefix = KindPrefix(generation, Kind::kPart) + id;
+  return Target{record, prefix, prefix};
+}
+
+}  // namespace kvstore

@@ -1,0 +1,47 @@
+// Garbage: records that nobody can reach any more, deleted a few at a time.
+#ifndef UNDERSTUDY_APPS_KVSTORE_STORE_GARBAGE_H_
+#define UNDERSTUDY_APPS_KVSTORE_STORE_GARBAGE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "apps/kvstore/store/table.h"
+
+namespace kvstore {
+
+class Garbage {
+ public:
+  // `table` may hold garbage already, and outlives this object.
+  explicit Garbage(Table* table) : table_(table) {}
+
+  // From now on all parts of `id` are garbage: the table remembers.
+  void AddParts(uint32_t generation, uint64_t id);
+  // The same of all records of a generation that is over.
+  void AddGeneration(uint32_t generation);
+
+  // Deletes up to `limit` records. `generation`: the current one. Next to nothing when there is no garbage.
+  void Collect(uint32_t generation, size_t limit);
+  // False: there is none.
+  bool any() const { return any_; }
+
+ private:
+  // What is being thrown away: the records that begin with `prefix`, from `next` on; then `record`, which
+  // says so.
+  struct Target {
+    std::string record;
+    std::string prefix;
+    std::string next;
+  };
+  std::optional<Target> FindTarget(Table::Iterator& records, uint32_t generation);
+
+  Table* const table_;
+  bool any_ = true;                // until it was looked for in vain
+  std::optional<Target> target_;
+  uint64_t first_id_ = 0;          // no id before it is garbage: spares a walk over what was deleted
+};
+
+}  // namespace kvstore
+
+#endif  // UNDERSTUDY_APPS_KVSTORE_STORE_GARBAGE_H_

@@ -1,0 +1,71 @@
+// The records of the store, to the byte; docs/kvstore.md has the table and the reasons.
+//
+// A record's key: generation (4 bytes, big endian), kind (1 byte), then what the kind says. Numbers in keys
+// are big endian, so that LevelDB's order is theirs; numbers in values are little endian. These bytes are on
+// disk: never change the meaning of one; add a kind, or raise kFormatVersion.
+#ifndef UNDERSTUDY_APPS_KVSTORE_STORE_LAYOUT_H_
+#define UNDERSTUDY_APPS_KVSTORE_STORE_LAYOUT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "apps/kvstore/store/entry.h"
+
+namespace kvstore {
+
+inline constexpr uint32_t kFormatVersion = 1;
+
+enum class Kind : char {
+  // Generation 0: of the store itself.
+  kMeta = 'M',            // nothing more -> Meta
+  kOldGeneration = 'O',   // generation (4) -> "": all its records are garbage
+  // Generations from 1 on: data.
+  kKey = 'K',             // WalkPosition(key) (8), key -> Entry
+  kPart = 'P',            // id (8), number (8), name -> a part of a value
+  kExpiry = 'X',          // expire_ms (8), key -> ""
+  kGarbage = 'G',         // id (8) -> "": its parts are garbage
+};
+inline constexpr uint32_t kStoreGeneration = 0;
+
+// Where things begin in a record's key.
+inline constexpr size_t kKindAt = 4;
+inline constexpr size_t kBodyAt = 5;                  // behind the kind
+inline constexpr size_t kNumberSize = 8;
+inline constexpr size_t kPartNumberAt = kBodyAt + 8;  // behind the id
+
+void AppendBig32(std::string* out, uint32_t value);
+void AppendBig64(std::string* out, uint64_t value);
+uint32_t ReadBig32(std::string_view in);   // REQUIRES: 4 bytes
+uint64_t ReadBig64(std::string_view in);   // REQUIRES: 8 bytes
+
+// "<generation><kind>": what all records of the kind begin with.
+std::string KindPrefix(uint32_t generation, Kind kind);
+std::string GenerationPrefix(uint32_t generation);
+
+// An Entry's value: type (1), shape (1), expire_ms (8); shape 0: then the string's bytes; shape 1: then id
+// (8), count (8), head (8).
+inline constexpr size_t kMaxEntryHeader = 34;
+// Writes what comes before entry.bytes. Returns its size.
+size_t EncodeEntryHeader(const Entry& entry, char (&out)[kMaxEntryHeader]);
+// `bytes` of the result points into `record`. nullopt: not an Entry.
+std::optional<Entry> DecodeEntry(std::string_view record);
+
+// The counters of the store.
+struct Meta {
+  uint32_t generation = 1;
+  uint64_t next_id = 1;
+  uint64_t keys = 0;        // key records, the expired ones among them counted
+  uint64_t expiring = 0;    // expiry records
+  bool operator==(const Meta&) const = default;
+};
+// Version (4), generation (4), next_id (8), keys (8), expiring (8).
+std::string EncodeMeta(const Meta& meta);
+absl::StatusOr<Meta> DecodeMeta(std::string_view record);
+
+}  // namespace kvstore
+
+#endif  // UNDERSTUDY_APPS_KVSTORE_STORE_LAYOUT_H_

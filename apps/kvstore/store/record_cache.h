@@ -1,0 +1,102 @@
+// The records of a table that are in memory: those that were changed and not committed yet, and, up to a
+// budget, those that were used.
+#ifndef UNDERSTUDY_APPS_KVSTORE_STORE_RECORD_CACHE_H_
+#define UNDERSTUDY_APPS_KVSTORE_STORE_RECORD_CACHE_H_
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_set.h"
+
+namespace kvstore {
+
+// One key and what is known of it. Belongs to its cache; does not move.
+struct CachedRecord {
+  std::string key;
+  std::string value;        // empty when absent
+  size_t hash = 0;
+  bool present = false;     // false: there is no such key, and that is known
+  bool dirty = false;       // changed since the last commit: stays
+  bool referenced = false;  // used since it was last considered for eviction
+  CachedRecord* previous = nullptr;
+  CachedRecord* next = nullptr;
+};
+
+// Evicts by second chance: a queue whose head goes unless it was used since it was last there.
+class RecordCache {
+ public:
+  explicit RecordCache(size_t budget_bytes);
+  RecordCache(const RecordCache&) = delete;
+  RecordCache& operator=(const RecordCache&) = delete;
+  ~RecordCache();
+
+  // nullptr: nothing is known of this key. Good until something is added.
+  CachedRecord* Find(std::string_view key);
+  // As Find; what is not there is added, clean and absent, for the caller to fill in. Others may go for it.
+  CachedRecord* FindOrAdd(std::string_view key, bool* added);
+  // REQUIRES: the key is not there.
+  CachedRecord* Add(std::string_view key);
+
+  void SetValue(CachedRecord* record, std::string_view head, std::string_view tail);
+  void SetValue(CachedRecord* record, std::string&& value);
+  void SetAbsent(CachedRecord* record);
+
+  // Uncommitted records, in the order of their first change.
+  void MarkDirty(CachedRecord* record);
+  const std::vector<CachedRecord*>& dirty() const { return dirty_; }
+  // All are clean now; the cache shrinks to its budget.
+  void MarkAllClean();
+
+  // Uncommitted records in the order of their keys. Sorting is put off until somebody asks, and each is
+  // sorted in once. Changes (only MarkDirty's) raise version().
+  struct ByKey {
+    using is_transparent = void;
+    static std::string_view Key(const CachedRecord* record) { return record->key; }
+    static std::string_view Key(std::string_view key) { return key; }
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const { return Key(a) < Key(b); }
+  };
+  using Sorted = absl::btree_set<CachedRecord*, ByKey>;
+  const Sorted& SortedDirty();
+  // Grows whenever SortedDirty() would return something else.
+  size_t version() const { return dirty_.size(); }
+
+  size_t bytes() const { return bytes_; }
+
+ private:
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(const CachedRecord* record) const { return record->hash; }
+    size_t operator()(std::string_view key) const;
+  };
+  struct Equal {
+    using is_transparent = void;
+    bool operator()(const CachedRecord* a, const CachedRecord* b) const { return a == b; }
+    bool operator()(const CachedRecord* a, std::string_view b) const { return a->key == b; }
+  };
+
+  CachedRecord* AddHashed(std::string_view key, size_t hash);
+  static size_t Cost(const CachedRecord& record);
+  // Looks at up to `steps` records at the head of the queue, as long as the budget is exceeded.
+  void Evict(size_t steps);
+  void Free(CachedRecord* record);
+  void Unlink(CachedRecord* record);
+  void LinkLast(CachedRecord* record);
+  void LinkFirst(CachedRecord* record);
+
+  const size_t budget_;
+  size_t bytes_ = 0;
+  absl::flat_hash_set<CachedRecord*, Hash, Equal> records_;
+  CachedRecord queue_;                 // its next is evicted first
+  CachedRecord* last_ = nullptr;       // what Find found last: the same key is often asked for again
+  std::vector<CachedRecord*> dirty_;
+  Sorted sorted_;                      // the first sorted_count_ of dirty_
+  size_t sorted_count_ = 0;
+};
+
+}  // namespace kvstore
+
+#endif  // UNDERSTUDY_APPS_KVSTORE_STORE_RECORD_CACHE_H_
