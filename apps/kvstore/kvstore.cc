@@ -1,0 +1,161 @@
+#include "apps/kvstore/kvstore.h"
+
+#include <stdlib.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "apps/kvstore/commands/dispatcher.h"
+#include "apps/kvstore/store/digest.h"
+#include "glog/logging.h"
+
+namespace kvstore {
+namespace {
+
+using understudy::Connection;
+
+// Replies are handed on in pieces of about this size: small enough to stay in the processor's cache.
+constexpr size_t kSendAt = 256 << 10;
+// A buffer that one long reply made larger than this is given back.
+constexpr size_t kKeepCapacity = 1 << 20;
+// Of what a log means to the commands of this program: nodes that differ in it would answer differently.
+constexpr int kStateVersion = 1;
+
+absl::StatusOr<std::string> MakeTemporaryDirectory() {
+  std::error_code error;
+  std::string path = (std::filesystem::temp_directory_path(error) / "kvstore.XXXXXX").string();
+  if (error || mkdtemp(path.data()) == nullptr) {
+    return absl::UnavailableError(absl::StrCat("cannot make a temporary directory: ",
+                                               error ? error.message() : std::strerror(errno)));
+  }
+  return path;
+}
+
+Session& SessionOf(const Connection& connection) { return *static_cast<Session*>(connection.context()); }
+
+int64_t Milliseconds(understudy::LoggedTime time) { return time.time_since_epoch().count() / 1000; }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<understudy::Server>> KvStore::Open(const Options& options) {
+  std::unique_ptr<KvStore> store(new KvStore);
+  std::string directory = options.data_dir;
+  if (directory.empty()) {
+    auto made = MakeTemporaryDirectory();
+    if (!made.ok()) return made.status();
+    directory = store->temporary_dir_ = *std::move(made);
+  }
+  auto table = Table::Open({.directory = directory, .cache_bytes = options.cache_bytes});
+  if (!table.ok()) return table.status();
+  store->table_ = *std::move(table);
+  auto keys = Keyspace::Open(store->table_.get(), &store->instance_.watches);
+  if (!keys.ok()) return keys.status();
+  store->keys_ = *std::move(keys);
+  store->instance_.keys = store->keys_.get();
+  store->instance_.limits.max_bulk = options.max_bulk;
+  return std::unique_ptr<understudy::Server>(std::move(store));
+}
+
+KvStore::~KvStore() {
+  keys_.reset();
+  table_.reset();
+  if (temporary_dir_.empty()) return;
+  std::error_code error;
+  std::filesystem::remove_all(temporary_dir_, error);
+  if (error) LOG(WARNING) << "cannot remove " << temporary_dir_ << ": " << error.message();
+}
+
+std::string KvStore::InitialState() {
+  return absl::StrCat("kvstore ", kStateVersion, ", values up to ", instance_.limits.max_bulk, " bytes, ",
+                      keys_->size() == 0 ? "empty" : DigestOf(*keys_));
+}
+
+absl::Status KvStore::Commit() { return keys_->Commit(); }
+
+void KvStore::OnConnect(Connection& connection) {
+  auto session = std::make_unique<Session>();
+  const int64_t now_ms = Milliseconds(connection.Now());
+  session->id = connection.id();
+  session->peer = connection.peer();
+  session->local = connection.local();
+  session->connected_ms = session->last_command_ms = now_ms;
+  if (instance_.started_ms == 0) instance_.started_ms = now_ms;
+  ++instance_.connections_received;
+  instance_.sessions[session->id] = session.get();
+  connection.set_context(std::move(session));
+}
+
+size_t KvStore::OnData(Connection& connection, std::string_view unread) {
+  Session& session = SessionOf(connection);
+  Reply reply(&out_, session.protocol);
+  size_t consumed = 0;
+  // What is not read now, for want of room for its replies, is given again when there is room.
+  size_t room = Room(connection);
+  while (consumed < unread.size() && out_.size() < room && !session.closing) {
+    const size_t taken = Serve(connection, session, reply, unread.substr(consumed));
+    if (taken == 0) break;
+    consumed += taken;
+    if (out_.size() < kSendAt) continue;
+    Flush(connection);
+    room = Room(connection);
+  }
+  Flush(connection);
+  if (session.closing) Leave(connection, session);
+  return consumed;
+}
+
+size_t KvStore::Serve(Connection& connection, Session& session, Reply& reply, std::string_view unread) {
+  switch (session.parser.Parse(unread, instance_.limits)) {
+    case RequestParser::Result::kRequest:
+      if (!session.parser.args().empty()) {
+        Dispatch(instance_, session, connection, reply, session.parser.args());
+      }
+      return session.parser.size();
+    case RequestParser::Result::kIncomplete:
+      // Redis closes here without a word, too.
+      session.closing = unread.size() > LongestRequest();
+      return 0;
+    case RequestParser::Result::kError:
+      reply.Error(session.parser.error());
+      session.closing = true;
+      return 0;
+  }
+  return 0;
+}
+
+size_t KvStore::LongestRequest() const {
+  // A value that is allowed must fit, whatever the other limit says.
+  return std::max(instance_.max_query_buffer, instance_.limits.max_bulk + (1 << 20));
+}
+
+size_t KvStore::Room(const Connection& connection) {
+  const size_t pending = connection.pending_output();
+  return pending >= Connection::high_water() ? 0 : Connection::high_water() - pending;
+}
+
+void KvStore::Flush(Connection& connection) {
+  if (!out_.empty()) connection.Send(out_);
+  out_.clear();
+  if (out_.capacity() > kKeepCapacity) out_.shrink_to_fit();
+}
+
+void KvStore::Leave(Connection& connection, Session& session) {
+  Forget(session);
+  connection.Close();
+}
+
+void KvStore::Forget(Session& session) {
+  instance_.watches.Unwatch(&session.watcher);
+  instance_.sessions.erase(session.id);
+}
+
+void KvStore::OnPeerClosed(Connection& connection) { Leave(connection, SessionOf(connection)); }
+
+void KvStore::OnClosed(Connection& connection, understudy::CloseReason) { Forget(SessionOf(connection)); }
+
+}  // namespace kvstore

@@ -1,0 +1,58 @@
+// The key-value store: Redis's protocol and commands, LevelDB's storage, an Understudy Server.
+#ifndef UNDERSTUDY_APPS_KVSTORE_KVSTORE_H_
+#define UNDERSTUDY_APPS_KVSTORE_KVSTORE_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "apps/kvstore/instance.h"
+#include "apps/kvstore/resp/reply.h"
+#include "apps/kvstore/store/keyspace.h"
+#include "apps/kvstore/store/table.h"
+#include "framework/server.h"
+
+namespace kvstore {
+
+class KvStore final : public understudy::Server {
+ public:
+  struct Options {
+    std::string data_dir;                      // empty: a fresh temporary one, removed at the end
+    size_t cache_bytes = size_t{64} << 20;
+    size_t max_bulk = size_t{64} << 20;        // bytes of one value; the same on both nodes of a pair
+  };
+  static absl::StatusOr<std::unique_ptr<understudy::Server>> Open(const Options& options);
+  ~KvStore() override;
+
+  void OnConnect(understudy::Connection& connection) override;
+  size_t OnData(understudy::Connection& connection, std::string_view unread) override;
+  void OnPeerClosed(understudy::Connection& connection) override;
+  void OnClosed(understudy::Connection& connection, understudy::CloseReason reason) override;
+  std::string InitialState() override;
+  absl::Status Commit() override;
+
+ private:
+  KvStore() = default;
+
+  // One request: executes it and returns how long it is. 0: it is not all there yet, or the session is
+  // closing.
+  size_t Serve(understudy::Connection& connection, Session& session, Reply& reply, std::string_view unread);
+  size_t LongestRequest() const;
+  // Bytes of replies until the client has to read first.
+  static size_t Room(const understudy::Connection& connection);
+  void Flush(understudy::Connection& connection);
+  // Closes it; it is no client any more from here on.
+  void Leave(understudy::Connection& connection, Session& session);
+  void Forget(Session& session);
+
+  std::string temporary_dir_;        // to be removed; empty: none
+  std::unique_ptr<Table> table_;
+  std::unique_ptr<Keyspace> keys_;
+  Instance instance_;
+  std::string out_;                  // replies of one OnData; empty between its calls
+};
+
+}  // namespace kvstore
+
+#endif  // UNDERSTUDY_APPS_KVSTORE_KVSTORE_H_

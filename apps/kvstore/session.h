@@ -1,0 +1,40 @@
+// What the store keeps of one connection: nothing that is not a consequence of what it has sent.
+#ifndef UNDERSTUDY_APPS_KVSTORE_SESSION_H_
+#define UNDERSTUDY_APPS_KVSTORE_SESSION_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "apps/kvstore/resp/request_parser.h"
+#include "apps/kvstore/store/watches.h"
+#include "framework/server.h"
+
+namespace kvstore {
+
+struct Session : understudy::Connection::Context {
+  uint64_t id = 0;                  // CLIENT ID: the connection's number
+  std::string peer, local;          // "198.18.0.9:40000"
+  std::string name;                 // CLIENT SETNAME
+  int protocol = 2;
+  bool no_evict = false;
+  int64_t connected_ms = 0;         // logged time
+  int64_t last_command_ms = 0;
+  std::string_view last_command;    // "client|list"; of the command table, which lives for ever
+
+  RequestParser parser;
+
+  // MULTI: what was queued, and whether something among it was wrong (EXECABORT).
+  bool in_multi = false;
+  bool multi_failed = false;
+  std::vector<std::vector<std::string>> queued;
+  size_t queued_bytes = 0;
+  Watcher watcher;
+
+  bool closing = false;             // QUIT, or a protocol error: what follows is not read
+};
+
+}  // namespace kvstore
+
+#endif  // UNDERSTUDY_APPS_KVSTORE_SESSION_H_
