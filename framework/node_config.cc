@@ -27,6 +27,10 @@ DEFINE_int32(heartbeat_ms, 10,
 DEFINE_int32(suspect_after_ms, 80,
              "Silence after which a node suspects the other, milliseconds; at least 4 heartbeats. Shorter "
              "finds a dead host sooner, longer forgives a busy one. Same on both nodes.");
+DEFINE_int32(max_stall_ms, 10'000,
+             "Longest time that one call of the Server may take, milliseconds, 0 to 600000: so long a primary "
+             "whose loop stands still goes on proving that it lives, by UDP between the replication addresses. "
+             "Beyond, it is taken for hung, and the other node takes over. 0: --suspect_after_ms is all it has.");
 DEFINE_string(status, "",
               "IP:PORT for HTTP: /status (JSON), /metrics (Prometheus text). Port 0 takes a free one, "
               "which is logged. Empty: none.");
@@ -89,6 +93,9 @@ absl::Status FillPair(NodeConfig& config) {
                  absl::StrCat("wants at least four heartbeats (", 4 * FLAGS_heartbeat_ms,
                               ") and at most 60000"));
   }
+  if (FLAGS_max_stall_ms < 0 || FLAGS_max_stall_ms > 600'000) {
+    return Wrong("max_stall_ms", absl::StrCat(FLAGS_max_stall_ms), "wants 0 to 600000");
+  }
   config.interface = FLAGS_interface;
   config.node = FLAGS_node;
   config.replication = ToEndpoint(*replication);
@@ -96,6 +103,7 @@ absl::Status FillPair(NodeConfig& config) {
   config.arbiter = FLAGS_arbiter;
   config.heartbeat = std::chrono::milliseconds(FLAGS_heartbeat_ms);
   config.suspect_after = std::chrono::milliseconds(FLAGS_suspect_after_ms);
+  config.max_stall = std::chrono::milliseconds(FLAGS_max_stall_ms);
   return absl::OkStatus();
 }
 

@@ -28,6 +28,7 @@ struct NodeConfig {
   std::string arbiter;
   std::chrono::milliseconds heartbeat{10};
   std::chrono::milliseconds suspect_after{80};
+  std::chrono::milliseconds max_stall{10'000};
 };
 
 // "198.18.0.1:7000"; port 0 only where `any_port`. InvalidArgument says what is wrong with it.

@@ -92,7 +92,13 @@ TEST_F(NodeConfigTest, TheDefaultsAreThoseOfTheDesign) {
   const auto config = ConfigFromFlags();
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(config->heartbeat.count(), 10);
+  EXPECT_EQ(config->max_stall.count(), 10000);
   EXPECT_EQ(config->suspect_after.count(), 80);
+}
+
+TEST_F(NodeConfigTest, HowLongACallMayTakeIsBounded) {
+  Refused({{"max_stall_ms", "-1"}}, "max_stall_ms=-1", "0 to 600000");
+  Refused({{"max_stall_ms", "600001"}}, "max_stall_ms", "0 to 600000");
 }
 
 TEST_F(NodeConfigTest, UnknownRole) { Refused({{"role", "boss"}}, "role=boss", "standalone, primary or secondary"); }
@@ -175,7 +181,7 @@ TEST_F(NodeConfigTest, APairsFlagsMeanNothingAlone) {
 
 TEST_F(NodeConfigTest, EveryFlagExplainsItself) {
   for (const char* flag : {"role", "service", "interface", "node", "replication", "peer", "arbiter", "log_to",
-                           "heartbeat_ms", "suspect_after_ms", "status"}) {
+                           "heartbeat_ms", "suspect_after_ms", "max_stall_ms", "status"}) {
     gflags::CommandLineFlagInfo info;
     ASSERT_TRUE(gflags::GetCommandLineFlagInfo(flag, &info)) << flag;
     EXPECT_GE(info.description.size(), 30u) << flag;

@@ -45,6 +45,7 @@ PairNode::PairNode(boost::asio::io_context& loop, const NodeConfig& config,
       clock_(clock),
       failed_(std::move(failed)),
       server_(std::move(server)),
+      pulse_(protocol_, config.max_stall, [this](auto until) { south_->RenewUntil(until); }),
       tick_(loop),
       replay_(loop) {}
 
@@ -54,6 +55,7 @@ PairNode::~PairNode() {
   if (joined_ != nullptr) joined_->Close();
   if (link_ != nullptr) link_->Close();
   replayer_.reset();
+  pulse_link_.reset();
   // An orderly stop must look like a death to clients: not a FIN, not a RST.
   if (south_ != nullptr) south_->CloseGate();
   if (serving_ != nullptr) serving_->FallSilent();
@@ -80,6 +82,10 @@ absl::Status PairNode::Start() {
   // A well-formed address that this host does not have is no wrong flag.
   if (!listener.ok()) return absl::UnavailableError(listener.status().message());
   listener_ = *std::move(listener);
+  auto pulse_link = replication::PulseLink::Open(loop_, config_.replication, config_.peer,
+                                                 [this](std::string_view d) { return OnPulse(d); });
+  if (!pulse_link.ok()) return pulse_link.status();
+  pulse_link_ = *std::move(pulse_link);
 
   executor_ = std::make_unique<Executor>(server_.get());
   address_->WatchCarrier([this](bool up) {
@@ -247,6 +253,7 @@ void PairNode::BeSilent(const std::string& reason) {
   taking_over_ = false;
   gate_open_ = false;
   reason_ = reason;
+  pulse_.Forbid();
   south_->CloseGate();
   if (serving_ != nullptr) serving_->FallSilent();
   if (absl::Status removed = address_->Remove(); !removed.ok()) LOG(ERROR) << removed;
@@ -318,6 +325,12 @@ NodeStatus PairNode::Status() const {
   out.emplace_back("batches_total", counters_.batches);
   out.emplace_back("arbiter_calls_total", counters_.arbiter_calls);
   out.emplace_back("arbiter_failures_total", counters_.arbiter_failures);
+  const auto pulses = pulse_.counters();
+  out.emplace_back("pulses_sent_total", pulses.sent);
+  out.emplace_back("pulses_answered_total", pulses.answered);
+  out.emplace_back("pulses_heard_total", counters_.pulses_heard);
+  out.emplace_back("pulse_datagrams_dropped_total", counters_.pulses_dropped + pulses.dropped);
+  out.emplace_back("stalls_total", counters_.stalls);
   const auto south = south_->Counters();
   for (int i = 0; i < SOUTH_COUNTERS; ++i) {
     out.emplace_back(absl::StrCat("south_", tcpshim::SouthWrapper::CounterName(i), "_total"), south[i]);

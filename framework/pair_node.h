@@ -25,6 +25,8 @@
 #include "framework/serving.h"
 #include "replication/link.h"
 #include "replication/primary.h"
+#include "replication/pulse.h"
+#include "replication/pulse_link.h"
 #include "replication/secondary.h"
 #include "tcpshim/raw_sender.h"
 #include "tcpshim/service_address.h"
@@ -73,6 +75,9 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void FallSilentForNow(const std::string& reason);
   void ReplaySoon(replication::Replay replay);
   void ForgetReplayed(replication::Lsn applied);
+  void UpdatePulse();
+  void NoteStall(replication::MonotonicTime now);
+  std::optional<replication::PulseMessage> OnPulse(std::string_view datagram);
   void Tick();
   void TickNow();
   void ScheduleTick();
@@ -113,6 +118,9 @@ class PairNode final : public Node, private Journal, private replication::Link::
   std::unique_ptr<tcpshim::ServiceAddress> address_;
   std::unique_ptr<replication::Arbiter> arbiter_;
   std::unique_ptr<replication::LinkListener> listener_;
+  // Its thread ends before what it renews goes.
+  replication::Pulse pulse_;
+  std::unique_ptr<replication::PulseLink> pulse_link_;
 
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Replayer> replayer_;               // secondary
@@ -126,6 +134,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
 
   boost::asio::steady_timer tick_;
   replication::MonotonicTime tick_due_{};
+  std::optional<replication::MonotonicTime> last_tick_;
   boost::asio::steady_timer replay_;
   bool replay_scheduled_ = false;
   bool tick_scheduled_ = false;
@@ -146,6 +155,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   struct Counters {
     uint64_t links_accepted = 0, links_closed_for_cause = 0, joins_refused = 0, takeovers = 0;
     uint64_t batches = 0, dials = 0, arbiter_calls = 0, arbiter_failures = 0;
+    uint64_t pulses_heard = 0, pulses_dropped = 0, stalls = 0;
   };
   Counters counters_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for callbacks that may come late

@@ -234,6 +234,7 @@ void PairNode::Pump() {
   }
   pumping_ = false;
   if (takeover_.has_value()) TakeOver(*std::exchange(takeover_, std::nullopt));
+  UpdatePulse();
   ScheduleTick();
 }
 
@@ -282,6 +283,7 @@ void PairNode::Leased(replication::MonotonicTime until) {
 void PairNode::FallSilentForNow(const std::string& reason) {
   LOG(WARNING) << "not serving: " << reason;
   if (primary_->state() == PrimaryCore::State::kAlone) return;
+  pulse_.Forbid();
   south_->CloseGate();
   gate_open_ = false;
 }
@@ -318,10 +320,49 @@ void PairNode::Tick() {
 }
 
 void PairNode::TickNow() {
+  NoteStall(Now());
+  pulse_.Beat(Now());
+  // The answers to appends are from before the stall: what was proven meanwhile comes first.
+  if (const auto answered = pulse_.TakeAnswered(); answered.has_value() && primary_ != nullptr) {
+    primary_->OnPulseAnswered(answered->epoch, answered->sent_at, Now());
+  }
   if (primary_ != nullptr) primary_->OnTick(Now());
   if (secondary_ != nullptr) secondary_->OnTick(Now());
   Pump();
 }
+
+void PairNode::NoteStall(replication::MonotonicTime now) {
+  const auto before = std::exchange(last_tick_, now);
+  if (!before.has_value() || now - *before < config_.suspect_after) return;
+  ++counters_.stalls;
+  LOG_EVERY_T(WARNING, 1) << "the loop stood still for "
+                          << std::chrono::duration_cast<std::chrono::milliseconds>(now - *before).count()
+                          << " ms: a call of the Server took long, or the machine had no time for it";
+}
+
+// --- The pulse ------------------------------------------------------------------------------------
+
+// Called whenever a core may have changed: what it rests its lease on is what pulses may extend.
+void PairNode::UpdatePulse() {
+  const auto epoch = primary_ != nullptr && !silent_ ? primary_->pulse_epoch() : std::nullopt;
+  if (!epoch.has_value()) return pulse_.Forbid();
+  if (pulse_.Allow(*epoch, Now())) pulse_link_->Beat(&pulse_);
+}
+
+std::optional<replication::PulseMessage> PairNode::OnPulse(std::string_view datagram) {
+  auto message = replication::DecodePulse(datagram);
+  const bool heard = message.has_value() && !message->answer && message->service == protocol_.service &&
+                     secondary_ != nullptr && !silent_ && secondary_->OnPulse(message->epoch, Now());
+  if (!heard) {
+    ++counters_.pulses_dropped;
+    return std::nullopt;
+  }
+  ++counters_.pulses_heard;
+  message->answer = true;
+  return message;
+}
+
+// --- Journal --------------------------------------------------------------------------------------
 
 void PairNode::Append(replication::RecordBatch batch, Lsn executed_lsn, uint64_t output_hash) {
   ++counters_.batches;

@@ -295,16 +295,28 @@ void PrimaryCore::OnAppendReply(const wire::AppendReply& reply, MonotonicTime no
   in_flight_.pop_front();
   acked_ = static_cast<Lsn>(reply.stored_lsn);
   peer_applied_lsn_ = static_cast<Lsn>(reply.applied_lsn);
-  if (gate_ == Gate::kShared) {
-    grace_used_ = false;
-    const MonotonicTime until = FromNs(reply.sent_at_ns) + LeaseSpan();
-    lost_at_ = std::max(lost_at_, until);
-    if (state_ != State::kHandingOver) ExtendLease(until, now);
-  }
+  if (gate_ == Gate::kShared) Answered(FromNs(reply.sent_at_ns), now);
   Advance();
   if (state_ == State::kHandingOver) return;
   SendWaiting(now);
   MaybeTakeOn(now);
+}
+
+std::optional<uint64_t> PrimaryCore::pulse_epoch() const {
+  const bool shared = linked_ && gate_ == Gate::kShared && state_ != State::kHandingOver;
+  return shared ? std::optional(held_.epoch) : std::nullopt;
+}
+
+void PrimaryCore::OnPulseAnswered(uint64_t epoch, MonotonicTime sent_at, MonotonicTime now) {
+  if (epoch == pulse_epoch()) Answered(sent_at, now);
+}
+
+// The secondary has heard, later than `sent_at`, that this node lives.
+void PrimaryCore::Answered(MonotonicTime sent_at, MonotonicTime now) {
+  grace_used_ = false;
+  const MonotonicTime until = sent_at + LeaseSpan();
+  lost_at_ = std::max(lost_at_, until);
+  if (state_ != State::kHandingOver) ExtendLease(until, now);
 }
 
 // Closes the gate behind a joiner that has been sent everything, and asks for it once it has stored

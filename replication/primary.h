@@ -6,6 +6,7 @@
 // The right to serve: while the register names a secondary, the lease runs suspect_after - lease_guard
 // from the sending of the newest append the secondary has answered. The secondary suspects suspect_after
 // from the arrival of the newest append, which is later. So when it may take over, this node is silent.
+// (A pulse counts as an append that carries nothing: pulse.h.)
 // While the register names none, nobody can take the epoch, and the lease only proves that this process
 // runs: it is renewed with each Tick.
 #ifndef UNDERSTUDY_REPLICATION_PRIMARY_H_
@@ -43,6 +44,9 @@ class PrimaryCore {
   Lsn stable_lsn() const { return stable_lsn_; }
   // Node that is joined or catching up; empty: none.
   const std::string& peer() const { return peer_; }
+  // The epoch in which the lease rests on the answers of the node at the other end of the link, so that
+  // answered pulses may extend it; nullopt: it does not.
+  std::optional<uint64_t> pulse_epoch() const;
   // How far the secondary says it has replayed.
   Lsn peer_applied_lsn() const { return peer_applied_lsn_; }
 
@@ -67,6 +71,9 @@ class PrimaryCore {
   JoinOutcome OnJoin(const wire::JoinRequest& request, MonotonicTime now);
 
   void OnAppendReply(const wire::AppendReply& reply, MonotonicTime now);
+  // A pulse of `epoch` (pulse.h), sent at that time, was answered. After a turn of the loop that took long it
+  // comes before OnTick, which would take the secondary for lost.
+  void OnPulseAnswered(uint64_t epoch, MonotonicTime sent_at, MonotonicTime now);
   void OnHandoverReply(const wire::HandoverReply& reply, MonotonicTime now);
   // The secondary refused a call, or broke the protocol: the link is closed by CloseLink.
   void OnRefused(const wire::Refused& refused, MonotonicTime now);
@@ -131,6 +138,7 @@ class PrimaryCore {
   void SendOne(MonotonicTime now);
   void SendWaiting(MonotonicTime now);
   void Advance();
+  void Answered(MonotonicTime sent_at, MonotonicTime now);
   void ExtendLease(MonotonicTime until, MonotonicTime now);
   void MaybeTakeOn(MonotonicTime now);
   void StartHandover(const std::string& why, MonotonicTime now);

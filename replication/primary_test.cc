@@ -146,6 +146,59 @@ class PrimaryTest : public testing::Test {
   wire::AppendRequest member_;
 };
 
+// --- Pulses ---
+
+TEST_F(PrimaryTest, AnAnsweredPulseIsWorthAnAnsweredAppend) {
+  Protect();
+  EXPECT_EQ(core_->pulse_epoch(), 6u);
+  const MonotonicTime begun = now_;
+  now_ += milliseconds(500);   // one call of the Server
+  Do([&] { core_->OnPulseAnswered(6, begun + milliseconds(490), now_); });
+  EXPECT_EQ(Only<Lease>().until, begun + milliseconds(490) + kSpan);
+  Do([&] { core_->OnTick(now_); });
+  EXPECT_EQ(core_->state(), State::kProtected);
+  EXPECT_FALSE(Has<FallSilent>());
+  EXPECT_TRUE(Has<SendAppend>()) << "the next answer is asked for at once";
+  Pass(milliseconds(60));
+  EXPECT_EQ(core_->state(), State::kAlone) << "no answer any more";
+}
+
+TEST_F(PrimaryTest, WithoutAnAnsweredPulseALongCallLosesTheSecondary) {
+  Protect();
+  Pass(milliseconds(500));
+  EXPECT_EQ(core_->state(), State::kAlone);
+  EXPECT_TRUE(Has<FallSilent>());
+  EXPECT_FALSE(core_->pulse_epoch().has_value());
+}
+
+TEST_F(PrimaryTest, APulseOfAnotherEpochOrWithoutALinkIsWorthNothing) {
+  Protect();
+  now_ += milliseconds(60);
+  Do([&] { core_->OnPulseAnswered(5, now_, now_); });
+  Do([&] { core_->OnPulseAnswered(7, now_, now_); });
+  EXPECT_FALSE(Has<Lease>());
+  Do([&] { core_->OnLinkDown("reset", now_); });
+  EXPECT_FALSE(core_->pulse_epoch().has_value());
+  Do([&] { core_->OnPulseAnswered(6, now_, now_); });
+  EXPECT_FALSE(Has<Lease>());
+  Pass(milliseconds(10));
+  EXPECT_EQ(core_->state(), State::kAlone);
+}
+
+TEST_F(PrimaryTest, NoPulseWhileTheLeaseIsItsOwnOrGivenUp) {
+  EXPECT_FALSE(core_->pulse_epoch().has_value());
+  ASSERT_FALSE(Join(JoinRequest()).refused.has_value());
+  EXPECT_FALSE(core_->pulse_epoch().has_value()) << "a joiner has no part in the lease";
+  Answer(open_.back());
+  EXPECT_EQ(core_->pulse_epoch(), 5u) << "JoinedBy is asked for";
+  Granted(true, kPair);
+  EXPECT_EQ(core_->pulse_epoch(), 6u);
+  Do([&] { ASSERT_TRUE(core_->OnHandoverWanted("maintenance", now_).ok()); });
+  EXPECT_FALSE(core_->pulse_epoch().has_value());
+  Do([&] { core_->OnPulseAnswered(6, now_, now_); });
+  EXPECT_FALSE(Has<Lease>());
+}
+
 // --- Solo ---
 
 TEST_F(PrimaryTest, SoloRecordsAreStableAtOnceAndTheLeaseGoesOnWithTime) {
@@ -785,6 +838,9 @@ TEST_F(PrimaryTest, RandomEvents) {
           core.OnServiceCarrier(random() % 2 == 0, now_);
           core.OnHandoverWanted("random", now_).IgnoreError();
           break;
+      }
+      if (random() % 4 == 0) {
+        core.OnPulseAnswered(core.held().epoch + random() % 2, now_ - milliseconds(random() % 90), now_);
       }
       if (random() % 2 == 0) core.OnTick(now_);
       core.CheckInvariants();

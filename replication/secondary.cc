@@ -253,6 +253,13 @@ SecondaryCore::AppendOutcome SecondaryCore::OnAppend(wire::AppendRequest request
   return outcome;
 }
 
+bool SecondaryCore::OnPulse(uint64_t epoch, MonotonicTime now) {
+  if (!Active() || link_ != LinkState::kJoined || epoch_ == 0) return false;
+  const bool known = epoch == epoch_ || (state_ == State::kJoining && epoch == epoch_ + 1);
+  if (known) last_heard_ = now;
+  return known;
+}
+
 // --- Taking over
 // -----------------------------------------------------------------------------------
 

@@ -46,6 +46,10 @@ class SecondaryCore {
   // when this returns, so the reply may be sent at once.
   AppendOutcome OnAppend(wire::AppendRequest request, Lsn applied_lsn, MonotonicTime now);
 
+  // A pulse of the primary (pulse.h). True: it counts as heard, and must be answered now. It may be of the
+  // epoch in which this node becomes a member, before the append that tells it so.
+  bool OnPulse(uint64_t epoch, MonotonicTime now);
+
   struct HandoverOutcome {
     std::optional<wire::Refused> refused;
     wire::HandoverReply reply;

@@ -582,6 +582,61 @@ TEST_F(SecondaryTest, HandoverThatDoesNotFit) {
   EXPECT_EQ(core_.state(), State::kProtected);
 }
 
+// --- Pulses ---
+
+TEST_F(SecondaryTest, APulsePutsSuspicionOff) {
+  Protect();
+  for (int i = 0; i < 20; ++i) {
+    Pass(milliseconds(70));
+    EXPECT_EQ(core_.state(), State::kProtected);
+    EXPECT_TRUE(core_.OnPulse(6, now_));
+  }
+  Pass(milliseconds(79));
+  EXPECT_EQ(core_.state(), State::kProtected);
+  Pass(milliseconds(1));
+  EXPECT_EQ(core_.state(), State::kAsking);
+}
+
+TEST_F(SecondaryTest, APulseOfAnotherEpochIsNotHeard) {
+  Protect();
+  Pass(milliseconds(70));
+  EXPECT_FALSE(core_.OnPulse(5, now_));
+  EXPECT_FALSE(core_.OnPulse(7, now_)) << "a member learns of a new epoch by joining in it";
+  Pass(milliseconds(10));
+  EXPECT_EQ(core_.state(), State::kAsking);
+}
+
+TEST_F(SecondaryTest, WhoHasAskedAnswersNoPulse) {
+  Suspect();
+  EXPECT_FALSE(core_.OnPulse(6, now_));
+  Granted(true, kTaken);
+  EXPECT_FALSE(core_.OnPulse(6, now_));
+  EXPECT_FALSE(core_.OnPulse(7, now_));
+}
+
+TEST_F(SecondaryTest, WithoutALinkNoPulseIsHeard) {
+  EXPECT_FALSE(core_.OnPulse(0, now_));
+  Protect();
+  LinkDown();
+  EXPECT_FALSE(core_.OnPulse(6, now_));
+  Pass(milliseconds(80));
+  EXPECT_EQ(core_.state(), State::kAsking);
+}
+
+TEST_F(SecondaryTest, AJoinerHearsPulsesOfThisEpochAndOfTheOneInWhichItIsAMember) {
+  Join();
+  ASSERT_FALSE(Appended(Append(3)).refused.has_value());
+  for (int i = 0; i < 5; ++i) {
+    Pass(milliseconds(70));
+    EXPECT_TRUE(core_.OnPulse(5 + i % 2, now_));
+    EXPECT_FALSE(Has<CloseLink>());
+  }
+  EXPECT_FALSE(core_.OnPulse(4, now_));
+  EXPECT_FALSE(core_.OnPulse(7, now_));
+  Pass(milliseconds(80));
+  EXPECT_TRUE(Has<CloseLink>()) << "silent";
+}
+
 // --- Others ---
 
 TEST_F(SecondaryTest, ACopyThatDivergedNeverServes) {
@@ -669,6 +724,7 @@ TEST_F(SecondaryTest, RandomEvents) {
           if (random() % 50 == 0) core.OnCopyUnusable("random", now_);
           break;
       }
+      if (random() % 4 == 0) core.OnPulse(core.epoch() + random() % 3, now_);
       if (random() % 2 == 0) core.OnTick(now_);
       core.CheckInvariants();
       core.Take();

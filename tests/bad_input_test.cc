@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <thrift/protocol/TBinaryProtocol.h>
@@ -18,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "replication/PrimaryService.h"
 #include "replication/SecondaryService.h"
+#include "replication/pulse.h"
 #include "replication/replication_constants.h"
 #include "replication/replication_types.h"
 #include "tests/pair_fixture.h"
@@ -283,6 +285,48 @@ TEST_F(BadInputTest, ASecondSecondary) {
   EXPECT_NE(state, "protected");
   (*second)->Kill();
   if (HasFailure()) std::cout << (*second)->LogTail(20);
+}
+
+// Datagrams that look as if they came from the peer: garbage, and pulses that are none of this pair's epoch.
+TEST_F(BadInputTest, Datagrams) {
+  std::mt19937_64 random(TestSeed());
+  const std::string good = replication::Encode({false, static_cast<uint64_t>(epoch_), 1, Lab::service()});
+  for (Host host : {Host::kA, Host::kB}) {
+    SCOPED_TRACE(Name(host));
+    const auto dropped = [&] {
+      return status(host).Metric("understudy_pulse_datagrams_dropped_total").value_or(-1);
+    };
+    std::vector<std::string> datagrams = {"", "x", std::string(5000, '\0'), good.substr(1), good + "x"};
+    for (int i = 0; i < 200; ++i) {
+      datagrams.push_back(good);
+      datagrams.back()[random() % good.size()] ^= static_cast<char>(1 + random() % 255);
+    }
+    for (const uint64_t epoch : {0, 1000000}) {
+      datagrams.push_back(replication::Encode({false, epoch, 1, Lab::service()}));
+    }
+    datagrams.push_back(replication::Encode({false, static_cast<uint64_t>(epoch_), 1, "198.18.0.99:7000"}));
+    // Answers to nothing: the one with the lease must not be impressed, the other neither.
+    datagrams.push_back(replication::Encode({true, static_cast<uint64_t>(epoch_), 1, Lab::service()}));
+    datagrams.push_back(replication::Encode({true, static_cast<uint64_t>(epoch_), INT64_MAX, Lab::service()}));
+    const double before = dropped();
+    const int fd = lab_->host(Other(host)).Socket(AF_INET, SOCK_RAW, IPPROTO_UDP);
+    for (const std::string& datagram : datagrams) {
+      const udphdr header = {{{htons(Pair::kReplicationPort), htons(Pair::kReplicationPort),
+                               htons(static_cast<uint16_t>(sizeof(udphdr) + datagram.size())), 0}}};
+      const std::string packet = std::string(reinterpret_cast<const char*>(&header), sizeof header) + datagram;
+      sockaddr_in to = {};
+      to.sin_family = AF_INET;
+      EXPECT_EQ(inet_pton(AF_INET, Lab::replication_ip(host).c_str(), &to.sin_addr), 1);
+      EXPECT_EQ(sendto(fd, packet.data(), packet.size(), 0, reinterpret_cast<sockaddr*>(&to), sizeof to),
+                static_cast<ssize_t>(packet.size()))
+          << strerror(errno);
+    }
+    close(fd);
+    EXPECT_EQ(fleet_->RunUntil([&] { return dropped() >= before + static_cast<double>(datagrams.size()); },
+                               kPatience),
+              "");
+    EXPECT_EQ(dropped(), before + static_cast<double>(datagrams.size()));
+  }
 }
 
 // Who connects and says nothing, or half a frame, is sent away after a while; meanwhile there is room.

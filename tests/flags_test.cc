@@ -80,16 +80,16 @@ class StartTest : public testing::Test {
     EXPECT_THAT(outcome.output, ContainsRegex(regex));
   }
 
-  // A socket that listens at ip:port of host a.
-  int Occupy(const std::string& ip, uint16_t port) {
-    int fd = lab_->host(Host::kA).Socket(AF_INET, SOCK_STREAM);
+  // A socket at ip:port of host a.
+  int Occupy(const std::string& ip, uint16_t port, int type = SOCK_STREAM) {
+    int fd = lab_->host(Host::kA).Socket(AF_INET, type);
     sockaddr_in address = {};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     EXPECT_EQ(inet_pton(AF_INET, ip.c_str(), &address.sin_addr), 1);
     EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0)
         << strerror(errno);
-    EXPECT_EQ(listen(fd, 1), 0);
+    EXPECT_TRUE(type != SOCK_STREAM || listen(fd, 1) == 0);
     return fd;
   }
 
@@ -129,6 +129,7 @@ TEST_F(StartTest, WrongFlags) {
       {{{"heartbeat_ms", "soon"}}, "heartbeat_ms.*soon|soon.*heartbeat_ms"},
       {{{"suspect_after_ms", "5"}}, "suspect_after_ms"},
       {{{"suspect_after_ms", "-1"}}, "suspect_after_ms"},
+      {{{"max_stall_ms", "-1"}}, "max_stall_ms"},
       {{{"log_to", "the_moon"}}, "log_to.*the_moon"},
       {{{"no_such_flag", "1"}}, "no_such_flag"},
       {{{"role", "standalone"}}, "interface|replication|peer|arbiter"},
@@ -158,7 +159,7 @@ TEST_F(StartTest, HelpAndVersionAreNoFailure) {
   Outcome all = Run({"--help"});
   EXPECT_EQ(all.exit_status, 0);
   for (const char* flag : {"role", "service", "interface", "node", "replication", "peer", "arbiter",
-                           "status", "heartbeat_ms", "suspect_after_ms"}) {
+                           "status", "heartbeat_ms", "suspect_after_ms", "max_stall_ms"}) {
     EXPECT_THAT(all.output, HasSubstr(absl::StrCat("-", flag, " ")));
   }
   EXPECT_EQ(Run({"--version"}).exit_status, 0);
@@ -191,6 +192,9 @@ TEST_F(StartTest, MissingPrivilege) {
 TEST_F(StartTest, PortInUse) {
   int fd = Occupy("198.18.1.1", 7100);
   ExpectOneLine(Run(PrimaryWith({})), 1, "198.18.1.1:7100.*in use");
+  close(fd);
+  fd = Occupy("198.18.1.1", 7100, SOCK_DGRAM);
+  ExpectOneLine(Run(PrimaryWith({})), 1, "UDP.*198.18.1.1:7100.*in use");
   close(fd);
   fd = Occupy("127.0.0.1", 7200);
   ExpectOneLine(Run(PrimaryWith({})), 1, "127.0.0.1:7200.*in use");

@@ -15,6 +15,8 @@
 //   ANSWER <bytes> <seed>  each further line is answered with the next that many bytes of the pattern, but
 //                          left unread while pending_output() is at high_water(); close when the client
 //                          is done
+//   STALL <ms>             wait that long, in real time, inside this one call; then answer "done\n" and close
+//   BURN <ms>              the same, computing
 //   CLOSE                  close at once
 //   ABORT                  reset
 //
@@ -32,6 +34,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "framework/run.h"
@@ -41,6 +44,7 @@
 DEFINE_string(greeting, "", "What the server says to each new connection, followed by a newline");
 DEFINE_string(initial_state, "", "What the server says it begins with");
 DEFINE_string(cannot_start, "", "There can be no server, for this reason");
+DEFINE_bool(stalls, true, "STALL and BURN take the time they are asked to take");
 DEFINE_string(commit_fails_if, "", "Path: while there is something, the server cannot commit");
 
 namespace understudy::workbench {
@@ -191,6 +195,11 @@ class Workbench : public Server {
     } else if (verb == "ANSWER" && words.size() == 3 && Number(words[1], &job.bytes) &&
                Number(words[2], &job.seed)) {
       job.kind = Kind::kAnswer;
+    } else if ((verb == "STALL" || verb == "BURN") && words.size() == 2 && Number(words[1], &period)) {
+      job.kind = Kind::kDone;
+      if (FLAGS_stalls) Stall(std::chrono::milliseconds(period), verb == "BURN");
+      c.Send("done\n");
+      c.Close();
     } else if (verb == "CLOSE" && words.size() == 1) {
       job.kind = Kind::kDone;
       c.Close();
@@ -199,6 +208,14 @@ class Workbench : public Server {
       c.Abort();
     } else {
       Refuse(c);
+    }
+  }
+
+  // What is sent does not depend on how long it really took.
+  static void Stall(std::chrono::milliseconds span, bool computing) {
+    const auto until = std::chrono::steady_clock::now() + span;
+    if (!computing) return std::this_thread::sleep_until(until);
+    while (std::chrono::steady_clock::now() < until) {
     }
   }
 

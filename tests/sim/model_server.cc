@@ -24,6 +24,7 @@ void ModelServer::OnConnect(Connection& c) {
 }
 
 size_t ModelServer::OnData(Connection& c, std::string_view unread) {
+  on_call();
   Mine& mine = Of(c);
   mine.transcript->in.append(unread.substr(mine.transcript->in.size() - mine.consumed));
   size_t consumed = unread.size();
@@ -62,6 +63,7 @@ void ModelServer::OnPeerClosed(Connection& c) {
 }
 
 void ModelServer::OnTimer(Connection& c, uint32_t timer) {
+  on_call();
   Say(c, absl::StrCat("<", timer, " ", c.Random() % 1000, ">"));
   if (c.Random() % 2 == 0) c.SetTimer(timer + 1, std::chrono::microseconds(c.Random() % 5'000));
 }

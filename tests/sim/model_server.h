@@ -4,6 +4,7 @@
 #ifndef UNDERSTUDY_TESTS_SIM_MODEL_SERVER_H_
 #define UNDERSTUDY_TESTS_SIM_MODEL_SERVER_H_
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -31,6 +32,8 @@ class ModelServer final : public Server {
   };
 
   explicit ModelServer(Manner manner) : manner_(manner) {}
+
+  std::function<void()> on_call = [] {};   // time may pass in a call
 
   // By the client's address.
   const std::map<std::string, Transcript>& transcripts() const { return transcripts_; }

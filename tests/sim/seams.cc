@@ -15,6 +15,7 @@
 #include "framework/replayer.h"
 #include "replication/link.h"
 #include "replication/make_arbiter.h"
+#include "replication/pulse_link.h"
 #include "tcpshim/endpoint.h"
 #include "tcpshim/raw_sender.h"
 #include "tcpshim/service_address.h"
@@ -434,6 +435,32 @@ void DialPeer(boost::asio::io_context&, const boost::asio::ip::tcp::endpoint&,
     });
     world->At(half(), [answer, connection] { answer(DialResult::kConnected, connection); });
   });
+}
+
+// --- The pulse ---
+
+struct PulseLink::Impl {
+  sim::Process* process;
+};
+PulseLink::PulseLink(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+PulseLink::~PulseLink() {
+  impl_->process->pulse = nullptr;
+  impl_->process->heard = nullptr;
+}
+
+absl::StatusOr<std::unique_ptr<PulseLink>> PulseLink::Open(boost::asio::io_context&,
+                                                           const boost::asio::ip::tcp::endpoint&,
+                                                           const boost::asio::ip::tcp::endpoint&,
+                                                           Heard heard) {
+  World::current->heard = std::move(heard);
+  return std::unique_ptr<PulseLink>(new PulseLink(std::make_unique<Impl>(Impl{World::current})));
+}
+
+void PulseLink::Beat(Pulse* pulse) {
+  sim::Process& process = *impl_->process;
+  process.heard = nullptr;
+  process.pulse = pulse;
+  process.world->PulseThread(process);
 }
 
 namespace {

@@ -42,7 +42,7 @@ void Quiet(bool quiet) {
 
 struct Totals {
   int runs = 0, lost = 0, takeovers = 0;
-  uint64_t packets = 0, turns = 0;
+  uint64_t packets = 0, turns = 0, stalls = 0;
   Nanos longest{0};
   uint64_t longest_seed = 0;
 };
@@ -57,6 +57,7 @@ void OneRun(uint64_t seed, bool trace, Totals& totals) {
   totals.takeovers += outcome.takeovers - 1;
   totals.packets += outcome.packets;
   totals.turns += outcome.turns;
+  totals.stalls += outcome.stalls;
   if (outcome.until_done > totals.longest) {
     totals.longest = outcome.until_done;
     totals.longest_seed = seed;
@@ -73,7 +74,7 @@ void Block(uint64_t first, uint64_t count) {
   Totals totals;
   for (uint64_t seed = first; seed < first + count; ++seed) OneRun(seed, false, totals);
   std::cout << totals.runs << " runs, " << totals.takeovers << " takeovers, " << totals.packets
-            << " packets, " << totals.turns << " turns; the service was lost in " << totals.lost
+            << " packets, " << totals.turns << " turns, " << totals.stalls << " stalls; the service was lost in " << totals.lost
             << "; the longest was done " << totals.longest.count() / 1'000'000
             << " ms after all was mended (seed " << totals.longest_seed << ")" << std::endl;
 }
@@ -106,6 +107,24 @@ TEST(SimTest, WhoNeverReadsIsSlowedDown) {
   EXPECT_LE(given, Serving::kMaxPending + kOneRead + kTcpBuffers);
 }
 
+// While pulses get through, a Server that takes its time is not taken for dead, and loses no secondary.
+TEST(SimTest, LongCallsAreNoDeath) {
+  Quiet(true);
+  uint64_t stalls = 0;
+  for (uint64_t seed = 1; seed <= 100; ++seed) {
+    running = seed;
+    World world(seed, Mutations{}, false);
+    const Outcome outcome = world.RunStalls(std::chrono::milliseconds(500));
+    EXPECT_FALSE(outcome.violation.has_value())
+        << "seed " << seed << ": " << outcome.violation->invariant << ": " << outcome.violation->what;
+    EXPECT_EQ(outcome.takeovers, 1) << "seed " << seed;
+    EXPECT_EQ(world.reg(), (replication::Register{2, "a", "b"})) << "seed " << seed;
+    stalls += outcome.stalls;
+  }
+  std::cout << stalls << " stalls" << std::endl;
+  EXPECT_GT(stalls, 100u);
+}
+
 TEST(SimTest, OneSeedDecidesAll) {
   Quiet(true);
   for (const uint64_t seed : {3, 17, 84}) {
@@ -123,15 +142,15 @@ struct Taken {
   const char* name;
   Mutations mutations;
   std::set<std::string> found_by;  // any of these is right
+  uint64_t at_most = 300;          // seeds
 };
 
 class WithoutTest : public testing::TestWithParam<Taken> {};
 
 TEST_P(WithoutTest, SomeSeedFindsIt) {
   Quiet(true);
-  constexpr uint64_t kAtMost = 300;
   std::map<std::string, int> others;
-  for (uint64_t seed = 1; seed <= kAtMost; ++seed) {
+  for (uint64_t seed = 1; seed <= GetParam().at_most; ++seed) {
     running = seed;
     const Outcome outcome = World(seed, GetParam().mutations, false).Run();
     if (!outcome.violation.has_value()) continue;
@@ -144,7 +163,7 @@ TEST_P(WithoutTest, SomeSeedFindsIt) {
   }
   for (const auto& [invariant, count] : others)
     std::cout << count << " times " << invariant << std::endl;
-  FAIL() << "not found in " << kAtMost << " seeds";
+  FAIL() << "not found in " << GetParam().at_most << " seeds";
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -153,6 +172,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Taken{"Clamp", {.no_clamp = true}, {"I1"}},
                     Taken{"SynAckHold", {.no_syn_ack_hold = true}, {"I1"}},
                     Taken{"Deadline", {.no_deadline = true}, {"I3"}},
+                    Taken{"PulseAnswer", {.unanswered_pulses = true}, {"I3"}},
+                    Taken{"PulseHearing", {.answers_every_pulse = true}, {"I3"}, 2000},
                     Taken{"FinAndRstFilter", {.no_fin_rst_filter = true}, {"I5", "I1"}},
                     Taken{"WindowFit", {.no_window_fit = true}, {"I6"}},
                     Taken{"RightBytes", {.garble_restored = true}, {"I4"}},

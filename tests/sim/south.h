@@ -26,6 +26,8 @@ struct Mutations {
   bool skip_replay = false;        // what is stored but not replayed yet is forgotten at takeover
   bool garble_restored = false;    // an heir sends another byte
   bool no_announcement = false;    // nobody learns where the service address is now
+  bool unanswered_pulses = false;  // the lease is extended by pulses that nobody has answered
+  bool answers_every_pulse = false;  // whoever hears a pulse, in whatever state, answers it
 };
 
 class South {

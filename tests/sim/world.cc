@@ -201,6 +201,7 @@ void World::StartProcess(Host& host, Role role) {
   config.arbiter = "sim";
   auto server = std::make_unique<ModelServer>(manner_);
   process.server = server.get();
+  server->on_call = [this, &process] { MaybeStall(process); };
   Running here(&process);
   process.node = std::make_unique<PairNode>(
       process.loop, config, std::move(server), process.clock.get(),
@@ -228,7 +229,8 @@ bool World::Step() {
 void World::RunUntil(Nanos end) {
   while (!events_.empty() && events_.top().at <= end && Step()) {
   }
-  if (!outcome_.violation.has_value()) now_ = end;
+  // A stall may have run further.
+  if (!outcome_.violation.has_value()) now_ = std::max(now_, end);
 }
 
 void World::Wake(Process& process, Nanos delay) {
@@ -252,22 +254,101 @@ void World::ToProcess(Process& process, std::function<void()> run) {
 // One turn of the node's loop: what came over links, what the sockets have, timers, the replay.
 void World::Turn(Process& process) {
   process.turn_at.reset();
-  if (process.dead || process.stopped) return;
+  if (process.dead || process.stopped || process.stalled) return;
   ++outcome_.turns;
   Running here(&process);
   const bool sockets_first = Chance(50);
   if (sockets_first && process.north != nullptr) process.north->Turn();
+  // It may be killed in a call that takes long.
   auto inbox = std::exchange(process.inbox, {});
-  for (const auto& run : inbox) run();
-  for (const auto& done : std::exchange(process.turn_done, {})) done();
-  if (!sockets_first && process.north != nullptr) process.north->Turn();
+  for (const auto& run : inbox) {
+    if (!process.dead) run();
+  }
+  for (const auto& done : std::exchange(process.turn_done, {})) {
+    if (!process.dead) done();
+  }
+  if (!sockets_first && process.north != nullptr && !process.dead) process.north->Turn();
   int handlers = 0;
-  while (process.loop.poll_one() > 0 && ++handlers < kHandlersPerTurn) {
+  while (!process.dead && process.loop.poll_one() > 0 && ++handlers < kHandlersPerTurn) {
   }
   if (handlers == kHandlersPerTurn)
     Violate("spin", absl::StrCat(process.host->name, "'s loop does not come to rest"));
-  if (process.replay && Chance(60)) process.replay();
+  if (process.replay && !process.dead && Chance(60)) process.replay();
   if (!process.dead) Wake(process, kTurnInterval);
+}
+
+// The node's own calls only: the secondary replays on another thread than its loop's.
+void World::MaybeStall(Process& process) {
+  if (current != &process || process.dead || process.stalled || !process.served) return;
+  if (stall_percent_ == 0 || !Chance(stall_percent_)) return;
+  const Nanos span = milliseconds(20) + RandomNanos(longest_stall_ - milliseconds(20));
+  Note(absl::StrCat(process.host->name, " is busy for ", span.count() / 1'000'000, " ms"));
+  ++outcome_.stalls;
+  process.stalled = true;
+  {
+    Running nobody(nullptr);
+    RunUntil(now_ + span);
+  }
+  // What is stopped in a call goes on in it.
+  while (process.stopped && !process.dead && !outcome_.violation.has_value()) {
+    Running nobody(nullptr);
+    RunUntil(now_ + milliseconds(1));
+  }
+  process.stalled = false;
+  Note(absl::StrCat(process.host->name, " is done"));
+}
+
+void World::PulseThread(Process& process) {
+  process.pulse_at.reset();
+  if (process.dead || process.pulse == nullptr) return;
+  Nanos wait = milliseconds(1);  // while it is stopped
+  if (!process.stopped) {
+    Running here(&process);
+    const auto now = process.clock->Monotonic();
+    const replication::Pulse::Next next = process.pulse->OnWake(now);
+    if (next.send.has_value()) {
+      SendPulse(process, replication::Encode(*next.send));
+      replication::PulseMessage answer = *next.send;
+      answer.answer = true;
+      if (mutations_.unanswered_pulses) process.pulse->OnDatagram(replication::Encode(answer), now);
+    }
+    if (next.wake_at == replication::MonotonicTime::max()) return;  // PulseLink::Beat wakes it
+    wait = next.wake_at - now + RandomNanos(microseconds(200));
+  }
+  process.pulse_at = now_ + wait;
+  At(wait, [this, &process, at = now_ + wait] {
+    if (process.pulse_at == at) PulseThread(process);
+  });
+}
+
+void World::SendPulse(Process& from, const std::string& datagram) {
+  for (int copies = Chance(duplicate_percent_) ? 2 : 1; copies > 0; --copies) {
+    if (!ReplicationPasses(from.host->index) || Chance(loss_percent_)) continue;
+    // Mostly soon; now and then it finds another epoch than it was sent in.
+    const Nanos late = Chance(2) ? RandomNanos(milliseconds(300)) : Nanos(0);
+    At(microseconds(20) + RandomNanos(replication_delay_) + late,
+       [this, &host = hosts_[1 - from.host->index], datagram] { DeliverPulse(host, datagram); });
+  }
+}
+
+void World::DeliverPulse(Host& host, const std::string& datagram) {
+  Process* to = host.process.get();
+  if (to == nullptr || to->dead || !host.powered) return;
+  if (to->pulse != nullptr && to->stopped) {
+    At(milliseconds(1), [this, &host, datagram] { DeliverPulse(host, datagram); });
+  } else if (to->pulse != nullptr) {
+    Running here(to);
+    to->pulse->OnDatagram(datagram, to->clock->Monotonic());
+  } else {
+    ToProcess(*to, [this, to, datagram] {
+      auto answer = to->heard ? to->heard(datagram) : std::nullopt;
+      if (mutations_.answers_every_pulse) {
+        answer = replication::DecodePulse(datagram);
+        answer->answer = true;
+      }
+      if (answer.has_value()) SendPulse(*to, replication::Encode(*answer));
+    });
+  }
 }
 
 size_t World::RunHoarder(size_t bytes, Nanos span) {
@@ -285,10 +366,23 @@ size_t World::RunHoarder(size_t bytes, Nanos span) {
   return said == nullptr ? 0 : said->in.size();
 }
 
+Outcome World::RunStalls(Nanos longest) {
+  longest_stall_ = longest;
+  loss_percent_ = duplicate_percent_ = 0;
+  StartProcess(hosts_[0], Role::kPrimary);
+  StartProcess(hosts_[1], Role::kSecondary);
+  RefreshArp();
+  RunUntil(now_ + milliseconds(100));
+  stall_percent_ = 100;
+  RunUntil(now_ + seconds(5));
+  return std::move(outcome_);
+}
+
 Outcome World::Run() {
   StartProcess(hosts_[0], Role::kPrimary);
   At(RandomNanos(milliseconds(60)), [this] { StartProcess(hosts_[1], Role::kSecondary); });
   RefreshArp();
+  if (Chance(20)) stall_percent_ = static_cast<int>(1 + Random(10));
   const Nanos safety_end = now_ + milliseconds(300 + Random(1500));
   ScheduleFaults(safety_end);
   RunUntil(safety_end);
@@ -705,6 +799,7 @@ bool World::Done(const Client& client) {
 
 void World::AskArbiter(Process& process, std::optional<std::pair<Register, Register>> swap,
                        replication::Arbiter::Callback done) {
+  if (process.dead) return;  // killed in a long call, which has ended nevertheless
   const auto carry_out = [this, swap] {
     replication::Arbiter::Outcome outcome;
     if (swap.has_value() && register_ == swap->first) {
@@ -763,7 +858,7 @@ void World::OneFault() {
   if (host.process == nullptr || !host.alive()) return;
   const Nanos span =
       milliseconds(1) + RandomNanos(Chance(60) ? milliseconds(150) : milliseconds(600));
-  switch (Random(12)) {
+  switch (Random(14)) {
     case 0:
     case 1:
       if (MayDie(host)) Kill(host, /*power=*/false);
@@ -809,6 +904,11 @@ void World::OneFault() {
       Note(absl::StrCat(host.name, " is slow"));
       host.slow = true;
       At(span, [&host] { host.slow = false; });
+      break;
+    case 12:
+    case 13:
+      stall_percent_ = static_cast<int>(1 + Random(50));
+      At(span, [this] { stall_percent_ = 0; });
       break;
     case 11:
       Note("the arbiter is slow and forgets");
@@ -886,6 +986,7 @@ void World::Heal() {
   }
   arbiter_slow_ = false;
   arbiter_lost_percent_ = 0;
+  stall_percent_ = 0;
   loss_percent_ = std::min(loss_percent_, 2);
 }
 

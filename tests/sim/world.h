@@ -31,6 +31,7 @@
 #include "framework/pair_node.h"
 #include "replication/arbiter.h"
 #include "replication/link.h"
+#include "replication/pulse_link.h"
 #include "tests/sim/model_server.h"
 #include "tests/sim/south.h"
 #include "tests/sim/tcp.h"
@@ -81,6 +82,11 @@ struct Process {
   std::function<void(boost::asio::ip::tcp::socket)> accept_link;
   std::function<void(bool)> carrier_changed;
   std::function<void()> replay;  // applies some of what waits
+  // The pulse: its thread's half, or, while the loop reads its socket, what hears datagrams.
+  replication::Pulse* pulse = nullptr;
+  replication::PulseLink::Heard heard;
+  std::optional<Nanos> pulse_at;  // the thread wakes
+  bool stalled = false;           // the loop is inside one long call of the Server
   std::deque<std::function<void()>> inbox;
   std::vector<std::function<void()>> turn_done;  // of links that brought something
   std::optional<Nanos> turn_at;
@@ -148,7 +154,7 @@ struct Outcome {
   bool service_lost = false;  // more failures than a pair survives: liveness was not asked
   Nanos until_done{0};        // from when all was mended
   int takeovers = 0;
-  uint64_t packets = 0, turns = 0;
+  uint64_t packets = 0, turns = 0, stalls = 0;
   uint64_t digest = 0;  // of everything that left a host: equal runs have equal ones
   std::vector<std::string> trace;
 };
@@ -159,6 +165,8 @@ class World {
   ~World();
 
   Outcome Run();
+  // Instead: nothing fails but that every call of the primary's Server may take long, up to `longest`.
+  Outcome RunStalls(Nanos longest);
   // Instead: one client sends so many bytes to an echo and never reads. Returns how many the Server
   // was given within `span`.
   size_t RunHoarder(size_t bytes, Nanos span);
@@ -195,6 +203,11 @@ class World {
   bool ReplicationPasses(int from) const {
     return replication_passes_[from] && hosts_[0].powered && hosts_[1].powered;
   }
+  // A datagram between the nodes: comes late, twice, or never.
+  void SendPulse(Process& from, const std::string& datagram);
+  void PulseThread(Process& process);
+  // Perhaps the call of the Server that this process is in takes long: the world goes on meanwhile.
+  void MaybeStall(Process& process);
   void WhenReplicationPasses(std::function<void()> run) { waiting_.push_back(std::move(run)); }
   Host& host(int i) { return hosts_[i]; }
 
@@ -217,6 +230,7 @@ class World {
   bool Step();
 
   // Networks.
+  void DeliverPulse(Host& host, const std::string& datagram);
   void ToClients(Host& host, const Packet& packet);
   void ToHosts(const Packet& packet);
   void Ingress(Host& host, const Packet& packet);
@@ -263,6 +277,9 @@ class World {
   Nanos client_delay_{0}, replication_delay_{0};
 
   replication::Register register_;
+  int stall_percent_ = 0;  // of the calls of the Server
+  Nanos longest_stall_ = milliseconds(500);
+
   bool arbiter_slow_ = false;
   int arbiter_lost_percent_ = 0;
 

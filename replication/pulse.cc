@@ -1,0 +1,116 @@
+#include "replication/pulse.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "replication/replication_constants.h"
+
+namespace understudy::replication {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "a big endian host needs byte swaps here");
+
+constexpr uint32_t kMagic = 0x736c7550;   // "Puls"
+
+struct Head {
+  uint32_t magic;
+  uint16_t version;
+  uint16_t answer;
+  uint64_t epoch;
+  int64_t sent_at_ns;
+};
+static_assert(sizeof(Head) == 24, "no padding: it goes over the wire as it lies here");
+
+int64_t ToNs(MonotonicTime time) { return time.time_since_epoch().count(); }
+
+uint16_t Version() { return static_cast<uint16_t>(wire::g_replication_constants.PROTOCOL_VERSION); }
+
+}  // namespace
+
+std::string Encode(const PulseMessage& message) {
+  const Head head{kMagic, Version(), message.answer, message.epoch, message.sent_at_ns};
+  std::string out(reinterpret_cast<const char*>(&head), sizeof head);
+  out.append(message.service);
+  const uint32_t crc = Crc32c(out);
+  out.append(reinterpret_cast<const char*>(&crc), sizeof crc);
+  return out;
+}
+
+std::optional<PulseMessage> DecodePulse(std::string_view datagram) {
+  Head head;
+  uint32_t crc;
+  if (datagram.size() < sizeof head + sizeof crc || datagram.size() > kMaxPulseSize) return std::nullopt;
+  const std::string_view body = datagram.substr(0, datagram.size() - sizeof crc);
+  std::memcpy(&head, body.data(), sizeof head);
+  std::memcpy(&crc, body.data() + body.size(), sizeof crc);
+  if (head.magic != kMagic || head.version != Version() || head.answer > 1 || crc != Crc32c(body)) {
+    return std::nullopt;
+  }
+  return PulseMessage{head.answer == 1, head.epoch, head.sent_at_ns,
+                      std::string(body.substr(sizeof head))};
+}
+
+Pulse::Pulse(ProtocolConfig config, nanoseconds max_stall, std::function<void(MonotonicTime)> renew)
+    : config_(std::move(config)), max_stall_(max_stall), renew_(std::move(renew)) {}
+
+bool Pulse::Allow(uint64_t epoch, MonotonicTime now) {
+  std::lock_guard lock(mutex_);
+  if (epoch_ == epoch) return false;
+  Beat(now);
+  epoch_ = epoch;
+  unanswered_.clear();
+  answered_.reset();
+  return true;
+}
+
+void Pulse::Forbid() {
+  std::lock_guard lock(mutex_);
+  epoch_.reset();
+}
+
+std::optional<Pulse::Answered> Pulse::TakeAnswered() {
+  std::lock_guard lock(mutex_);
+  const auto sent_at = std::exchange(answered_, std::nullopt);
+  if (!epoch_.has_value() || !sent_at.has_value()) return std::nullopt;
+  return Answered{*epoch_, *sent_at};
+}
+
+Pulse::Next Pulse::OnWake(MonotonicTime now) {
+  std::lock_guard lock(mutex_);
+  if (!epoch_.has_value()) return {std::nullopt, MonotonicTime::max()};
+  const MonotonicTime beat(nanoseconds(beat_ns_.load(std::memory_order_relaxed)));
+  const nanoseconds silence = now - beat;
+  if (silence < 2 * config_.heartbeat) return {std::nullopt, beat + 2 * config_.heartbeat};
+  if (silence >= max_stall_) return {std::nullopt, now + config_.heartbeat};
+  if (now < next_send_) return {std::nullopt, next_send_};
+  next_send_ = now + config_.heartbeat;
+  while (!unanswered_.empty() && unanswered_.front() < ToNs(now - config_.suspect_after)) {
+    unanswered_.pop_front();
+  }
+  unanswered_.push_back(ToNs(now));
+  ++sent_count_;
+  return {PulseMessage{false, *epoch_, ToNs(now), config_.service}, next_send_};
+}
+
+void Pulse::OnDatagram(std::string_view datagram, MonotonicTime now) {
+  const std::optional<PulseMessage> message = DecodePulse(datagram);
+  ++(message.has_value() && Accept(*message, now) ? answered_count_ : dropped_count_);
+}
+
+bool Pulse::Accept(const PulseMessage& answer, MonotonicTime now) {
+  if (!answer.answer || answer.service != config_.service) return false;
+  std::lock_guard lock(mutex_);
+  if (!epoch_.has_value() || answer.epoch != *epoch_) return false;
+  const auto sent = std::find(unanswered_.begin(), unanswered_.end(), answer.sent_at_ns);
+  if (sent == unanswered_.end()) return false;
+  // Those before it have been overtaken: theirs would be worth less.
+  unanswered_.erase(unanswered_.begin(), sent + 1);
+  answered_ = MonotonicTime(nanoseconds(answer.sent_at_ns));
+  const MonotonicTime until = *answered_ + config_.suspect_after - config_.lease_guard;
+  if (until > now) renew_(until);
+  return true;
+}
+
+}  // namespace understudy::replication

@@ -1,0 +1,236 @@
+#include "replication/pulse.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+#include <vector>
+
+namespace understudy::replication {
+namespace {
+
+using std::chrono::seconds;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+ProtocolConfig Config() {
+  ProtocolConfig config;
+  config.node = "a";
+  config.service = "10.0.0.1:80";
+  return config;
+}
+
+constexpr milliseconds kSpan(70);   // suspect_after - lease_guard
+
+class PulseTest : public testing::Test {
+ protected:
+  void Pass(milliseconds span) { now_ += span; }
+  // What the thread would send now.
+  std::optional<PulseMessage> Wake() {
+    const Pulse::Next next = pulse_.OnWake(now_);
+    wake_at_ = next.wake_at;
+    return next.send;
+  }
+  static PulseMessage AnswerTo(PulseMessage message) {
+    message.answer = true;
+    return message;
+  }
+  void Arrives(const PulseMessage& message) { pulse_.OnDatagram(Encode(message), now_); }
+  // The loop stands still until the first pulse.
+  PulseMessage Stall() {
+    pulse_.Allow(6, now_);
+    Pass(milliseconds(20));
+    const auto sent = Wake();
+    EXPECT_TRUE(sent.has_value());
+    return sent.value_or(PulseMessage{});
+  }
+
+  MonotonicTime now_{seconds(1000)};
+  std::vector<MonotonicTime> leases_;
+  Pulse pulse_{Config(), milliseconds(1000), [this](MonotonicTime until) { leases_.push_back(until); }};
+  MonotonicTime wake_at_{};
+};
+
+// --- When it is sent ---
+
+TEST_F(PulseTest, SleepsUntilItIsAllowed) {
+  EXPECT_FALSE(Wake().has_value());
+  EXPECT_EQ(wake_at_, MonotonicTime::max());
+  Pass(seconds(5));
+  EXPECT_TRUE(pulse_.Allow(6, now_));
+  EXPECT_FALSE(pulse_.Allow(6, now_)) << "already";
+  EXPECT_FALSE(Wake().has_value()) << "the loop has just been here";
+  EXPECT_EQ(wake_at_, now_ + milliseconds(20));
+}
+
+TEST_F(PulseTest, NothingIsSentWhileTheLoopTicks) {
+  pulse_.Allow(6, now_);
+  for (int i = 0; i < 100; ++i) {
+    Pass(milliseconds(10));
+    pulse_.Beat(now_);
+    EXPECT_FALSE(Wake().has_value());
+    EXPECT_EQ(wake_at_, now_ + milliseconds(20)) << "one look in two heartbeats is enough";
+  }
+  EXPECT_EQ(pulse_.counters().sent, 0u);
+}
+
+TEST_F(PulseTest, OnePulseInEachHeartbeatWhileTheLoopStandsStill) {
+  pulse_.Allow(6, now_);
+  int sent = 0;
+  for (int ms = 0; ms < 220; ++ms) {
+    if (const auto message = Wake()) {
+      ++sent;
+      EXPECT_EQ(message->epoch, 6u);
+      EXPECT_FALSE(message->answer);
+      EXPECT_EQ(message->service, "10.0.0.1:80");
+      EXPECT_EQ(message->sent_at_ns, now_.time_since_epoch().count());
+      Arrives(AnswerTo(*message));   // which wakes the thread: no reason to send again
+    }
+    EXPECT_GT(wake_at_, now_);
+    Pass(milliseconds(1));
+  }
+  EXPECT_EQ(sent, 20);
+}
+
+TEST_F(PulseTest, ItEndsWhenTheLoopHasStoodStillForTooLong) {
+  pulse_.Allow(6, now_);
+  MonotonicTime last{};
+  const MonotonicTime begun = now_;
+  for (; now_ < begun + seconds(3); Pass(milliseconds(10))) {
+    if (Wake().has_value()) last = now_;
+  }
+  EXPECT_EQ(last, begun + milliseconds(990));
+  pulse_.Beat(now_);
+  Pass(milliseconds(20));
+  EXPECT_TRUE(Wake().has_value()) << "a new stall";
+}
+
+// --- What an answer is worth ---
+
+TEST_F(PulseTest, AnAnswerExtendsTheLeaseFromTheSending) {
+  const PulseMessage sent = Stall();
+  const MonotonicTime sent_at = now_;
+  EXPECT_FALSE(pulse_.TakeAnswered().has_value());
+  Pass(milliseconds(3));
+  Arrives(AnswerTo(sent));
+  EXPECT_THAT(leases_, ElementsAre(sent_at + kSpan));
+  const auto answered = pulse_.TakeAnswered();
+  ASSERT_TRUE(answered.has_value());
+  EXPECT_EQ(answered->epoch, 6u);
+  EXPECT_EQ(answered->sent_at, sent_at);
+  EXPECT_FALSE(pulse_.TakeAnswered().has_value()) << "once";
+  EXPECT_EQ(pulse_.counters().answered, 1u);
+}
+
+TEST_F(PulseTest, AnAnswerCountsOnce) {
+  const PulseMessage sent = Stall();
+  Arrives(AnswerTo(sent));
+  Arrives(AnswerTo(sent));
+  EXPECT_EQ(leases_.size(), 1u);
+  EXPECT_EQ(pulse_.counters().dropped, 1u);
+}
+
+TEST_F(PulseTest, AnswersThatAreOvertakenAreWorthNothing) {
+  const PulseMessage first = Stall();
+  Pass(milliseconds(10));
+  const PulseMessage second = *Wake();
+  const MonotonicTime sent_at = now_;
+  Arrives(AnswerTo(second));
+  Arrives(AnswerTo(first));
+  EXPECT_THAT(leases_, ElementsAre(sent_at + kSpan));
+  EXPECT_EQ(pulse_.TakeAnswered()->sent_at, sent_at);
+}
+
+TEST_F(PulseTest, AnAnswerThatComesTooLateExtendsNothing) {
+  const PulseMessage sent = Stall();
+  Pass(kSpan);
+  Arrives(AnswerTo(sent));
+  EXPECT_THAT(leases_, IsEmpty());
+}
+
+TEST_F(PulseTest, OnlyAnswersToOwnPulsesOfThisEpochAndServiceCount) {
+  const PulseMessage sent = Stall();
+  PulseMessage other = AnswerTo(sent);
+  other.epoch = 5;
+  Arrives(other);
+  other = AnswerTo(sent);
+  other.epoch = 7;
+  Arrives(other);
+  other = AnswerTo(sent);
+  other.service = "10.0.0.2:80";
+  Arrives(other);
+  other = AnswerTo(sent);
+  ++other.sent_at_ns;
+  Arrives(other);
+  other.sent_at_ns = INT64_MAX;
+  Arrives(other);
+  Arrives(sent);   // no answer
+  EXPECT_THAT(leases_, IsEmpty());
+  EXPECT_FALSE(pulse_.TakeAnswered().has_value());
+  EXPECT_EQ(pulse_.counters().dropped, 6u);
+}
+
+TEST_F(PulseTest, AfterForbidNothingIsExtended) {
+  const PulseMessage sent = Stall();
+  pulse_.Forbid();
+  Arrives(AnswerTo(sent));
+  EXPECT_THAT(leases_, IsEmpty());
+  EXPECT_FALSE(pulse_.TakeAnswered().has_value());
+  EXPECT_FALSE(Wake().has_value());
+  EXPECT_EQ(wake_at_, MonotonicTime::max());
+}
+
+TEST_F(PulseTest, ANewEpochBeginsAnew) {
+  const PulseMessage sent = Stall();
+  Arrives(AnswerTo(sent));
+  Pass(milliseconds(10));
+  const PulseMessage unanswered = *Wake();
+  EXPECT_TRUE(pulse_.Allow(7, now_));
+  EXPECT_FALSE(pulse_.TakeAnswered().has_value()) << "of the epoch before";
+  Arrives(AnswerTo(unanswered));
+  EXPECT_EQ(leases_.size(), 1u);
+  pulse_.Forbid();
+  EXPECT_TRUE(pulse_.Allow(7, now_));
+}
+
+// --- The datagram ---
+
+TEST(PulseMessageTest, ComesBack) {
+  for (const bool answer : {false, true}) {
+    const auto back = DecodePulse(Encode(PulseMessage{answer, 0xfedcba9876543210, -5, "198.18.0.1:7000"}));
+    ASSERT_TRUE(back.has_value());
+    EXPECT_EQ(back->answer, answer);
+    EXPECT_EQ(back->epoch, 0xfedcba9876543210u);
+    EXPECT_EQ(back->sent_at_ns, -5);
+    EXPECT_EQ(back->service, "198.18.0.1:7000");
+  }
+}
+
+TEST(PulseMessageTest, WhatIsDamagedIsNone) {
+  const std::string whole = Encode(PulseMessage{true, 6, 12345, "198.18.0.1:7000"});
+  for (size_t size = 0; size < whole.size(); ++size) {
+    EXPECT_FALSE(DecodePulse(whole.substr(0, size)).has_value()) << size;
+  }
+  for (size_t bit = 0; bit < 8 * whole.size(); ++bit) {
+    std::string flipped = whole;
+    flipped[bit / 8] ^= static_cast<char>(1 << bit % 8);
+    EXPECT_FALSE(DecodePulse(flipped).has_value()) << "bit " << bit;
+  }
+  EXPECT_FALSE(DecodePulse(whole + "x").has_value());
+  EXPECT_FALSE(DecodePulse(Encode(PulseMessage{true, 6, 12345, std::string(200, 'x')})).has_value());
+}
+
+TEST(PulseMessageTest, RandomBytesAreNone) {
+  const uint32_t seed = std::random_device{}();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937 random(seed);
+  for (int i = 0; i < 20000; ++i) {
+    std::string bytes(random() % (kMaxPulseSize + 20), 0);
+    for (char& byte : bytes) byte = static_cast<char>(random());
+    EXPECT_FALSE(DecodePulse(bytes).has_value());
+  }
+}
+
+}  // namespace
+}  // namespace understudy::replication
