@@ -1,0 +1,294 @@
+// Sets: SADD, SINTER, SPOP, ...
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "apps/kvstore/commands/collections.h"
+#include "apps/kvstore/commands/command.h"
+#include "apps/kvstore/resp/number.h"
+#include "apps/kvstore/store/elements.h"
+
+namespace kvstore {
+namespace {
+
+bool FindSet(Call& call, Entry* entry) { return FindTyped(call, call.args[1], Type::kSet, entry); }
+
+Elements SetOf(Call& call, const Entry& entry) {
+  return Elements(call.keys, call.args[1], entry, Type::kSet);
+}
+
+void SAdd(Call& call) {
+  Entry entry;
+  if (!FindSet(call, &entry)) return;
+  Elements set = SetOf(call, entry);
+  int64_t added = 0;
+  for (std::string_view member : call.args.subspan(2)) {
+    if (set.Insert(member)) ++added;
+  }
+  call.reply.Integer(added);
+}
+
+void SRem(Call& call) { EraseElements(call, Type::kSet); }
+void SIsMember(Call& call) { ReplyContains(call, Type::kSet); }
+void SCard(Call& call) { ReplyCount(call, Type::kSet); }
+void SScan(Call& call) { ScanElements(call, Type::kSet); }
+
+void SMIsMember(Call& call) {
+  Entry entry;
+  if (!FindSet(call, &entry)) return;
+  Elements set = SetOf(call, entry);
+  call.reply.Array(call.args.size() - 2);
+  for (std::string_view member : call.args.subspan(2)) call.reply.Integer(set.Contains(member));
+}
+
+void ReplyMembers(Call& call, Elements& set) {
+  set.ForEach([&](std::string_view member, std::string_view) { call.reply.Bulk(member); });
+}
+
+void SMembers(Call& call) {
+  Entry entry;
+  if (!FindSet(call, &entry)) return;
+  call.reply.Set(entry.count);
+  Elements set = SetOf(call, entry);
+  ReplyMembers(call, set);
+}
+
+// --- Several sets ---
+
+// The sets at args[1], args[2], ...; one that does not exist is empty. nullopt: the error is written.
+std::optional<std::vector<Elements>> FindSets(Call& call) {
+  std::vector<Elements> sets;
+  sets.reserve(call.args.size() - 1);
+  for (std::string_view key : call.args.subspan(1)) {
+    Entry entry;
+    if (!FindTyped(call, key, Type::kSet, &entry)) return std::nullopt;
+    sets.emplace_back(call.keys, key, entry, Type::kSet);
+  }
+  return sets;
+}
+
+// Walks the smallest set and asks the others, small ones first: they are the likeliest to say no.
+void SInter(Call& call) {
+  auto sets = FindSets(call);
+  if (!sets) return;
+  std::vector<Elements*> by_size;
+  for (Elements& set : *sets) by_size.push_back(&set);
+  std::stable_sort(by_size.begin(), by_size.end(),
+                   [](const Elements* a, const Elements* b) { return a->size() < b->size(); });
+  if (by_size[0]->size() == 0) return call.reply.Set(0);
+
+  const size_t mark = call.reply.mark();
+  size_t count = 0;
+  by_size[0]->ForEach([&](std::string_view member, std::string_view) {
+    for (size_t i = 1; i < by_size.size(); ++i) {
+      if (!by_size[i]->Contains(member)) return;
+    }
+    call.reply.Bulk(member);
+    ++count;
+  });
+  call.reply.InsertSet(mark, count);
+}
+
+// Only asked whether something is in it: its order is another one in each process.
+using Seen = absl::flat_hash_set<std::string>;
+
+bool Has(const Seen& seen, std::string_view member) {
+  return seen.contains(absl::string_view(member.data(), member.size()));
+}
+
+void SUnion(Call& call) {
+  auto sets = FindSets(call);
+  if (!sets) return;
+  if (sets->size() == 1) {
+    call.reply.Set(sets->front().size());
+    return ReplyMembers(call, sets->front());
+  }
+  const size_t mark = call.reply.mark();
+  size_t count = 0;
+  Seen seen;
+  for (Elements& set : *sets) {
+    set.ForEach([&](std::string_view member, std::string_view) {
+      if (!seen.emplace(member).second) return;
+      call.reply.Bulk(member);
+      ++count;
+    });
+  }
+  call.reply.InsertSet(mark, count);
+}
+
+void SDiff(Call& call) {
+  auto sets = FindSets(call);
+  if (!sets) return;
+  Elements& first = sets->front();
+  if (first.size() == 0) return call.reply.Set(0);
+  uint64_t others = 0;
+  for (size_t i = 1; i < sets->size(); ++i) others += (*sets)[i].size();
+
+  // Small sets are read once, large ones are asked for each member of the first.
+  const bool read_others = others <= first.size();
+  Seen seen;
+  for (size_t i = 1; read_others && i < sets->size(); ++i) {
+    (*sets)[i].ForEach([&](std::string_view member, std::string_view) { seen.emplace(member); });
+  }
+  const auto in_others = [&](std::string_view member) {
+    if (read_others) return Has(seen, member);
+    return std::any_of(sets->begin() + 1, sets->end(),
+                       [&](Elements& set) { return set.Contains(member); });
+  };
+  const size_t mark = call.reply.mark();
+  size_t count = 0;
+  first.ForEach([&](std::string_view member, std::string_view) {
+    if (in_others(member)) return;
+    call.reply.Bulk(member);
+    ++count;
+  });
+  call.reply.InsertSet(mark, count);
+}
+
+// --- Random members ---
+
+// A member picked alone costs about as much as this many in a walk through all.
+constexpr uint64_t kPickCost = 32;
+// SRANDMEMBER with a count below zero repeats members: its answer may be larger than all that is stored, up
+// to anything.
+constexpr int64_t kMaxPicks = int64_t{1} << 24;
+
+// From 0 to below - 1. REQUIRES: below > 0.
+uint64_t Uniform(Call& call, uint64_t below) {
+  return static_cast<uint64_t>((static_cast<unsigned __int128>(call.Random()) * below) >> 64);
+}
+
+// `count` different members in one walk, each choice equally likely. REQUIRES: count <= set.size().
+std::vector<std::string> Sample(Call& call, Elements& set, uint64_t count) {
+  std::vector<std::string> members;
+  members.reserve(count);
+  uint64_t left = set.size();
+  set.ForEach([&](std::string_view member, std::string_view) {
+    if (members.size() < count && Uniform(call, left) < count - members.size()) members.emplace_back(member);
+    --left;
+  });
+  return members;
+}
+
+// The same for a few of a large set: one by one. Names may be chosen so that some are hardly ever hit; then
+// the walk does it.
+std::vector<std::string> PickDifferent(Call& call, Elements& set, uint64_t count) {
+  std::vector<std::string> members;
+  Seen seen;
+  for (uint64_t attempt = 0; members.size() < count; ++attempt) {
+    if (attempt == 2 * count + 8) return Sample(call, set, count);
+    std::string member = set.Random(call.Random());
+    if (seen.insert(member).second) members.push_back(std::move(member));
+  }
+  return members;
+}
+
+std::vector<std::string> Choose(Call& call, Elements& set, uint64_t count) {
+  return count < set.size() / kPickCost ? PickDifferent(call, set, count) : Sample(call, set, count);
+}
+
+// REQUIRES: a set that is there, 0 < count.
+void PopMany(Call& call, Elements& set, uint64_t count) {
+  if (count >= set.size()) {
+    call.reply.Set(set.size());
+    ReplyMembers(call, set);
+    call.keys.Remove(call.args[1]);
+    return;
+  }
+  const std::vector<std::string> members = Choose(call, set, count);
+  call.reply.Set(members.size());
+  for (const std::string& member : members) {
+    set.Erase(member);
+    call.reply.Bulk(member);
+  }
+}
+
+void SPop(Call& call) {
+  if (call.args.size() > 3) return call.reply.Error(kSyntaxError);
+  const bool with_count = call.args.size() == 3;
+  std::optional<int64_t> count = 1;
+  if (with_count) {
+    count = ParseInteger(call.args[2]);
+    if (!count || *count < 0) return call.reply.Error("ERR value is out of range, must be positive");
+  }
+  Entry entry;
+  if (!FindSet(call, &entry)) return;
+  if (!entry) return with_count ? call.reply.Set(0) : call.reply.Null();
+  if (*count == 0) return call.reply.Set(0);
+  Elements set = SetOf(call, entry);
+  if (with_count) return PopMany(call, set, *count);
+  const std::string member = set.Random(call.Random());
+  set.Erase(member);
+  call.reply.Bulk(member);
+}
+
+// `count` times any member, again and again the same if it comes so.
+void ReplyPicks(Call& call, Elements& set, uint64_t count) {
+  call.reply.Array(count);
+  if (count < set.size() / kPickCost) {
+    for (uint64_t i = 0; i < count; ++i) call.reply.Bulk(set.Random(call.Random()));
+    return;
+  }
+  const std::vector<std::string> members = Sample(call, set, set.size());
+  for (uint64_t i = 0; i < count; ++i) call.reply.Bulk(members[Uniform(call, members.size())]);
+}
+
+void SRandMember(Call& call) {
+  if (call.args.size() > 3) return call.reply.Error(kSyntaxError);
+  const bool with_count = call.args.size() == 3;
+  int64_t count = 1;
+  if (with_count && !GetInteger(call, call.args[2], &count)) return;
+  if (count < -kMaxPicks) return call.reply.Error("ERR value is out of range");
+  Entry entry;
+  if (!FindSet(call, &entry)) return;
+  if (!entry) return with_count ? call.reply.Array(0) : call.reply.Null();
+  if (count == 0) return call.reply.Array(0);
+  Elements set = SetOf(call, entry);
+  if (!with_count) return call.reply.Bulk(set.Random(call.Random()));
+  if (count < 0) return ReplyPicks(call, set, -count);
+  if (static_cast<uint64_t>(count) >= set.size()) {
+    call.reply.Array(set.size());
+    return ReplyMembers(call, set);
+  }
+  const std::vector<std::string> members = Choose(call, set, count);
+  call.reply.Array(members.size());
+  for (const std::string& member : members) call.reply.Bulk(member);
+}
+
+constexpr Command Row(std::string_view name, int arity, uint32_t flags, void (*run)(Call&),
+                      std::string_view since, std::string_view complexity, std::string_view summary) {
+  return KeyCommand("set", name, arity, flags, run, since, complexity, summary);
+}
+
+// All its arguments are keys.
+constexpr Command Several(Command command) {
+  command.last_key = -1;
+  return command;
+}
+
+constexpr Command kCommands[] = {
+    Row("sadd", -3, kWrite | kDenyOom | kFast, SAdd, "1.0.0", "O(N) for N members", "Adds members"),
+    Row("scard", 2, kReadonly | kFast, SCard, "1.0.0", "O(1)", "How many members there are"),
+    Several(Row("sdiff", -2, kReadonly, SDiff, "1.0.0", "O(N) for N members in all sets",
+                "The members of the first set that are in none of the others")),
+    Several(Row("sinter", -2, kReadonly, SInter, "1.0.0", "O(N*M) for M sets, the smallest of N members",
+                "The members that are in all sets")),
+    Row("sismember", 3, kReadonly | kFast, SIsMember, "1.0.0", "O(1)", "Is it a member?"),
+    Row("smembers", 2, kReadonly, SMembers, "1.0.0", "O(N) for a set of N members", "All members"),
+    Row("smismember", -3, kReadonly | kFast, SMIsMember, "6.2.0", "O(N) for N members",
+        "Which of these are members?"),
+    Row("spop", -2, kWrite | kFast, SPop, "1.0.0", "O(N) for N members", "Takes members away at random"),
+    Row("srandmember", -2, kReadonly, SRandMember, "1.0.0", "O(N) for N members", "Members at random"),
+    Row("srem", -3, kWrite | kFast, SRem, "1.0.0", "O(N) for N members", "Removes members"),
+    Row("sscan", -3, kReadonly, SScan, "2.8.0", "O(N) for N members visited", "A step of a walk"),
+    Several(Row("sunion", -2, kReadonly, SUnion, "1.0.0", "O(N) for N members in all sets",
+                "The members of all sets, each once")),
+};
+
+}  // namespace
+
+absl::Span<const Command> SetCommands() { return kCommands; }
+
+}  // namespace kvstore
