@@ -50,9 +50,11 @@ XXH128_hash_t Hash(Keyspace& keys, std::string_view key, const Entry& entry) {
   // A list's elements are in its order; those of sets and hashes in that of a hash of their names: both
   // follow from the content.
   Walk walk(keys.table(), keys.PartPrefix(entry.id));
-  for (walk.Seek(0); walk.Valid(); walk.Next()) {
+  walk.Seek(0);
+  for (uint64_t left = entry.count; walk.Valid(); walk.Next()) {
     hasher.AddString(walk.name());
     hasher.AddString(walk.value());
+    if (--left == 0) break;
   }
   return hasher.Finish();
 }

@@ -6,6 +6,14 @@
 #include "glog/logging.h"
 
 namespace kvstore {
+namespace {
+
+// So many may have been erased, and so many more for each element that is there, before the others move: what
+// LevelDB has not forgotten yet would be in the way of every walk (layout.h, on fences).
+constexpr uint64_t kErased = 512;
+constexpr uint64_t kErasedPerElement = 8;
+
+}  // namespace
 
 Elements::Elements(Keyspace& keys, std::string_view key, const Entry& entry, Type type)
     : keys_(keys), key_(key), type_(type), entry_(entry) {
@@ -21,12 +29,15 @@ const std::string* Elements::Find(std::string_view name) {
 }
 
 bool Elements::Insert(std::string_view name, std::string_view value) {
-  if (!entry_) entry_ = Entry{.type = type_, .id = keys_.NewId()};
+  if (!entry_) {
+    entry_.type = type_;
+    entry_.id = keys_.NewId();
+  }
   const std::string_view part = PartKeyOf(name);
   const std::string* old = entry_.count > 0 ? keys_.table().Get(part) : nullptr;
   if (old == nullptr) {
     keys_.table().Put(part, value);
-    ++entry_.count;
+    if (++entry_.count > kSmall && !entry_.fenced) keys_.PutFence(&entry_);
     keys_.Store(key_, entry_);
     return true;
   }
@@ -39,22 +50,41 @@ bool Elements::Insert(std::string_view name, std::string_view value) {
 bool Elements::Erase(std::string_view name) {
   if (Find(name) == nullptr) return false;
   keys_.table().Delete(PartKeyOf(name));
-  if (--entry_.count > 0) {
-    keys_.Store(key_, entry_);
-  } else {
+  ++entry_.head;
+  if (--entry_.count == 0) {
+    keys_.DeleteFence(&entry_);
     keys_.RemoveEmptied(key_);
     entry_ = {};
+    return true;
   }
+  keys_.Store(key_, entry_);
+  if (entry_.head > kErased + kErasedPerElement * entry_.count) Renew();
   return true;
+}
+
+// To where nothing was erased.
+void Elements::Renew() {
+  if (entry_.count <= kSmall) keys_.DeleteFence(&entry_);
+  keys_.CopyParts(&entry_);
+  entry_.head = 0;
+  keys_.Store(key_, entry_);
 }
 
 void Elements::ForEach(const Visit& visit) {
   if (!entry_) return;
   Walk walk(keys_.table(), keys_.PartPrefix(entry_.id));
-  for (walk.Seek(0); walk.Valid(); walk.Next()) visit(walk.name(), walk.value());
+  walk.Seek(0);
+  for (uint64_t left = entry_.count; walk.Valid(); walk.Next()) {
+    visit(walk.name(), walk.value());
+    if (--left == 0) return;
+  }
 }
 
 uint64_t Elements::Scan(uint64_t cursor, uint64_t count, const Visit& visit) {
+  if (cursor == 0 && entry_.count <= std::max(count, kSmall)) {
+    ForEach(visit);
+    return 0;
+  }
   if (!entry_) return 0;
   Walk walk(keys_.table(), keys_.PartPrefix(entry_.id));
   uint64_t visited = 0;
@@ -72,7 +102,7 @@ uint64_t Elements::Scan(uint64_t cursor, uint64_t count, const Visit& visit) {
 std::string Elements::Random(uint64_t random) {
   if (!entry_) return "";
   Walk walk(keys_.table(), keys_.PartPrefix(entry_.id));
-  return PickAtRandom(walk, random, [](std::string_view) { return true; }).value_or("");
+  return PickAtRandom(walk, entry_.count, random, [](std::string_view) { return true; }).value_or("");
 }
 
 }  // namespace kvstore

@@ -32,13 +32,15 @@ class Elements {
   // `visit` must not change anything.
   using Visit = std::function<void(std::string_view name, std::string_view value)>;
   void ForEach(const Visit& visit);
-  // As Keyspace::Scan.
+  // As Keyspace::Scan, but small ones are visited at once, whatever `count` is.
   uint64_t Scan(uint64_t cursor, uint64_t count, const Visit& visit);
-  // One at random, each about as likely (exactly, up to 16). REQUIRES: size() > 0.
+  // One at random, each about as likely (exactly, if they are few). Empty when none can be read: the disk has
+  // failed. REQUIRES: size() > 0.
   std::string Random(uint64_t random);
 
  private:
   std::string_view PartKeyOf(std::string_view name) const;
+  void Renew();
 
   Keyspace& keys_;
   const std::string_view key_;

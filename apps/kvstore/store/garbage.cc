@@ -1,6 +1,7 @@
 #include "apps/kvstore/store/garbage.h"
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <string_view>
 
@@ -8,11 +9,16 @@
 #include "apps/kvstore/store/layout.h"
 
 namespace kvstore {
+namespace {
 
-void Garbage::AddParts(uint32_t generation, uint64_t id) {
+constexpr uint64_t kAll = std::numeric_limits<uint64_t>::max();
+
+}  // namespace
+
+void Garbage::AddParts(uint32_t generation, uint64_t id, uint64_t parts) {
   std::string record = KindPrefix(generation, Kind::kGarbage);
   AppendBig64(&record, id);
-  table_->Put(record, "");
+  table_->Put(record, EncodeParts(parts));
   first_id_ = std::min(first_id_, id);
   any_ = true;
 }
@@ -34,17 +40,21 @@ void Garbage::Collect(uint32_t generation, size_t limit) {
       any_ = false;
       return;
     }
-    records->Seek(target_->next);
-    for (; records->Valid() && records->key().starts_with(target_->prefix); records->Next()) {
+    for (records->Seek(target_->next); IsOfTarget(*records); records->Next()) {
       if (limit == 0) return;
       target_->next = records->key();
       table_->Delete(target_->next);
       --limit;
+      if (--target_->left == 0) break;
     }
     table_->Delete(target_->record);
     target_.reset();
     if (limit > 0) --limit;
   }
+}
+
+bool Garbage::IsOfTarget(const Table::Iterator& record) const {
+  return record.Valid() && record.key().starts_with(target_->prefix);
 }
 
 // Whole generations first: what is garbage in them goes with them.
@@ -54,7 +64,7 @@ std::optional<Garbage::Target> Garbage::FindTarget(Table::Iterator& records, uin
   if (records.Valid() && records.key().starts_with(old_generation)) {
     const std::string record(records.key());
     const std::string prefix = record.substr(old_generation.size());
-    return Target{record, prefix, prefix};
+    return Target{record, prefix, prefix, kAll};
   }
   const std::string garbage = KindPrefix(generation, Kind::kGarbage);
   std::string from = garbage;
@@ -62,14 +72,15 @@ std::optional<Garbage::Target> Garbage::FindTarget(Table::Iterator& records, uin
   records.Seek(from);
   if (!records.Valid() || !records.key().starts_with(garbage)) return std::nullopt;
   const std::string record(records.key());
-  if (record.size() != garbage.size() + kNumberSize) {
-    table_->Fail(absl::DataLossError("a record of garbage has a wrong key"));
+  const std::optional<uint64_t> parts = DecodeParts(records.value());
+  if (record.size() != garbage.size() + kNumberSize || !parts || *parts == 0) {
+    table_->Fail(absl::DataLossError("a record of garbage makes no sense"));
     return std::nullopt;
   }
   const std::string id = record.substr(garbage.size());
   first_id_ = ReadBig64(id);
   const std::string prefix = KindPrefix(generation, Kind::kPart) + id;
-  return Target{record, prefix, prefix};
+  return Target{record, prefix, prefix, *parts};
 }
 
 }  // namespace kvstore

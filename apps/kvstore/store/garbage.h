@@ -16,8 +16,8 @@ class Garbage {
   // `table` may hold garbage already, and outlives this object.
   explicit Garbage(Table* table) : table_(table) {}
 
-  // From now on all parts of `id` are garbage: the table remembers.
-  void AddParts(uint32_t generation, uint64_t id);
+  // From now on the parts of `id`, which are so many, are garbage: the table remembers.
+  void AddParts(uint32_t generation, uint64_t id, uint64_t parts);
   // The same of all records of a generation that is over.
   void AddGeneration(uint32_t generation);
 
@@ -33,7 +33,9 @@ class Garbage {
     std::string record;
     std::string prefix;
     std::string next;
+    uint64_t left = 0;   // of them, if not fewer: spares a walk over what is behind them
   };
+  bool IsOfTarget(const Table::Iterator& record) const;
   std::optional<Target> FindTarget(Table::Iterator& records, uint32_t generation);
 
   Table* const table_;

@@ -50,7 +50,12 @@ absl::StatusOr<std::unique_ptr<Keyspace>> Keyspace::Open(Table* table, Watches* 
   } else if (table->status().ok()) {
     const std::unique_ptr<Table::Iterator> records = table->NewIterator();
     records->Seek("");
-    if (records->Valid()) return absl::FailedPreconditionError("the data are not those of a key-value store");
+    if (records->Valid()) {
+      return absl::FailedPreconditionError("the data are not those of a key-value store");
+    }
+    table->Put(KindPrefix(kStoreGeneration, Kind::kMeta), EncodeMeta(keys->meta_));
+    table->Put(KindPrefix(kStoreGeneration, Kind::kOldGenerationFence), "");
+    keys->PutFences();
   }
   if (!table->status().ok()) return table->status();
   return keys;
@@ -100,7 +105,7 @@ void Keyspace::Store(std::string_view key, const Entry& entry) {
     Unschedule(key, old.expire_ms);
     Schedule(key, entry.expire_ms);
   }
-  if (old.id != 0 && old.id != entry.id) Discard(old.id);
+  if (old.id != 0 && old.id != entry.id) Discard(old);
   watches_->Touch(key);
 }
 
@@ -108,7 +113,7 @@ void Keyspace::Erase(std::string_view key, const Entry& old, bool has_parts) {
   table_->Delete(KeyRecord(key));
   --meta_.keys;
   Unschedule(key, old.expire_ms);
-  if (has_parts && old.id != 0) Discard(old.id);
+  if (has_parts && old.id != 0) Discard(old);
 }
 
 bool Keyspace::Remove(std::string_view key) {
@@ -129,7 +134,7 @@ void Keyspace::RemoveEmptied(std::string_view key) {
 
 void Keyspace::Rename(std::string_view from, std::string_view to) {
   if (from == to) return;
-  Entry entry = Load(from);
+  Entry entry = Find(from);
   if (!entry) return;
   const std::string bytes(entry.bytes);
   entry.bytes = bytes;
@@ -144,14 +149,7 @@ void Keyspace::Copy(std::string_view from, std::string_view to) {
   if (!entry) return;
   const std::string bytes(entry.bytes);
   entry.bytes = bytes;
-  if (entry.id != 0) {
-    const uint64_t id = NewId();
-    Walk parts(*table_, PartPrefix(entry.id));
-    for (parts.Seek(0); parts.Valid(); parts.Next()) {
-      table_->Put(PartKey(id, parts.number(), parts.name()), parts.value());
-    }
-    entry.id = id;
-  }
+  if (entry.id != 0) CopyParts(&entry);
   Store(to, entry);
 }
 
@@ -164,8 +162,14 @@ void Keyspace::Clear() {
   if (meta_.keys == 0) return;   // what garbage there is goes anyway
   garbage_.AddGeneration(meta_.generation);
   ++meta_.generation;
+  PutFences();
   meta_.keys = meta_.expiring = due_ = 0;
   next_due_ms_ = kNever;
+}
+
+void Keyspace::PutFences() {
+  table_->Put(KindPrefix(meta_.generation, Kind::kGarbageFence), "");
+  table_->Put(KindPrefix(meta_.generation, Kind::kKeyFence), "");
 }
 
 // --- Walks ---------------------------------------------------------------------------------------
@@ -190,13 +194,19 @@ uint64_t Keyspace::Scan(uint64_t cursor, uint64_t count, const Visit& visit) {
 
 std::optional<std::string> Keyspace::Random(uint64_t random) {
   Walk walk(*table_, KindPrefix(meta_.generation, Kind::kKey));
-  return PickAtRandom(walk, random, [this](std::string_view record) {
+  return PickAtRandom(walk, size(), random, [this](std::string_view record) {
     const Entry entry = Decode(record);
     return entry && !Expired(entry);
   });
 }
 
 // --- Parts ---------------------------------------------------------------------------------------
+
+uint64_t Keyspace::NewId() {
+  const uint64_t id = meta_.next_id;
+  meta_.next_id += kIdStep;
+  return id;
+}
 
 std::string_view Keyspace::PartKey(uint64_t id, uint64_t number, std::string_view name) {
   part_record_.clear();
@@ -214,6 +224,35 @@ std::string Keyspace::PartPrefix(uint64_t id) const {
   return prefix;
 }
 
+void Keyspace::PutFence(Entry* entry) {
+  table_->Put(PartPrefix(entry->id + 1), "");
+  entry->fenced = true;
+}
+
+void Keyspace::DeleteFence(Entry* entry) {
+  if (!entry->fenced) return;
+  table_->Delete(PartPrefix(entry->id + 1));
+  entry->fenced = false;
+}
+
+void Keyspace::CopyParts(Entry* entry) {
+  const uint64_t id = NewId();
+  Walk parts(*table_, PartPrefix(entry->id));
+  parts.Seek(0);
+  for (uint64_t left = PartsOf(*entry); left > 0 && parts.Valid(); --left) {
+    table_->Put(PartKey(id, parts.number(), parts.name()), parts.value());
+    if (left > 1) parts.Next();
+  }
+  entry->id = id;
+  if (entry->fenced) PutFence(entry);
+}
+
+void Keyspace::Discard(Entry entry) {
+  DeleteFence(&entry);
+  const uint64_t parts = PartsOf(entry);
+  if (parts > 0) garbage_.AddParts(meta_.generation, entry.id, parts);
+}
+
 void Keyspace::ForParts(uint64_t id, uint64_t first, uint64_t last, const VisitPart& visit) {
   const bool few = last - first < kFewParts;
   uint64_t number = first;
@@ -227,6 +266,7 @@ void Keyspace::ForParts(uint64_t id, uint64_t first, uint64_t last, const VisitP
   Walk walk(*table_, PartPrefix(id));
   for (walk.Seek(number); walk.Valid() && walk.number() <= last; walk.Next()) {
     visit(walk.number(), walk.value());
+    if (walk.number() == last) return;   // nobody knows what is behind it: see layout.h on fences
   }
 }
 

@@ -60,7 +60,6 @@ class Keyspace {
   // `key` was changed without a Store: an element was overwritten. Tells watchers.
   void Touched(std::string_view key) { watches_->Touch(key); }
 
-  uint64_t NewId() { return meta_.next_id++; }
 
   // Keys that have not expired, and those of them that will.
   uint64_t size() { return meta_.keys - DueKeys(); }
@@ -74,11 +73,12 @@ class Keyspace {
   // change anything; entry.bytes is good until it returns.
   using Visit = std::function<void(std::string_view key, const Entry& entry)>;
   uint64_t Scan(uint64_t cursor, uint64_t count, const Visit& visit);
-  // A key at random, each about as likely (exactly, up to 16); by the caller's random number.
+  // A key at random, each about as likely (exactly, if they are few); by the caller's random number.
   std::optional<std::string> Random(uint64_t random);
 
   // --- Parts, for elements.h, list.h, string_value.h ---
   Table& table() { return *table_; }
+  uint64_t NewId();
   // The key of a part's record, in the order of (id, number, name). Good until the next call of PartKey.
   std::string_view PartKey(uint64_t id, uint64_t number, std::string_view name = {});
   // Visits the parts of `id` with numbers `first` to `last` (inclusive), in order, without their names. From
@@ -87,6 +87,11 @@ class Keyspace {
   void ForParts(uint64_t id, uint64_t first, uint64_t last, const VisitPart& visit);
   // What the keys of all parts of `id` begin with.
   std::string PartPrefix(uint64_t id) const;
+  // A fence behind the parts of entry->id, or none any more.
+  void PutFence(Entry* entry);
+  void DeleteFence(Entry* entry);
+  // Gives *entry, which has parts, copies of them under a new id.
+  void CopyParts(Entry* entry);
 
   // Writes its counters and throws a part of the garbage away, then commits the table.
   absl::Status Commit();
@@ -100,7 +105,9 @@ class Keyspace {
   Entry Load(std::string_view key);
   Entry Decode(std::string_view record);
   void Erase(std::string_view key, const Entry& old, bool has_parts);
-  void Discard(uint64_t id) { garbage_.AddParts(meta_.generation, id); }
+  // Throws the parts away, some time.
+  void Discard(Entry entry);
+  void PutFences();
 
   // The expiry index.
   std::string_view ExpiryRecord(std::string_view key, int64_t expire_ms);

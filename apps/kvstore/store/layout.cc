@@ -17,6 +17,7 @@ constexpr size_t kMetaSize = 32;
 constexpr size_t kShortHeader = 10;   // type, shape, expire_ms
 constexpr char kInlineShape = 0;
 constexpr char kPartsShape = 1;
+constexpr char kFencedShape = 2;
 
 template <typename T>
 char* Write(char* out, T value) {
@@ -63,7 +64,7 @@ std::string KindPrefix(uint32_t generation, Kind kind) {
 size_t EncodeEntryHeader(const Entry& entry, char (&out)[kMaxEntryHeader]) {
   const bool parts = entry.id != 0;
   char* at = Write(out, static_cast<char>(entry.type));
-  at = Write(at, parts ? kPartsShape : kInlineShape);
+  at = Write(at, !parts ? kInlineShape : entry.fenced ? kFencedShape : kPartsShape);
   at = Write(at, entry.expire_ms);
   if (!parts) return kShortHeader;
   at = Write(at, entry.id);
@@ -84,12 +85,29 @@ std::optional<Entry> DecodeEntry(std::string_view record) {
     entry.count = entry.bytes.size();
     return entry;
   }
-  if (record[1] != kPartsShape || record.size() != kMaxEntryHeader) return std::nullopt;
+  entry.fenced = record[1] == kFencedShape;
+  if ((!entry.fenced && record[1] != kPartsShape) || record.size() != kMaxEntryHeader) return std::nullopt;
   entry.id = Read<uint64_t>(record.data() + 10);
   entry.count = Read<uint64_t>(record.data() + 18);
   entry.head = Read<uint64_t>(record.data() + 26);
   if (entry.id == 0) return std::nullopt;
   return entry;
+}
+
+uint64_t PartsOf(const Entry& entry) {
+  if (entry.id == 0) return 0;
+  return entry.type == Type::kString ? (entry.count + kStringChunk - 1) / kStringChunk : entry.count;
+}
+
+std::string EncodeParts(uint64_t parts) {
+  char bytes[sizeof(parts)];
+  Write(bytes, parts);
+  return std::string(bytes, sizeof(bytes));
+}
+
+std::optional<uint64_t> DecodeParts(std::string_view record) {
+  if (record.size() != sizeof(uint64_t)) return std::nullopt;
+  return Read<uint64_t>(record.data());
 }
 
 std::string EncodeMeta(const Meta& meta) {

@@ -21,15 +21,24 @@ inline constexpr uint32_t kFormatVersion = 1;
 
 enum class Kind : char {
   // Generation 0: of the store itself.
-  kMeta = 'M',            // nothing more -> Meta
-  kOldGeneration = 'O',   // generation (4) -> "": all its records are garbage
+  kMeta = 'M',                 // nothing more -> Meta
+  kOldGeneration = 'O',        // generation (4) -> "": all its records are garbage
+  kOldGenerationFence = 'P',   // nothing more -> ""
   // Generations from 1 on: data.
-  kKey = 'K',             // WalkPosition(key) (8), key -> Entry
-  kPart = 'P',            // id (8), number (8), name -> a part of a value
-  kExpiry = 'X',          // expire_ms (8), key -> ""
-  kGarbage = 'G',         // id (8) -> "": its parts are garbage
+  kGarbage = 'G',              // id (8) -> parts (8): so many parts are garbage
+  kGarbageFence = 'H',         // nothing more -> ""
+  kKey = 'K',                  // WalkPosition(key) (8), key -> Entry
+  kKeyFence = 'L',             // nothing more -> ""
+  kPart = 'P',                 // id (8), number (8), name -> a part of a value; id + 1 (8) -> "", its fence
+  kExpiry = 'X',               // expire_ms (8), key -> ""
 };
+// What was deleted is still in LevelDB's files for some time, and a walk that steps from the last record of a
+// kind to the next passes over all of it: behind a large set that was deleted there may be a million of
+// such remains. A fence is a record that stays, and stops the walk where it has to stop anyway. Walks
+// that know how many records there are need none.
 inline constexpr uint32_t kStoreGeneration = 0;
+// An id is followed by that of its fence.
+inline constexpr uint64_t kIdStep = 2;
 
 // Where things begin in a record's key.
 inline constexpr size_t kKindAt = 4;
@@ -46,13 +55,21 @@ uint64_t ReadBig64(std::string_view in);   // REQUIRES: 8 bytes
 std::string KindPrefix(uint32_t generation, Kind kind);
 std::string GenerationPrefix(uint32_t generation);
 
-// An Entry's value: type (1), shape (1), expire_ms (8); shape 0: then the string's bytes; shape 1: then id
-// (8), count (8), head (8).
+// An Entry's value: type (1), shape (1), expire_ms (8); shape 0: then the string's bytes; shape 1, and 2 if
+// it is fenced: then id (8), count (8), head (8).
 inline constexpr size_t kMaxEntryHeader = 34;
 // Writes what comes before entry.bytes. Returns its size.
 size_t EncodeEntryHeader(const Entry& entry, char (&out)[kMaxEntryHeader]);
 // `bytes` of the result points into `record`. nullopt: not an Entry.
 std::optional<Entry> DecodeEntry(std::string_view record);
+
+// Bytes of a string's chunk; string_value.h.
+inline constexpr size_t kStringChunk = 16 << 10;
+// How many records the parts of `entry` are, without a fence.
+uint64_t PartsOf(const Entry& entry);
+
+std::string EncodeParts(uint64_t parts);
+std::optional<uint64_t> DecodeParts(std::string_view record);
 
 // The counters of the store.
 struct Meta {

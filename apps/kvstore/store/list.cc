@@ -12,6 +12,7 @@ namespace {
 constexpr uint64_t kFirstHead = uint64_t{1} << 63;
 // Trimming away more than so many elements, and more than stay, makes a new list of those that stay.
 constexpr uint64_t kManyTrimmed = 64;
+constexpr uint64_t kSearchWindow = 256;
 
 const std::string& Nothing() {
   static const std::string& nothing = *new std::string;
@@ -97,7 +98,6 @@ void List::ForRange(uint64_t first, uint64_t last, const std::function<void(std:
 
 std::vector<std::string> List::Read(uint64_t first, uint64_t count) {
   std::vector<std::string> values;
-  values.reserve(count);
   if (count == 0) return values;
   ForRange(first, first + count - 1, [&](std::string_view value) { values.emplace_back(value); });
   return values;
@@ -138,12 +138,22 @@ void List::Trim(uint64_t first, uint64_t last) {
 
 std::vector<uint64_t> List::Search(std::string_view value, uint64_t count, bool from_back) {
   std::vector<uint64_t> found;
-  uint64_t index = 0;
-  ForRange(0, entry_.count - 1, [&](std::string_view each) {
-    if (each == value && (from_back || found.size() < count)) found.push_back(index);
-    ++index;
-  });
-  if (found.size() > count) found.erase(found.begin(), found.end() - static_cast<int64_t>(count));
+  // Window after window, so as not to read on when enough are found.
+  for (uint64_t done = 0; done < entry_.count && found.size() < count;) {
+    const uint64_t size = std::min(entry_.count - done, kSearchWindow);
+    const uint64_t begin = from_back ? entry_.count - done - size : done;
+    std::vector<uint64_t> here;
+    uint64_t index = begin;
+    ForRange(begin, begin + size - 1, [&](std::string_view each) {
+      if (each == value) here.push_back(index);
+      ++index;
+    });
+    if (from_back) std::reverse(here.begin(), here.end());
+    found.insert(found.end(), here.begin(), here.end());
+    done += size;
+  }
+  if (found.size() > count) found.resize(count);
+  if (from_back) std::reverse(found.begin(), found.end());
   return found;
 }
 

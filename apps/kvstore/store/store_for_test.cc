@@ -74,7 +74,7 @@ std::map<std::string, std::string> AllRecords(Table& table) {
 
 size_t CountKind(const std::map<std::string, std::string>& records, char kind) {
   size_t count = 0;
-  for (const auto& [key, value] : records) count += key.size() > 4 && key[4] == kind;
+  for (const auto& [key, value] : records) count += key.size() > 5 && key[4] == kind;
   return count;
 }
 

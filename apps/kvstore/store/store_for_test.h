@@ -58,7 +58,7 @@ class TestStore {
 
 // All records of a table, also the uncommitted ones.
 std::map<std::string, std::string> AllRecords(Table& table);
-// Counts the records of one kind, of all generations.
+// Counts the records of one kind, of all generations. Fences and counters are of no kind.
 size_t CountKind(const std::map<std::string, std::string>& records, char kind);
 
 }  // namespace kvstore

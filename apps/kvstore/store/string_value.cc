@@ -14,7 +14,7 @@ void AppendPadded(std::string_view chunk, size_t begin, size_t end, std::string*
   out->append(end - there, '\0');
 }
 
-// Writes over what `id` has, or has not: chunks that are not there are zeros.
+// Writes over what `id` has. REQUIRES: it has all chunks before `offset`.
 void WriteChunks(Keyspace& keys, uint64_t id, uint64_t offset, std::string_view bytes) {
   while (!bytes.empty()) {
     const uint64_t number = offset / kStringChunk;
@@ -54,7 +54,7 @@ void ReadString(Keyspace& keys, const Entry& entry, uint64_t offset, uint64_t le
   keys.ForParts(entry.id, offset / kStringChunk, (end - 1) / kStringChunk,
                 [&](uint64_t number, std::string_view chunk) {
                   const uint64_t here = number * kStringChunk;
-                  if (here > reached()) out->append(here - reached(), '\0');   // chunks that are not there
+                  if (here > reached()) out->append(here - reached(), '\0');   // the disk has failed
                   AppendPadded(chunk, reached() - here, std::min<uint64_t>(kStringChunk, end - here), out);
                 });
   out->append(end - reached(), '\0');
@@ -92,12 +92,15 @@ uint64_t OverwriteString(Keyspace& keys, std::string_view key, const Entry& entr
     value.append(bytes);
     if (entry.count > value.size()) value.append(entry.bytes.substr(value.size()));
     changed.bytes = value;
-  } else if (changed.id == 0) {
-    changed.id = keys.NewId();
-    const std::string old(entry.bytes);
-    WriteChunks(keys, changed.id, 0, old);
-    WriteChunks(keys, changed.id, offset, bytes);
   } else {
+    uint64_t chunks = PartsOf(entry);
+    if (changed.id == 0) {
+      changed.id = keys.NewId();
+      const std::string old(entry.bytes);
+      WriteChunks(keys, changed.id, 0, old);
+      chunks = old.empty() ? 0 : 1;
+    }
+    for (; chunks < offset / kStringChunk; ++chunks) keys.table().Put(keys.PartKey(changed.id, chunks), "");
     WriteChunks(keys, changed.id, offset, bytes);
   }
   keys.Store(key, changed);

@@ -1,6 +1,6 @@
-// Strings. Up to kInline bytes are in the key's own record; longer ones are in chunks of kChunk bytes, so
-// that APPEND, SETRANGE and GETRANGE touch the chunks they are about and not the whole. What is missing of a
-// chunk, or a chunk that is missing, is zeros: SETRANGE far behind the end writes no zeros.
+// Strings. Up to kInlineString bytes are in the key's own record; longer ones are in chunks of kStringChunk
+// bytes, so that APPEND, SETRANGE and GETRANGE touch the chunks they are about and not the whole. What is
+// missing of a chunk is zeros: SETRANGE far behind the end writes empty chunks, not zeros.
 #ifndef UNDERSTUDY_APPS_KVSTORE_STORE_STRING_VALUE_H_
 #define UNDERSTUDY_APPS_KVSTORE_STORE_STRING_VALUE_H_
 
@@ -14,7 +14,6 @@
 namespace kvstore {
 
 inline constexpr size_t kInlineString = 4 << 10;
-inline constexpr size_t kStringChunk = 16 << 10;
 
 // Appends `length` bytes from `offset` on to `out`. REQUIRES: within entry.count.
 void ReadString(Keyspace& keys, const Entry& entry, uint64_t offset, uint64_t length, std::string* out);

@@ -1,7 +1,6 @@
 #include "apps/kvstore/store/walk.h"
 
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "apps/kvstore/store/layout.h"
@@ -9,7 +8,7 @@
 namespace kvstore {
 namespace {
 
-constexpr size_t kCandidates = 16;
+constexpr uint64_t kCandidates = 16;
 
 // All 64 bits depend on all 64 bits (splitmix64's last steps): a second number, for another purpose.
 uint64_t Mix(uint64_t value) {
@@ -45,20 +44,19 @@ void Walk::Check() {
 uint64_t Walk::number() const { return ReadBig64(records_->key().substr(prefix_.size())); }
 std::string_view Walk::name() const { return records_->key().substr(prefix_.size() + kNumberSize); }
 
-std::optional<std::string> PickAtRandom(Walk& walk, uint64_t random,
+std::optional<std::string> PickAtRandom(Walk& walk, uint64_t size, uint64_t random,
                                         const std::function<bool(std::string_view value)>& accept) {
-  std::vector<std::string> candidates;
-  const auto collect = [&] {
-    if (accept(walk.value())) candidates.emplace_back(walk.name());
-  };
-  for (walk.Seek(random); walk.Valid() && candidates.size() < kCandidates; walk.Next()) collect();
-  // Behind the last comes the first.
-  if (candidates.size() < kCandidates) {
-    const auto goes_on = [&] { return walk.number() < random && candidates.size() < kCandidates; };
-    for (walk.Seek(0); walk.Valid() && goes_on(); walk.Next()) collect();
+  if (size == 0) return std::nullopt;
+  const bool small = size <= kSmall;
+  const uint64_t start = small ? 0 : random;
+  uint64_t left = 1 + Mix(random) % (small ? size : kCandidates);
+  // Twice, for behind the last comes the first.
+  for (const uint64_t from : {start, uint64_t{0}}) {
+    for (walk.Seek(from); walk.Valid(); walk.Next()) {
+      if (accept(walk.value()) && --left == 0) return std::string(walk.name());
+    }
   }
-  if (candidates.empty()) return std::nullopt;
-  return std::move(candidates[Mix(random) % candidates.size()]);
+  return std::nullopt;   // fewer than `size`: the disk has failed
 }
 
 }  // namespace kvstore

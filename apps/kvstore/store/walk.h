@@ -36,9 +36,12 @@ class Walk {
   bool valid_ = false;
 };
 
-// The name of one of those whose value is accepted, by the caller's random number: one of the 16 that follow
-// a random place, so each about as likely; exactly if there are no more than 16. nullopt: there is none.
-std::optional<std::string> PickAtRandom(Walk& walk, uint64_t random,
+// So many are walked through where a few would do: with these, Redis too answers at once.
+inline constexpr uint64_t kSmall = 128;
+
+// The name of one of the `size` whose value is accepted, by the caller's random number. Up to kSmall each is
+// exactly as likely; beyond, about: one of the 16 that follow a random place. nullopt: there is none.
+std::optional<std::string> PickAtRandom(Walk& walk, uint64_t size, uint64_t random,
                                         const std::function<bool(std::string_view value)>& accept);
 
 }  // namespace kvstore
