@@ -1,5 +1,7 @@
 #include "apps/kvstore/commands/command.h"
 
+#include <cctype>
+
 #include <algorithm>
 #include <limits>
 #include <string>
@@ -100,6 +102,17 @@ bool GetScanOptions(Call& call, size_t index, bool with_type, ScanOptions* optio
     }
   }
   return true;
+}
+
+void ReplyHelp(Call& call, std::initializer_list<std::string_view> lines) {
+  std::string first(call.args[0]);
+  for (char& c : first) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  first += " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:";
+  call.reply.Array(lines.size() + 3);
+  call.reply.Simple(first);
+  for (const std::string_view line : lines) call.reply.Simple(line);
+  call.reply.Simple("HELP");
+  call.reply.Simple("    Prints this help.");
 }
 
 }  // namespace kvstore

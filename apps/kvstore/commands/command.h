@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -103,6 +104,8 @@ bool GetInteger(Call& call, std::string_view text, int64_t* value);
 bool FindTyped(Call& call, std::string_view key, Type type, Entry* entry);
 // "ERR wrong number of arguments for 'client|getname' command"
 void WrongArity(Call& call);
+// The reply to a container's HELP: a line about the container, these, and HELP itself.
+void ReplyHelp(Call& call, std::initializer_list<std::string_view> lines);
 // Writes a string's value, as a bulk string. REQUIRES: `entry` is what Find gave last, and a string.
 void ReplyString(Call& call, const Entry& entry);
 // A point in time, as arguments give it.
