@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "bench/bare_echo.h"
 #include "bench/measure.h"
 #include "bench/suites.h"
 #include "glog/logging.h"
@@ -28,81 +29,8 @@ namespace understudy::bench {
 namespace {
 
 constexpr size_t kRequest = 64;
-constexpr uint16_t kPingPongPort = 7900;
 
 using Message = std::array<char, kRequest>;
-
-// On a thread of its own, which may be pinned.
-void OnClientThread(const std::function<void()>& fn) {
-  std::thread([&fn] {
-    PinClient();
-    fn();
-  }).join();
-}
-
-// One request after the other over one connection, for a while.
-Samples PingFor(int fd, std::chrono::milliseconds span) {
-  Samples samples;
-  OnClientThread([&] {
-    Message request, reply;
-    request.fill('r');
-    // Another server was busy just now: the first exchanges find cold caches.
-    for (int i = 0; i < 20; ++i) {
-      SendAll(fd, request.data(), kRequest);
-      ReceiveAll(fd, reply.data(), kRequest);
-    }
-    const auto end = Clock::now() + span;
-    for (uint64_t i = 0;; ++i) {
-      memcpy(request.data(), &i, sizeof i);
-      const auto begun = Clock::now();
-      SendAll(fd, request.data(), kRequest);
-      ReceiveAll(fd, reply.data(), kRequest);
-      const auto now = Clock::now();
-      CHECK(reply == request) << "an echo that is none";
-      samples.Add(Microseconds(now - begun));
-      if (now >= end) return;
-    }
-  });
-  return samples;
-}
-
-// The bare TCP round trip between the two nodes: two threads and their kernels, nothing else.
-class BareEcho {
- public:
-  explicit BareEcho(lab::Lab& lab) {
-    const int listener = lab.host(lab::Host::kB).Socket(AF_INET, SOCK_STREAM);
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(kPingPongPort);
-    PCHECK(bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
-    PCHECK(listen(listener, 1) == 0);
-    client_ = Connect(lab.host(lab::Host::kA), lab::Lab::replication_ip(lab::Host::kB),
-                      kPingPongPort, "");
-    const int server = accept(listener, nullptr, nullptr);
-    PCHECK(server >= 0);
-    close(listener);
-    const int on = 1;
-    PCHECK(setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
-    echo_ = std::thread([server] {
-      Message message;
-      for (;;) {
-        const ssize_t size = recv(server, message.data(), message.size(), 0);
-        if (size <= 0) break;
-        SendAll(server, message.data(), static_cast<size_t>(size));
-      }
-      close(server);
-    });
-  }
-  ~BareEcho() {
-    close(client_);
-    echo_.join();
-  }
-  int client() const { return client_; }
-
- private:
-  int client_;
-  std::thread echo_;
-};
 
 // Many connections, each with one request under way, in one thread.
 class EchoLoad {

@@ -20,7 +20,8 @@
 #include "bench/suites.h"
 #include "glog/logging.h"
 
-DEFINE_string(only, "", "Benchmarks to run, by commas: echo1,echo50,bulk,kill,cut,restore");
+DEFINE_string(only, "", "Benchmarks to run, by commas: echo1,echo50,bulk,kill,cut,restore; and of the "
+              "key-value store: kvset,kvget,kvpipe,kv1,kvmany");
 DEFINE_bool(markdown, false, "Print the table as Markdown");
 DEFINE_string(json, "", "File to write all numbers to, as JSON");
 DEFINE_string(csv, "", "File to write all numbers to, as CSV");
@@ -33,11 +34,14 @@ namespace {
 struct Suite {
   const char* name;
   void (*run)(Report&);
+  bool by_default = true;      // without --only
 };
 
 constexpr Suite kSuites[] = {
     {"echo1", EchoOne},    {"echo50", EchoMany}, {"bulk", Bulk},
     {"kill", PauseOnKill}, {"cut", PauseOnCut},  {"restore", Restore},
+    {"kvset", KvSet, false},       {"kvget", KvGet, false}, {"kvpipe", KvPipeline, false},
+    {"kv1", KvOne, false},         {"kvmany", KvMany, false},
 };
 
 void WriteFile(const std::string& path, const std::string& text) {
@@ -70,7 +74,7 @@ int Run() {
     std::cerr << "bench: needs root, for network namespaces and eBPF: sudo bench/run\n";
     return 1;
   }
-  // A thousand connections, and as many in the server.
+  // Ten thousand connections, and as many in the server.
   rlimit files;
   PCHECK(getrlimit(RLIMIT_NOFILE, &files) == 0);
   files.rlim_cur = files.rlim_max;
@@ -94,7 +98,7 @@ int Run() {
   report.Fact("seed", absl::StrCat(FLAGS_seed));
   const auto begun = std::chrono::steady_clock::now();
   for (const Suite& suite : kSuites) {
-    if (!wanted.empty() && !wanted.contains(suite.name)) continue;
+    if (wanted.empty() ? !suite.by_default : !wanted.contains(suite.name)) continue;
     std::cerr << suite.name << " ..." << std::flush;
     const auto at = std::chrono::steady_clock::now();
     suite.run(report);

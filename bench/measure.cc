@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "glog/logging.h"
 
 DEFINE_int32(client_cpu, -1,
@@ -26,20 +27,6 @@ DEFINE_string(server_flags, "", "More flags for the servers, separated by spaces
 namespace understudy::bench {
 
 namespace {
-
-std::string Binary() {
-  return FLAGS_server.empty() ? lab::Runfile("tests/apps/workbench") : FLAGS_server;
-}
-
-std::vector<std::string> MoreFlags() {
-  std::vector<std::string> flags;
-  for (size_t at = 0; at < FLAGS_server_flags.size();) {
-    const size_t end = std::min(FLAGS_server_flags.find(' ', at), FLAGS_server_flags.size());
-    if (end > at) flags.push_back(FLAGS_server_flags.substr(at, end - at));
-    at = end + 1;
-  }
-  return flags;
-}
 
 sockaddr_in AddressOf(const std::string& ip, uint16_t port) {
   sockaddr_in address = {};
@@ -79,27 +66,39 @@ int64_t IdleNs() {
   return idle * (1'000'000'000 / sysconf(_SC_CLK_TCK));
 }
 
-std::unique_ptr<Standalone> Standalone::Start() {
+Program Workbench() {
+  Program program;
+  program.path = FLAGS_server.empty() ? lab::Runfile("tests/apps/workbench") : FLAGS_server;
+  program.flags = absl::StrSplit(FLAGS_server_flags, ' ', absl::SkipEmpty());
+  return program;
+}
+
+std::unique_ptr<Standalone> Standalone::Start(const Program& program) {
   auto standalone = std::make_unique<Standalone>();
   standalone->lab_ = MakeLab();
   lab::Process::Options options;
   options.name = "standalone";
-  options.argv = {Binary(), "--role=standalone", "--logtostderr",
+  options.argv = {program.path, "--role=standalone", "--logtostderr",
                   absl::StrCat("--service=", standalone->ip(), ":", lab::Lab::kServicePort)};
-  for (std::string& flag : MoreFlags()) options.argv.push_back(std::move(flag));
+  options.argv.insert(options.argv.end(), program.flags.begin(), program.flags.end());
   options.where = &standalone->lab_->host(lab::Host::kA);
   auto process = lab::Process::Start(options);
   CHECK(process.ok()) << process.status();
   standalone->process_ = *std::move(process);
-  const sockaddr_in address = AddressOf(standalone->ip(), lab::Lab::kServicePort);
+  AwaitListener(standalone->client(), standalone->ip(), lab::Lab::kServicePort, *standalone->process_);
+  return standalone;
+}
+
+void AwaitListener(lab::Namespace& where, const std::string& ip, uint16_t port, lab::Process& server) {
+  const sockaddr_in address = AddressOf(ip, port);
   for (int i = 0; i < 2000; ++i) {
-    const int fd = standalone->client().Socket(AF_INET, SOCK_STREAM);
+    const int fd = where.Socket(AF_INET, SOCK_STREAM);
     const int result = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
     close(fd);
-    if (result == 0) return standalone;
+    if (result == 0) return;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  LOG(FATAL) << "the standalone server does not come up:\n" << standalone->process_->LogTail(20);
+  LOG(FATAL) << "nothing listens at " << ip << ":" << port << ":\n" << server.LogTail(20);
 }
 
 std::unique_ptr<lab::Lab> MakeLab() {
@@ -111,13 +110,14 @@ std::unique_ptr<lab::Lab> MakeLab() {
   return *std::move(lab);
 }
 
-std::unique_ptr<lab::Pair> StartPair(lab::Lab& lab) {
-  auto pair = lab::Pair::Start(lab, {.binary = Binary(), .flags = MoreFlags()});
+std::unique_ptr<lab::Pair> StartPair(lab::Lab& lab, const Program& program) {
+  auto pair = lab::Pair::Start(lab, {.binary = program.path, .flags = program.flags});
   CHECK(pair.ok()) << pair.status();
   return *std::move(pair);
 }
 
-LastingPair::LastingPair() : lab_(MakeLab()), pair_(StartPair(*lab_)) {}
+LastingPair::LastingPair(Program program)
+    : program_(std::move(program)), lab_(MakeLab()), pair_(StartPair(*lab_, program_)) {}
 
 bool LastingPair::Check() {
   const std::string a = pair_->status(lab::Host::kA).State(),
@@ -125,7 +125,7 @@ bool LastingPair::Check() {
   if (a == "protected" && b == "protected") return true;
   CHECK_LT(++lost_, 20) << "the pair does not last on this machine\n" << pair_->LogTails(20);
   pair_.reset();
-  pair_ = StartPair(*lab_);
+  pair_ = StartPair(*lab_, program_);
   return false;
 }
 
@@ -181,6 +181,13 @@ void PinClient() {
   CPU_ZERO(&set);
   CPU_SET(static_cast<size_t>(FLAGS_client_cpu), &set);
   PCHECK(sched_setaffinity(0, sizeof set, &set) == 0) << "--client_cpu=" << FLAGS_client_cpu;
+}
+
+void OnClientThread(const std::function<void()>& fn) {
+  std::thread([&fn] {
+    PinClient();
+    fn();
+  }).join();
 }
 
 }  // namespace understudy::bench

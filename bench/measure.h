@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,6 +36,7 @@ class Samples {
   double Max() const { return Percentile(100); }
   size_t size() const { return values_.size(); }
   bool empty() const { return values_.empty(); }
+  const std::vector<double>& values() const { return values_; }   // in the order in which they came
 
  private:
   std::vector<double> values_;
@@ -47,11 +49,20 @@ int64_t CpuNs(pid_t pid);
 // What all processors together have spent idle, in ns; in steps of 10 ms.
 int64_t IdleNs();
 
-// The workbench as a plain server on host a of a lab of its own, so that nothing of the pair's
+// A program that is measured, and its flags.
+struct Program {
+  std::string path;
+  std::vector<std::string> flags;
+};
+// The workbench, unless --server names another program.
+Program Workbench();
+
+// A program as a plain server on host a of a lab of its own, so that nothing of the pair's
 // south wrapper is on its interface. Same wires, same kind of switch.
 class Standalone {
  public:
-  static std::unique_ptr<Standalone> Start();
+  static std::unique_ptr<Standalone> Start(const Program& program = Workbench());
+  lab::Lab& lab() { return *lab_; }
   lab::Namespace& client() { return lab_->client(); }
   std::string ip() const { return lab::Lab::host_ip(lab::Host::kA); }
   pid_t pid() const { return process_->pid(); }
@@ -61,16 +72,19 @@ class Standalone {
   std::unique_ptr<lab::Process> process_;
 };
 
+// Waits until something listens there; ends the program if that takes more than ten seconds.
+void AwaitListener(lab::Namespace& where, const std::string& ip, uint16_t port, lab::Process& server);
+
 // Ends the program when it cannot be made, and so do the others here.
 std::unique_ptr<lab::Lab> MakeLab();
-// The workbench as a pair, protected when it returns.
-std::unique_ptr<lab::Pair> StartPair(lab::Lab& lab);
+// A program as a pair, protected when it returns.
+std::unique_ptr<lab::Pair> StartPair(lab::Lab& lab, const Program& program = Workbench());
 
 // A pair under a load that takes long. On a machine that is busy with other things the secondary
 // may come to suspect the primary, and figures of a pair that is none any more would be too good.
 class LastingPair {
  public:
-  LastingPair();
+  explicit LastingPair(Program program = Workbench());
   // Whether it is what it was; if not, another one is started, and connections must be made anew.
   bool Check();
   lab::Lab& lab() { return *lab_; }
@@ -79,6 +93,7 @@ class LastingPair {
   int lost() const { return lost_; }
 
  private:
+  const Program program_;
   std::unique_ptr<lab::Lab> lab_;
   std::unique_ptr<lab::Pair> pair_;
   int lost_ = 0;
@@ -98,6 +113,8 @@ std::string CongestionControlOf(lab::Namespace& where);
 
 // The load generator's thread may be pinned to a processor (--client_cpu).
 void PinClient();
+// Runs `fn` on a thread of its own, which may be pinned, and waits for it.
+void OnClientThread(const std::function<void()>& fn);
 
 }  // namespace understudy::bench
 

@@ -1,5 +1,5 @@
-// What all system tests share: a lab, a pair (of workbenches, mostly) in it, a watch on the client's wire, clients;
-// and at the end of each test the question whether the wire saw anything that must not be.
+// What all system tests share: a lab, a pair (of workbenches, mostly) in it, a watch on the wire of the
+// client, clients; and at the end of each test the question whether the wire saw anything that must not be.
 #ifndef UNDERSTUDY_TESTS_PAIR_FIXTURE_H_
 #define UNDERSTUDY_TESTS_PAIR_FIXTURE_H_
 

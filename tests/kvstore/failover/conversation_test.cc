@@ -26,13 +26,6 @@ std::string RandomBytes(size_t size, uint64_t seed) {
   return bytes;
 }
 
-// "$5\r\nhello\r\n" -> "hello"
-std::string BulkOf(const std::string& reply) {
-  const size_t line = reply.find("\r\n");
-  if (reply.empty() || reply[0] != '$' || line == std::string::npos) return "not a bulk string: " + reply;
-  return reply.substr(line + 2, reply.size() - line - 4);
-}
-
 class ConversationTest : public KvPairTest {
  protected:
   void SetUp() override { StartPair(); }
