@@ -137,7 +137,7 @@ TEST_F(Hashes, ScanChecks) {
 
 TEST_F(Hashes, ScanFindsEachFieldOnce) {
   std::multiset<std::string> expected, found;
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 1000; ++i) {
     const std::string field = "f" + std::to_string(i), value = "v" + std::to_string(i);
     Run("HSET", "h", field, value);
     expected.insert({field, value});
@@ -145,7 +145,7 @@ TEST_F(Hashes, ScanFindsEachFieldOnce) {
   std::string cursor = "0";
   int steps = 0;
   do {
-    const std::string reply = Run("HSCAN", "h", cursor, "COUNT", "7");
+    const std::string reply = Run("HSCAN", "h", cursor, "COUNT", "70");
     ASSERT_TRUE(reply.starts_with("*2\r\n$")) << reply;
     const size_t begin = reply.find("\r\n", 4) + 2, end = reply.find("\r\n", begin);
     cursor = reply.substr(begin, end - begin);

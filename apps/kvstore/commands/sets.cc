@@ -1,5 +1,6 @@
 // Sets: SADD, SINTER, SPOP, ...
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -69,14 +70,20 @@ std::optional<std::vector<Elements>> FindSets(Call& call) {
   return sets;
 }
 
+// The smallest first.
+std::vector<Elements*> BySize(std::vector<Elements>& sets) {
+  std::vector<Elements*> by_size;
+  for (Elements& set : sets) by_size.push_back(&set);
+  std::stable_sort(by_size.begin(), by_size.end(),
+                   [](const Elements* a, const Elements* b) { return a->size() < b->size(); });
+  return by_size;
+}
+
 // Walks the smallest set and asks the others, small ones first: they are the likeliest to say no.
 void SInter(Call& call) {
   auto sets = FindSets(call);
   if (!sets) return;
-  std::vector<Elements*> by_size;
-  for (Elements& set : *sets) by_size.push_back(&set);
-  std::stable_sort(by_size.begin(), by_size.end(),
-                   [](const Elements* a, const Elements* b) { return a->size() < b->size(); });
+  const std::vector<Elements*> by_size = BySize(*sets);
   if (by_size[0]->size() == 0) return call.reply.Set(0);
 
   const size_t mark = call.reply.mark();
@@ -101,16 +108,14 @@ bool Has(const Seen& seen, std::string_view member) {
 void SUnion(Call& call) {
   auto sets = FindSets(call);
   if (!sets) return;
-  if (sets->size() == 1) {
-    call.reply.Set(sets->front().size());
-    return ReplyMembers(call, sets->front());
-  }
+  const std::vector<Elements*> by_size = BySize(*sets);
   const size_t mark = call.reply.mark();
   size_t count = 0;
   Seen seen;
-  for (Elements& set : *sets) {
-    set.ForEach([&](std::string_view member, std::string_view) {
-      if (!seen.emplace(member).second) return;
+  for (Elements* set : by_size) {
+    const bool last = set == by_size.back();   // the largest: need not be remembered
+    set->ForEach([&](std::string_view member, std::string_view) {
+      if (last ? Has(seen, member) : !seen.emplace(member).second) return;
       call.reply.Bulk(member);
       ++count;
     });
@@ -151,9 +156,16 @@ void SDiff(Call& call) {
 
 // A member picked alone costs about as much as this many in a walk through all.
 constexpr uint64_t kPickCost = 32;
-// SRANDMEMBER with a count below zero repeats members: its answer may be larger than all that is stored, up
-// to anything.
+// When less than this part of a set stays, moving that is cheaper than erasing the rest.
+constexpr uint64_t kMoved = 4;
+// SRANDMEMBER with a count below zero repeats members: its answer may be larger than all that is stored.
+// Redis goes on until its memory is full.
 constexpr int64_t kMaxPicks = int64_t{1} << 24;
+
+std::string NotBetween(int64_t least, int64_t most) {
+  return "ERR value is out of range, value must between " + std::to_string(least) + " and " +
+         std::to_string(most);
+}
 
 // From 0 to below - 1. REQUIRES: below > 0.
 uint64_t Uniform(Call& call, uint64_t below) {
@@ -189,14 +201,29 @@ std::vector<std::string> Choose(Call& call, Elements& set, uint64_t count) {
   return count < set.size() / kPickCost ? PickDifferent(call, set, count) : Sample(call, set, count);
 }
 
+// Takes all but `kept` members: these make a new set, in the place of the old one.
+void PopAllBut(Call& call, const Entry& entry, uint64_t kept) {
+  Elements set = SetOf(call, entry);
+  call.reply.Set(set.size() - kept);
+  std::vector<std::string> stay;
+  uint64_t left = set.size();
+  set.ForEach([&](std::string_view member, std::string_view) {
+    if (Uniform(call, left--) < kept - stay.size()) {
+      stay.emplace_back(member);
+    } else {
+      call.reply.Bulk(member);
+    }
+  });
+  call.keys.Remove(call.args[1]);
+  Elements fresh = SetOf(call, Entry{.expire_ms = entry.expire_ms});
+  for (const std::string& member : stay) fresh.Insert(member);
+}
+
 // REQUIRES: a set that is there, 0 < count.
-void PopMany(Call& call, Elements& set, uint64_t count) {
-  if (count >= set.size()) {
-    call.reply.Set(set.size());
-    ReplyMembers(call, set);
-    call.keys.Remove(call.args[1]);
-    return;
-  }
+void PopMany(Call& call, const Entry& entry, uint64_t count) {
+  const uint64_t kept = entry.count - std::min(count, entry.count);
+  if (kept < entry.count / kMoved || kept == 0) return PopAllBut(call, entry, kept);
+  Elements set = SetOf(call, entry);
   const std::vector<std::string> members = Choose(call, set, count);
   call.reply.Set(members.size());
   for (const std::string& member : members) {
@@ -217,8 +244,8 @@ void SPop(Call& call) {
   if (!FindSet(call, &entry)) return;
   if (!entry) return with_count ? call.reply.Set(0) : call.reply.Null();
   if (*count == 0) return call.reply.Set(0);
+  if (with_count) return PopMany(call, entry, *count);
   Elements set = SetOf(call, entry);
-  if (with_count) return PopMany(call, set, *count);
   const std::string member = set.Random(call.Random());
   set.Erase(member);
   call.reply.Bulk(member);
@@ -236,15 +263,17 @@ void ReplyPicks(Call& call, Elements& set, uint64_t count) {
 }
 
 void SRandMember(Call& call) {
+  constexpr int64_t kMaxCount = std::numeric_limits<int64_t>::max();
   if (call.args.size() > 3) return call.reply.Error(kSyntaxError);
   const bool with_count = call.args.size() == 3;
   int64_t count = 1;
   if (with_count && !GetInteger(call, call.args[2], &count)) return;
-  if (count < -kMaxPicks) return call.reply.Error("ERR value is out of range");
+  if (count < -kMaxCount) return call.reply.Error(NotBetween(-kMaxCount, kMaxCount));
   Entry entry;
   if (!FindSet(call, &entry)) return;
   if (!entry) return with_count ? call.reply.Array(0) : call.reply.Null();
   if (count == 0) return call.reply.Array(0);
+  if (count < -kMaxPicks) return call.reply.Error(NotBetween(-kMaxPicks, kMaxCount));
   Elements set = SetOf(call, entry);
   if (!with_count) return call.reply.Bulk(set.Random(call.Random()));
   if (count < 0) return ReplyPicks(call, set, -count);

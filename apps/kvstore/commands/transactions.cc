@@ -14,7 +14,7 @@ namespace kvstore {
 void DiscardTransaction(Instance& instance, Session& session) {
   session.in_multi = false;
   session.multi_failed = false;
-  session.queued = {};   // gives its memory back
+  std::vector<std::vector<std::string>>().swap(session.queued);   // gives its memory back
   session.queued_bytes = 0;
   instance.watches.Unwatch(&session.watcher);
 }
