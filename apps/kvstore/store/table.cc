@@ -29,6 +29,13 @@ constexpr size_t kIdleIterators = 2;
 leveldb::Slice ToSlice(std::string_view bytes) { return leveldb::Slice(bytes.data(), bytes.size()); }
 std::string_view FromSlice(leveldb::Slice slice) { return std::string_view(slice.data(), slice.size()); }
 
+// A bit that the disk has turned must not become an answer.
+leveldb::ReadOptions Checked() {
+  leveldb::ReadOptions options;
+  options.verify_checksums = true;
+  return options;
+}
+
 class LevelTable final : public Table {
  public:
   explicit LevelTable(const Options& options)
@@ -162,7 +169,7 @@ const std::string* LevelTable::Get(std::string_view key) {
   CachedRecord* record = records_.Find(key);
   if (record == nullptr) {
     std::string value;
-    const leveldb::Status read = database_->Get(leveldb::ReadOptions(), ToSlice(key), &value);
+    const leveldb::Status read = database_->Get(Checked(), ToSlice(key), &value);
     if (!read.ok() && !read.IsNotFound()) {
       Fail("read", read);
       return nullptr;
@@ -229,7 +236,7 @@ void LevelTable::Fail(std::string_view doing, const leveldb::Status& why) {
 std::unique_ptr<Table::Iterator> LevelTable::NewIterator() {
   std::unique_ptr<leveldb::Iterator> base;
   if (idle_iterators_.empty()) {
-    base.reset(database_->NewIterator(leveldb::ReadOptions()));
+    base.reset(database_->NewIterator(Checked()));
   } else {
     base = std::move(idle_iterators_.back());
     idle_iterators_.pop_back();

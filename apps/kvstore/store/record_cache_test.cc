@@ -1,0 +1,104 @@
+#include "apps/kvstore/store/record_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace kvstore {
+namespace {
+
+constexpr size_t kValue = 1000;
+// Room for about so many.
+constexpr size_t kRoom = 20;
+
+class RecordCacheTest : public testing::Test {
+ protected:
+  CachedRecord* AddClean(const std::string& key) {
+    CachedRecord* record = cache_.Add(key);
+    cache_.SetValue(record, std::string(kValue, 'v'));
+    return record;
+  }
+
+  RecordCache cache_{kRoom * (kValue + 250)};
+};
+
+TEST_F(RecordCacheTest, WhatIsNotUsedGoesFirst) {
+  AddClean("used");
+  AddClean("unused");
+  for (int i = 0; i < 100; ++i) {
+    AddClean(absl::StrCat(i));
+    EXPECT_NE(cache_.Find("used"), nullptr) << i;
+  }
+  EXPECT_EQ(cache_.Find("unused"), nullptr);
+  EXPECT_LE(cache_.bytes(), (kRoom + 1) * (kValue + 250));
+}
+
+TEST_F(RecordCacheTest, WhatIsUncommittedStays) {
+  for (int i = 0; i < 100; ++i) cache_.MarkDirty(AddClean(absl::StrCat(i)));
+  for (int i = 0; i < 100; ++i) ASSERT_NE(cache_.Find(absl::StrCat(i)), nullptr) << i;
+  EXPECT_EQ(cache_.dirty().size(), 100u);
+  cache_.MarkAllClean();
+  EXPECT_EQ(cache_.dirty().size(), 0u);
+  EXPECT_LE(cache_.bytes(), kRoom * (kValue + 250));
+}
+
+TEST_F(RecordCacheTest, DirtyOnesComeInTheOrderOfTheirFirstChange) {
+  for (const char* key : {"b", "a", "c"}) cache_.MarkDirty(AddClean(key));
+  cache_.MarkDirty(cache_.Find("b"));
+  std::vector<std::string> in_time, in_order;
+  for (const CachedRecord* record : cache_.dirty()) in_time.push_back(record->key);
+  for (const CachedRecord* record : cache_.SortedDirty()) in_order.push_back(record->key);
+  EXPECT_EQ(in_time, (std::vector<std::string>{"b", "a", "c"}));
+  EXPECT_EQ(in_order, (std::vector<std::string>{"a", "b", "c"}));
+  const size_t version = cache_.version();
+  cache_.MarkDirty(AddClean("aa"));
+  EXPECT_NE(cache_.version(), version);
+  EXPECT_EQ((*std::next(cache_.SortedDirty().begin()))->key, "aa");
+  EXPECT_EQ((*cache_.SortedDirty().lower_bound(std::string_view("ab")))->key, "b");
+  cache_.MarkAllClean();
+  EXPECT_TRUE(cache_.SortedDirty().empty());
+}
+
+TEST_F(RecordCacheTest, DeletedOnesGoBeforeOthers) {
+  for (size_t i = 0; i < kRoom - 2; ++i) AddClean(absl::StrCat(i));
+  CachedRecord* gone = cache_.Find("5");
+  cache_.SetAbsent(gone);
+  cache_.MarkDirty(gone);
+  cache_.MarkAllClean();
+  ASSERT_NE(cache_.Find("0"), nullptr);
+  for (int i = 100; i < 110; ++i) AddClean(absl::StrCat(i));
+  EXPECT_EQ(cache_.Find("5"), nullptr);
+  EXPECT_NE(cache_.Find("0"), nullptr);
+}
+
+TEST_F(RecordCacheTest, FindOrAdd) {
+  bool added = false;
+  CachedRecord* record = cache_.FindOrAdd("a", &added);
+  EXPECT_TRUE(added);
+  EXPECT_FALSE(record->present);
+  EXPECT_EQ(cache_.FindOrAdd("a", &added), record);
+  EXPECT_FALSE(added);
+  EXPECT_EQ(cache_.Find("a"), record);
+  EXPECT_EQ(cache_.Find("b"), nullptr);
+}
+
+TEST_F(RecordCacheTest, CountsWhatItHolds) {
+  const size_t empty = cache_.bytes();
+  CachedRecord* record = cache_.Add("a");
+  const size_t one = cache_.bytes();
+  EXPECT_GT(one, empty);
+  cache_.SetValue(record, std::string(100'000, 'v'), "");
+  EXPECT_GE(cache_.bytes(), one + 99'000);
+  cache_.SetValue(record, "small", "");
+  EXPECT_LT(cache_.bytes(), one + 1000) << "the memory of the large value was given back";
+  cache_.SetValue(record, std::string(100'000, 'v'));
+  cache_.SetAbsent(record);
+  EXPECT_LT(cache_.bytes(), one + 1000);
+  EXPECT_EQ(record->value, "");
+}
+
+}  // namespace
+}  // namespace kvstore
