@@ -156,6 +156,7 @@ void PairNode::BeginFirst(const Register& held) {
   if (absl::Status started = serving_->Start(); !started.ok()) return GiveUp(started);
   std::random_device device;
   serving_->BeginEpoch(held.epoch, (uint64_t{device()} << 32) | device(), 0, config_.node);
+  if (silent_) return;   // the Server's first Commit failed
   if (absl::Status serves = Serve(); !serves.ok()) return GiveUp(serves);
   OpenGate();
   Pump();
@@ -253,7 +254,7 @@ void PairNode::BeSilent(const std::string& reason) {
   taking_over_ = false;
   gate_open_ = false;
   reason_ = reason;
-  pulse_.Forbid();
+  SetPulse(std::nullopt);
   south_->CloseGate();
   if (serving_ != nullptr) serving_->FallSilent();
   if (absl::Status removed = address_->Remove(); !removed.ok()) LOG(ERROR) << removed;

@@ -75,7 +75,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void FallSilentForNow(const std::string& reason);
   void ReplaySoon(replication::Replay replay);
   void ForgetReplayed(replication::Lsn applied);
-  void UpdatePulse();
+  void SetPulse(std::optional<uint64_t> epoch);
   void NoteStall(replication::MonotonicTime now);
   std::optional<replication::PulseMessage> OnPulse(std::string_view datagram);
   void Tick();
@@ -121,6 +121,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   // Its thread ends before what it renews goes.
   replication::Pulse pulse_;
   std::unique_ptr<replication::PulseLink> pulse_link_;
+  std::optional<uint64_t> pulse_epoch_;              // allowed
 
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Replayer> replayer_;               // secondary

@@ -234,7 +234,7 @@ void PairNode::Pump() {
   }
   pumping_ = false;
   if (takeover_.has_value()) TakeOver(*std::exchange(takeover_, std::nullopt));
-  UpdatePulse();
+  SetPulse(primary_ != nullptr && !silent_ ? primary_->pulse_epoch() : std::nullopt);
   ScheduleTick();
 }
 
@@ -283,7 +283,7 @@ void PairNode::Leased(replication::MonotonicTime until) {
 void PairNode::FallSilentForNow(const std::string& reason) {
   LOG(WARNING) << "not serving: " << reason;
   if (primary_->state() == PrimaryCore::State::kAlone) return;
-  pulse_.Forbid();
+  SetPulse(std::nullopt);
   south_->CloseGate();
   gate_open_ = false;
 }
@@ -342,11 +342,13 @@ void PairNode::NoteStall(replication::MonotonicTime now) {
 
 // --- The pulse ------------------------------------------------------------------------------------
 
-// Called whenever a core may have changed: what it rests its lease on is what pulses may extend.
-void PairNode::UpdatePulse() {
-  const auto epoch = primary_ != nullptr && !silent_ ? primary_->pulse_epoch() : std::nullopt;
+// The epoch in which answered pulses may extend the lease; nullopt: in none.
+void PairNode::SetPulse(std::optional<uint64_t> epoch) {
+  if (epoch == pulse_epoch_) return;
+  pulse_epoch_ = epoch;
   if (!epoch.has_value()) return pulse_.Forbid();
-  if (pulse_.Allow(*epoch, Now())) pulse_link_->Beat(&pulse_);
+  pulse_.Allow(*epoch, Now());
+  pulse_link_->Beat(&pulse_);
 }
 
 std::optional<replication::PulseMessage> PairNode::OnPulse(std::string_view datagram) {

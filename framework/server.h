@@ -20,6 +20,9 @@
 //     are the same on both nodes.
 // The pair compares a running hash of the output and says loudly when a Server is not.
 //
+// A call holds up all clients while it runs. One that takes longer than --max_stall_ms (10 s) is taken for
+// hung: the other node takes over, and is given the same input.
+//
 // Threads: all calls of one Server come one after the other, never two at once. Not always from the same
 // thread: the secondary replays on a thread of its own.
 #ifndef UNDERSTUDY_FRAMEWORK_SERVER_H_

@@ -24,6 +24,7 @@ PairSim::PairSim(uint32_t seed) : random_(seed), now_(std::chrono::seconds(1000)
   for (int i = 0; i < 2; ++i) nodes_[i].name = kNames[i];
   nodes_[0].primary = std::make_unique<PrimaryCore>(ConfigOf(0), register_, 0, now_);
   nodes_[1].secondary = std::make_unique<SecondaryCore>(ConfigOf(1), now_);
+  NewPulse(0);
   for (int i = 0; i < 2; ++i) {
     Carry(i);
     Tick(i, nodes_[i].life);
@@ -144,7 +145,8 @@ void PairSim::ResetLinks() {
 
 void PairSim::Pause(int i, bool paused) {
   Node& node = nodes_[i];
-  if (node.paused == paused || !node.alive) return;
+  if (paused) node.stalled = false;   // stopped in its call: so is its thread
+  if (node.paused == paused || !node.alive || node.stalled) return;
   Note(absl::StrCat(node.name, paused ? " stopped" : " continued"));
   node.paused = paused;
   if (paused) return;
@@ -157,7 +159,8 @@ void PairSim::Kill(int i) {
   if (!node.alive) return;
   Note(absl::StrCat(node.name, " killed"));
   node.alive = false;
-  node.paused = false;
+  node.paused = node.stalled = false;
+  node.pulse.reset();
   ++node.life;
   node.inbox.clear();
   node.primary.reset();
@@ -243,7 +246,7 @@ void PairSim::Carry(int i) {
     Actions actions = node.primary ? node.primary->Take() : node.secondary->Take();
     if (node.primary) node.primary->CheckInvariants();
     if (node.secondary) node.secondary->CheckInvariants();
-    if (actions.empty()) return;
+    if (actions.empty()) return UpdatePulse(i);
     for (const Action& action : actions) {
       if (node.life != life) return;
       if (intercept && intercept(i, action)) continue;
@@ -296,6 +299,7 @@ void PairSim::BecomeSecondary(int i) {
   Node& node = nodes_[i];
   ++node.life;
   node.primary.reset();
+  node.pulse.reset();
   node.log.clear();
   node.stable_checked = 0;
   node.batches.clear();
@@ -324,6 +328,7 @@ void PairSim::BecomePrimary(int i, const TakeOver& takeover) {
   node.primary = std::make_unique<PrimaryCore>(ConfigOf(i), takeover.granted, takeover.last_lsn,
                                                now_, node.batches);
   node.primary->OnServiceCarrier(node.carrier, now_);
+  NewPulse(i);
   Carry(i);
   Tick(i, node.life);
 }

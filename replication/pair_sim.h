@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "replication/primary.h"
+#include "replication/pulse.h"
 #include "replication/secondary.h"
 
 namespace understudy::replication {
@@ -32,11 +33,13 @@ class PairSim {
     std::string name;
     bool alive = true;                     // the process exists
     bool paused = false;                   // SIGSTOP: what happens to it waits in `inbox`
+    bool stalled = false;                  // the same, but only its loop: the pulse goes on
     bool carrier = true;
     std::vector<std::function<void()>> inbox;
     int life = 0;                          // counts processes and roles: late answers find their asker
     std::unique_ptr<PrimaryCore> primary;
     std::unique_ptr<SecondaryCore> secondary;
+    std::unique_ptr<Pulse> pulse;          // as primary
     std::vector<std::string> log;          // bodies; log[i] has LSN i + 1
     std::deque<RecordBatch> batches;
     Lsn stable_checked = 0;
@@ -67,6 +70,8 @@ class PairSim {
   void Cut(bool cut);                      // both ways; what is sent waits
   void ResetLinks();                       // connections break, both ends notice
   void Pause(int i, bool paused);
+  // One long call of the Server: a primary's loop stands still.
+  void Stall(int i, nanoseconds span);
   void Kill(int i);
   void Restart(int i);
   void Carrier(int i, bool up);
@@ -113,6 +118,14 @@ class PairSim {
   void DeliverJoin(int to, int conn, const wire::JoinRequest& request);
   void DeliverAppend(int to, int conn, const wire::AppendRequest& request);
   void DeliverHandover(int to, int conn, const wire::HandoverRequest& request);
+  // pair_sim_pulse.cc
+  void NewPulse(int i);
+  void UpdatePulse(int i);
+  void PulseThread(int i, int life);
+  void SendPulse(int to, const std::string& datagram);
+  void DeliverPulse(int to, const std::string& datagram);
+  void EndStall(int i);
+
   void AskArbiter(int i, std::optional<SwapRegister> swap);
   Arbiter::Outcome RunArbiter(const std::optional<SwapRegister>& swap);
   void ArbiterAnswer(int i, int life, absl::StatusOr<Arbiter::Outcome> outcome);

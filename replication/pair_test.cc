@@ -25,7 +25,7 @@ bool Settled(PairSim& sim) { return sim.Protected(); }
 // One node's life, cut short where the other still has everything.
 void SomethingHappens(PairSim& sim, bool* lost) {
   const int i = sim.random()() % 2;
-  switch (sim.random()() % 14) {
+  switch (sim.random()() % 17) {
     case 0:
       sim.Cut(true);
       break;
@@ -64,6 +64,11 @@ void SomethingHappens(PairSim& sim, bool* lost) {
       break;
     case 13:
       sim.Handover(i);
+      break;
+    case 14:
+    case 15:
+    case 16:
+      sim.Stall(i, milliseconds(10 + sim.random()() % 500));
       break;
   }
 }
@@ -224,6 +229,50 @@ TEST_F(PairTest, StoppedPrimaryHasNoLeaseWhenItGoesOn) {
   sim_.intercept = nullptr;
   EXPECT_TRUE(Wait([&] { return sim_.Protected(); }));
   EXPECT_EQ(sim_.serving(), 1);
+}
+
+TEST_F(PairTest, AStalledPrimaryKeepsItsEpochAndItsSecondary) {
+  Protect();
+  for (int round = 0; round < 20; ++round) {
+    for (int i = 0; i < 10; ++i) {
+      sim_.AppendSome(0);
+      sim_.Run(microseconds(100));
+    }
+    const MonotonicTime begun = sim_.now();
+    sim_.Stall(0, milliseconds(50 + 15 * round));
+    ASSERT_TRUE(Wait([&] { return !sim_.node(0).stalled; }));
+    EXPECT_GE(sim_.now() - begun, milliseconds(50 + 15 * round));
+    ASSERT_EQ(sim_.serving(), 0);
+    sim_.Run(milliseconds(20));
+  }
+  EXPECT_EQ(sim_.reg().epoch, 2u);
+  EXPECT_TRUE(sim_.Protected());
+  EXPECT_EQ(primary(0)->stable_lsn(), primary(0)->last_lsn());
+}
+
+TEST_F(PairTest, AStallThatDoesNotEndIsADeath) {
+  Protect();
+  const MonotonicTime begun = sim_.now();
+  sim_.Stall(0, seconds(3));
+  ASSERT_TRUE(Wait([&] { return sim_.serving() == 1; }));
+  EXPECT_GT(sim_.now() - begun, milliseconds(400));
+  EXPECT_LT(sim_.now() - begun, milliseconds(600));
+  EXPECT_TRUE(Wait([&] { return sim_.Protected(); }));
+  EXPECT_EQ(sim_.serving(), 1);
+}
+
+TEST_F(PairTest, APrimaryThatIsCutOffInAStallIsSilentBeforeItIsReplaced) {
+  Protect();
+  sim_.Stall(0, milliseconds(390));
+  sim_.Run(milliseconds(150));
+  EXPECT_EQ(sim_.serving(), 0);
+  sim_.Cut(true);
+  ASSERT_TRUE(Wait([&] { return sim_.serving() == 1; }));
+  EXPECT_LE(sim_.node(0).lease_until, sim_.now());
+  sim_.Run(milliseconds(500));
+  EXPECT_EQ(sim_.serving(), 1);
+  sim_.Cut(false);
+  EXPECT_TRUE(Wait([&] { return sim_.Protected(); }));
 }
 
 TEST_F(PairTest, StoppedSecondaryIsLeftBehindAndComesBack) {

@@ -55,14 +55,13 @@ std::optional<PulseMessage> DecodePulse(std::string_view datagram) {
 Pulse::Pulse(ProtocolConfig config, nanoseconds max_stall, std::function<void(MonotonicTime)> renew)
     : config_(std::move(config)), max_stall_(max_stall), renew_(std::move(renew)) {}
 
-bool Pulse::Allow(uint64_t epoch, MonotonicTime now) {
+void Pulse::Allow(uint64_t epoch, MonotonicTime now) {
   std::lock_guard lock(mutex_);
-  if (epoch_ == epoch) return false;
+  if (epoch_ == epoch) return;
   Beat(now);
   epoch_ = epoch;
   unanswered_.clear();
   answered_.reset();
-  return true;
 }
 
 void Pulse::Forbid() {

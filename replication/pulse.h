@@ -54,9 +54,8 @@ class Pulse {
   // --- The loop ---
   // It has come round. Cheap.
   void Beat(MonotonicTime now) { beat_ns_.store(now.time_since_epoch().count(), std::memory_order_relaxed); }
-  // From here on answered pulses of `epoch` extend the lease. False: they did already. Otherwise the
-  // thread may be asleep: wake it.
-  bool Allow(uint64_t epoch, MonotonicTime now);
+  // From here on answered pulses of `epoch` extend the lease. The thread may be asleep: wake it.
+  void Allow(uint64_t epoch, MonotonicTime now);
   // No pulse extends anything from here on.
   void Forbid();
   // The newest pulse of the epoch now allowed that was answered since the last call.
