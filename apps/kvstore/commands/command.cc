@@ -29,6 +29,16 @@ bool GetInteger(Call& call, std::string_view text, int64_t* value) {
   return true;
 }
 
+bool GetDatabase(Call& call, std::string_view text) {
+  int64_t index = 0;
+  if (!GetInteger(call, text, &index)) return false;
+  if (index == 0) return true;
+  const bool is_int = index >= std::numeric_limits<int32_t>::min() && index <= std::numeric_limits<int32_t>::max();
+  call.reply.Error(is_int ? "ERR DB index is out of range"
+                          : "ERR value is out of range, value must between -2147483648 and 2147483647");
+  return false;
+}
+
 bool FindTyped(Call& call, std::string_view key, Type type, Entry* entry) {
   *entry = call.keys.Find(key);
   if (!*entry || entry->type == type) return true;

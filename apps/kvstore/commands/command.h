@@ -100,6 +100,8 @@ inline constexpr std::string_view kStringTooLong =
 bool Is(std::string_view word, std::string_view lower);
 // False, and the error is written: not an integer.
 bool GetInteger(Call& call, std::string_view text, int64_t* value);
+// The number of a database: there is only 0. False, and the error is written.
+bool GetDatabase(Call& call, std::string_view text);
 // Finds the key. False, and the error is written: it holds another type. None is fine.
 bool FindTyped(Call& call, std::string_view key, Type type, Entry* entry);
 // "ERR wrong number of arguments for 'client|getname' command"

@@ -43,11 +43,7 @@ bool GetCopyOptions(Call& call, bool* replace) {
     if (Is(call.args[i], "replace")) {
       *replace = true;
     } else if (Is(call.args[i], "db") && i + 1 < call.args.size()) {
-      int64_t db = 0;
-      if (!GetInteger(call, call.args[++i], &db)) return false;
-      if (db == 0) continue;   // there is one only
-      call.reply.Error("ERR DB index is out of range");
-      return false;
+      if (!GetDatabase(call, call.args[++i])) return false;
     } else {
       call.reply.Error(kSyntaxError);
       return false;
