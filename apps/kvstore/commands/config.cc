@@ -1,9 +1,9 @@
-// CONFIG GET, SET, HELP. A setting either has an effect here, and then it can be changed, or it says how things
-// are, and then it cannot: nothing is accepted and ignored.
+// CONFIG GET, SET, HELP. A setting either has an effect here, and then it can be changed, or it says how
+// things are, and then it can at most be set to what it is: nothing is accepted and ignored.
 #include "apps/kvstore/commands/config.h"
 
 #include <algorithm>
-#include <cctype>
+#include <cstdint>
 #include <limits>
 #include <optional>
 #include <string>
@@ -12,19 +12,21 @@
 
 #include "absl/strings/str_cat.h"
 #include "apps/kvstore/resp/glob.h"
-#include "apps/kvstore/resp/number.h"
 
 namespace kvstore {
 namespace {
 
-constexpr int64_t kMegabyte = 1 << 20;
+constexpr uint64_t kMegabyte = 1 << 20;
+constexpr char kImmutable[] = "can't set immutable config";
 
 struct Setting {
   std::string_view name;
   std::string (*get)(const Call& call);
+  // Not even to what it is, because Redis does not allow it either.
+  bool immutable = false;
   // In bytes. nullptr: it cannot be changed.
-  void (*set)(Call& call, int64_t bytes) = nullptr;
-  int64_t least = 0, most = std::numeric_limits<int64_t>::max();
+  void (*set)(Call& call, uint64_t bytes) = nullptr;
+  uint64_t least = 0, most = std::numeric_limits<int64_t>::max();
 };
 
 std::string Nothing(const Call&) { return ""; }
@@ -43,24 +45,23 @@ std::string Bind(const Call& call) {
 }
 
 std::string MaxBulk(const Call& call) { return absl::StrCat(call.instance.limits.max_bulk); }
-void SetMaxBulk(Call& call, int64_t bytes) { call.instance.limits.max_bulk = static_cast<size_t>(bytes); }
+void SetMaxBulk(Call& call, uint64_t bytes) { call.instance.limits.max_bulk = bytes; }
 
 std::string QueryBuffer(const Call& call) { return absl::StrCat(call.instance.max_query_buffer); }
-void SetQueryBuffer(Call& call, int64_t bytes) {
-  call.instance.max_query_buffer = static_cast<size_t>(bytes);
-}
+void SetQueryBuffer(Call& call, uint64_t bytes) { call.instance.max_query_buffer = bytes; }
 
 // In order of name.
 constexpr Setting kSettings[] = {
     {"appendonly", No},
     {"bind", Bind},
-    {"client-query-buffer-limit", QueryBuffer, SetQueryBuffer, kMegabyte},
-    {"cluster-enabled", No},
-    {"databases", One},
+    {"client-query-buffer-limit", QueryBuffer, false, SetQueryBuffer, kMegabyte},
+    {"cluster-enabled", No, true},
+    {"databases", One, true},
     {"maxmemory", Zero},
     {"maxmemory-policy", NoEviction},
+    {"notify-keyspace-events", Nothing},
     {"port", Port},
-    {"proto-max-bulk-len", MaxBulk, SetMaxBulk, kMegabyte, 512 * kMegabyte},
+    {"proto-max-bulk-len", MaxBulk, false, SetMaxBulk, kMegabyte, 512 * kMegabyte},
     {"requirepass", Nothing},
     {"save", Nothing},
     {"timeout", Zero},
@@ -73,13 +74,19 @@ const Setting* FindSetting(std::string_view name) {
   return nullptr;
 }
 
-// "64mb", "1k", "512": k, m, g are powers of 1000, kb, mb, gb of 1024.
-std::optional<int64_t> ParseMemory(std::string_view text) {
+// "64mb", "1k", "512": k, m, g are powers of 1000, kb, mb, gb of 1024. No digits are 0, and what is too large
+// is the largest number: neither is within the bounds of any setting.
+std::optional<uint64_t> ParseMemory(std::string_view text) {
+  constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
+  text = text.substr(0, text.find('\0'));
   const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
-  const auto number = ParseInteger(text.substr(0, digits));
-  if (!number) return std::nullopt;
+  uint64_t number = 0;
+  for (const char c : text.substr(0, digits)) {
+    const auto digit = static_cast<uint64_t>(c - '0');
+    number = number > (kMost - digit) / 10 ? kMost : number * 10 + digit;
+  }
   const std::string_view unit = text.substr(digits);
-  int64_t factor = 0;
+  uint64_t factor = 0;
   if (unit.empty() || Is(unit, "b")) factor = 1;
   if (Is(unit, "k")) factor = 1000;
   if (Is(unit, "kb")) factor = 1024;
@@ -87,30 +94,69 @@ std::optional<int64_t> ParseMemory(std::string_view text) {
   if (Is(unit, "mb")) factor = kMegabyte;
   if (Is(unit, "g")) factor = 1000L * 1000 * 1000;
   if (Is(unit, "gb")) factor = 1024 * kMegabyte;
-  if (factor == 0 || *number > std::numeric_limits<int64_t>::max() / factor) return std::nullopt;
-  return *number * factor;
+  if (factor == 0) return std::nullopt;
+  return number > kMost / factor ? kMost : number * factor;
 }
 
+// --- CONFIG GET ---
+
+bool IsPattern(std::string_view word) { return word.find_first_of("*?[") != std::string_view::npos; }
+
+bool Matches(std::string_view word, std::string_view name) {
+  return IsPattern(word) ? GlobMatches(word, name, /*ignore_case=*/true) : Is(word, name);
+}
+
+// A setting is called what it was called in the request.
 void ConfigGet(Call& call) {
+  const Arguments words = call.args.subspan(2);
   const size_t mark = call.reply.mark();
   size_t found = 0;
   for (const Setting& setting : kSettings) {
-    const Arguments patterns = call.args.subspan(2);
-    const bool wanted = std::any_of(patterns.begin(), patterns.end(), [&](std::string_view pattern) {
-      return GlobMatches(pattern, setting.name, /*ignore_case=*/true);
-    });
-    if (!wanted) continue;
+    const auto word = std::find_if(words.begin(), words.end(),
+                                   [&](std::string_view each) { return Matches(each, setting.name); });
+    if (word == words.end()) continue;
     ++found;
-    call.reply.Bulk(setting.name);
+    call.reply.Bulk(IsPattern(*word) ? setting.name : *word);
     call.reply.Bulk(setting.get(call));
   }
   call.reply.InsertMap(mark, found);
 }
 
-// What is wrong with one pair of arguments; "" when nothing is.
-std::string FaultOf(const Setting& setting, std::string_view value, bool repeated) {
-  if (repeated) return "duplicate parameter";
-  if (setting.set == nullptr) return "can't set immutable config";
+// --- CONFIG SET ---
+
+// Between quotes in an error, as far as C would print it.
+std::string Quoted(std::string_view word) {
+  return "'" + std::string(word.substr(0, word.find('\0'))) + "'";
+}
+
+std::string Failed(std::string_view name, const std::string& why) {
+  return "ERR CONFIG SET failed (possibly related to argument " + Quoted(name) + ") - " + why;
+}
+
+// The settings that are named, one for each pair. False: the error is written.
+bool FindSettings(Call& call, Arguments pairs, std::vector<const Setting*>* settings) {
+  for (size_t i = 0; i < pairs.size(); i += 2) {
+    const Setting* setting = FindSetting(pairs[i]);
+    std::string error;
+    if (setting == nullptr) {
+      error = "ERR Unknown option or number of arguments for CONFIG SET - " + Quoted(pairs[i]);
+    } else if (setting->immutable) {
+      error = Failed(pairs[i], kImmutable);
+    } else if (std::find(settings->begin(), settings->end(), setting) != settings->end()) {
+      error = Failed(pairs[i], "duplicate parameter");
+    }
+    if (!error.empty()) {
+      call.reply.Error(error);
+      return false;
+    }
+    settings->push_back(setting);
+  }
+  return true;
+}
+
+// What is wrong with a value; "" when nothing is.
+std::string FaultOf(const Call& call, const Setting& setting, std::string_view value) {
+  if (setting.set == nullptr) return value == setting.get(call) ? "" : kImmutable;
   const auto bytes = ParseMemory(value);
   if (!bytes) return "argument must be a memory value";
   if (*bytes < setting.least || *bytes > setting.most) {
@@ -122,24 +168,16 @@ std::string FaultOf(const Setting& setting, std::string_view value, bool repeate
 // All or nothing.
 void ConfigSet(Call& call) {
   const Arguments pairs = call.args.subspan(2);
-  if (pairs.size() % 2 != 0) return WrongArity(call);
+  if (pairs.size() % 2 != 0) return call.reply.Error(kSyntaxError);
   std::vector<const Setting*> settings;
-  for (size_t i = 0; i < pairs.size(); i += 2) {
-    settings.push_back(FindSetting(pairs[i]));
-    if (settings.back() == nullptr) {
-      return call.reply.Error(absl::StrCat("ERR Unknown option or number of arguments for CONFIG SET - '",
-                                           std::string(pairs[i]), "'"));
-    }
+  if (!FindSettings(call, pairs, &settings)) return;
+  for (size_t i = 0; i < settings.size(); ++i) {
+    const std::string fault = FaultOf(call, *settings[i], pairs[2 * i + 1]);
+    if (!fault.empty()) return call.reply.Error(Failed(pairs[2 * i], fault));
   }
   for (size_t i = 0; i < settings.size(); ++i) {
-    const bool repeated = std::find(settings.begin(), settings.begin() + static_cast<ptrdiff_t>(i),
-                                    settings[i]) != settings.begin() + static_cast<ptrdiff_t>(i);
-    const std::string fault = FaultOf(*settings[i], pairs[2 * i + 1], repeated);
-    if (fault.empty()) continue;
-    return call.reply.Error(absl::StrCat("ERR CONFIG SET failed (possibly related to argument '",
-                                         std::string(pairs[2 * i]), "') - ", fault));
+    if (settings[i]->set != nullptr) settings[i]->set(call, *ParseMemory(pairs[2 * i + 1]));
   }
-  for (size_t i = 0; i < settings.size(); ++i) settings[i]->set(call, *ParseMemory(pairs[2 * i + 1]));
   call.reply.Ok();
 }
 

@@ -17,6 +17,11 @@ namespace {
 constexpr std::string_view kRedisVersion = "7.0.15";
 constexpr std::string_view kWrongPassword = "WRONGPASS invalid username-password pair or user is disabled.";
 
+// Between quotes in an error, as far as C would print it.
+std::string Quoted(std::string_view word) {
+  return "'" + std::string(word.substr(0, word.find('\0'))) + "'";
+}
+
 void Ping(Call& call) {
   if (call.args.size() > 2) return WrongArity(call);
   if (call.args.size() == 2) return call.reply.Bulk(call.args[1]);
@@ -33,17 +38,13 @@ void Quit(Call& call) {
 void Reset(Call& call) {
   DiscardTransaction(call.instance, call.session);
   call.session.name.clear();
-  call.session.no_evict = false;
-  call.session.protocol = 2;
+  call.session.protocol = 2;   // NO-EVICT stays, as in Redis
   call.reply.set_protocol(2);
   call.reply.Simple("RESET");
 }
 
 void Select(Call& call) {
-  int64_t index = 0;
-  if (!GetInteger(call, call.args[1], &index)) return;
-  if (index != 0) return call.reply.Error("ERR DB index is out of range");
-  call.reply.Ok();
+  if (GetDatabase(call, call.args[1])) call.reply.Ok();
 }
 
 // There are no passwords: the default user is let in with any.
@@ -83,7 +84,7 @@ bool HelloOptions(Call& call) {
       if (!SetName(call, call.args[i + 1])) return false;
       ++i;
     } else {
-      call.reply.Error(absl::StrCat("ERR Syntax error in HELLO option '", std::string(call.args[i]), "'"));
+      call.reply.Error("ERR Syntax error in HELLO option " + Quoted(call.args[i]));
       return false;
     }
   }
@@ -143,7 +144,7 @@ std::string LineOf(const Session& session, int64_t now_ms) {
   if (session.in_multi) flags += 'x';
   if (session.watcher.touched) flags += 'd';
   if (session.no_evict) flags += 'e';
-  if (flags.empty()) flags = "N";
+  if (flags.empty()) flags += 'N';
   const int64_t queued = session.in_multi ? static_cast<int64_t>(session.queued.size()) : -1;
   return absl::StrCat(
       "id=", session.id, " addr=", session.peer, " laddr=", session.local, " fd=-1 name=", session.name,
@@ -161,7 +162,7 @@ void ClientListOf(Call& call, Arguments ids) {
   std::string lines;
   for (const std::string_view text : ids) {
     const auto id = ParseInteger(text);
-    if (!id || *id <= 0) return call.reply.Error("ERR Invalid client ID");
+    if (!id) return call.reply.Error("ERR Invalid client ID");
     const auto found = call.instance.sessions.find(static_cast<uint64_t>(*id));
     if (found != call.instance.sessions.end()) lines += LineOf(*found->second, call.now_ms());
   }
@@ -177,7 +178,7 @@ void ClientList(Call& call) {
     // The other kinds that Redis knows; there is none of them here.
     if (!normal && !Is(args[3], "master") && !Is(args[3], "replica") && !Is(args[3], "slave") &&
         !Is(args[3], "pubsub")) {
-      return call.reply.Error(absl::StrCat("ERR Unknown client type '", std::string(args[3]), "'"));
+      return call.reply.Error("ERR Unknown client type " + Quoted(args[3]));
     }
   } else if (args.size() != 2) {
     return call.reply.Error(kSyntaxError);

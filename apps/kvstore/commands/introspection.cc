@@ -14,15 +14,19 @@ namespace {
 
 // --- Names ---
 
+const Command* FindSubcommand(const Command& container, std::string_view name) {
+  for (const Command& sub : container.subcommands) {
+    if (Is(name, sub.name)) return &sub;
+  }
+  return nullptr;
+}
+
 // Also a subcommand's: "client|getname".
 const Command* FindByFullName(std::string_view name) {
   const size_t bar = name.find('|');
   const Command* command = FindCommand(name.substr(0, bar));
   if (command == nullptr || bar == std::string_view::npos) return command;
-  for (const Command& sub : command->subcommands) {
-    if (Is(name.substr(bar + 1), sub.name)) return &sub;
-  }
-  return nullptr;
+  return FindSubcommand(*command, name.substr(bar + 1));
 }
 
 bool IsContainer(const Command& command) { return command.run == nullptr; }
@@ -55,9 +59,10 @@ std::vector<std::string_view> FlagsOf(const Command& command) {
 std::vector<std::string_view> CategoriesOf(const Command& command) {
   if (IsContainer(command)) return {"@slow"};
   const auto named = [&](std::string_view name) { return command.name == name; };
-  const bool about_keys = command.group == "generic" || named("dbsize") || named("flushall") || named("flushdb");
-  const bool dangerous = (command.flags & kAdmin) || named("flushall") || named("flushdb") || named("keys") ||
-                         (named("info") && command.group == "server");
+  const bool flushes = named("flushall") || named("flushdb");
+  const bool about_keys = command.group == "generic" || named("dbsize") || flushes;
+  const bool dangerous =
+      (command.flags & kAdmin) || flushes || named("keys") || FullName(command) == "info";
   std::vector<std::string_view> categories;
   const auto add = [&](bool is, std::string_view name) { if (is) categories.push_back(name); };
   add(about_keys, "@keyspace");
@@ -152,13 +157,14 @@ bool InCategory(const Command& command, std::string_view category) {
 
 void List(Call& call) {
   const Arguments args = call.args;
-  if (args.size() != 2 && (args.size() != 5 || !Is(args[2], "filterby"))) return call.reply.Error(kSyntaxError);
-  const std::string_view by = args.size() == 5 ? args[3] : "", filter = args.size() == 5 ? args[4] : "";
-  if (!by.empty() && !Is(by, "pattern") && !Is(by, "aclcat") && !Is(by, "module")) {
+  const bool all = args.size() == 2;
+  if (!all && (args.size() != 5 || !Is(args[2], "filterby"))) return call.reply.Error(kSyntaxError);
+  const std::string_view by = all ? "" : args[3], filter = all ? "" : args[4];
+  if (!all && !Is(by, "pattern") && !Is(by, "aclcat") && !Is(by, "module")) {
     return call.reply.Error(kSyntaxError);
   }
   const auto wanted = [&](const Command& command) {
-    if (by.empty()) return true;
+    if (all) return true;
     if (Is(by, "pattern")) return GlobMatches(filter, FullName(command), /*ignore_case=*/true);
     return Is(by, "aclcat") && InCategory(command, filter);   // there are no modules
   };
@@ -179,6 +185,7 @@ void List(Call& call) {
 void GetKeys(Call& call) {
   const Arguments request = call.args.subspan(2);
   const Command* command = FindCommand(request[0]);
+  if (command != nullptr && !command->subcommands.empty()) command = FindSubcommand(*command, request[1]);
   if (command == nullptr) return call.reply.Error("ERR Invalid command specified");
   if (command->first_key == 0) return call.reply.Error("ERR The command has no key arguments");
   const int size = static_cast<int>(request.size());

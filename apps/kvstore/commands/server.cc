@@ -82,6 +82,7 @@ struct Section {
   std::string_view name;    // as it is asked for
   std::string_view title;
   std::string (*text)(Call& call);
+  bool by_default = true;   // otherwise only for who asks for it, or for all
 };
 
 // Redis's order.
@@ -94,21 +95,25 @@ constexpr Section kSections[] = {
     {"replication", "Replication", InfoReplication},
     {"cpu", "CPU", InfoNothing},
     {"modules", "Modules", InfoNothing},
+    {"commandstats", "Commandstats", InfoNothing, false},
     {"errorstats", "Errorstats", InfoNothing},
+    {"latencystats", "Latencystats", InfoNothing, false},
     {"cluster", "Cluster", InfoCluster},
     {"keyspace", "Keyspace", InfoKeyspace},
 };
 
 void Info(Call& call) {
   const Arguments wanted = call.args.subspan(1);
-  const auto asked_for = [&](std::string_view name) {
-    return wanted.empty() || std::any_of(wanted.begin(), wanted.end(), [&](std::string_view word) {
-             return Is(word, name) || Is(word, "default") || Is(word, "all") || Is(word, "everything");
-           });
+  const auto asked_for = [&](const Section& section) {
+    if (wanted.empty()) return section.by_default;
+    return std::any_of(wanted.begin(), wanted.end(), [&](std::string_view word) {
+      return Is(word, section.name) || Is(word, "all") || Is(word, "everything") ||
+             (section.by_default && Is(word, "default"));
+    });
   };
   std::string text;
   for (const Section& section : kSections) {
-    if (!asked_for(section.name)) continue;
+    if (!asked_for(section)) continue;
     if (!text.empty()) text += "\r\n";
     absl::StrAppend(&text, "# ", std::string(section.title), "\r\n", section.text(call));
   }
@@ -122,8 +127,8 @@ void DebugDigestValue(Call& call) {
   for (size_t i = 2; i < call.args.size(); ++i) call.reply.Simple(DigestOf(call.keys, call.args[i]));
 }
 
-// The server does nothing else meanwhile, as Redis; the same on the secondary when it comes to it. What happens
-// to the pair then is what this is for.
+// The server does nothing else meanwhile, as Redis; the same on the secondary when it comes to it. What
+// happens to the pair then is what this is for.
 void DebugSleep(Call& call) {
   const double seconds = std::strtod(std::string(call.args[2]).c_str(), nullptr);
   const double bounded = std::clamp(seconds, 0.0, kMaxSleepSeconds);
@@ -143,8 +148,9 @@ void Debug(Call& call) {
   if (Is(what, "digest-value")) return DebugDigestValue(call);
   if (Is(what, "sleep") && call.args.size() == 3) return DebugSleep(call);
   if (Is(what, "help") && call.args.size() == 2) return DebugHelp(call);
+  const std::string_view printed = what.substr(0, std::min<size_t>(what.find('\0'), 128));
   call.reply.Error(absl::StrCat("ERR unknown subcommand or wrong number of arguments for '",
-                                std::string(what.substr(0, 128)), "'. Try DEBUG HELP."));
+                                std::string(printed), "'. Try DEBUG HELP."));
 }
 
 // --- The table ---
