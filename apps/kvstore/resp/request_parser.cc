@@ -22,8 +22,9 @@ size_t Find(std::string_view text, char c, size_t from, size_t to) {
   return found == nullptr ? kNone : static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }
 
-// Where a line that ends with `c` ends, nowhere when a zero byte is before: Redis looks for the end as for one
-// in a C string, so such a line only ever becomes too long. `scanned`: nothing before has to be looked at again.
+// Where a line that ends with `c` ends; nowhere when a zero byte is before. Redis looks for the end as for
+// one in a C string, so that such a line only ever becomes too long. `scanned`: what is before need not be
+// looked at again.
 size_t FindLineEnd(std::string_view text, char c, size_t* scanned) {
   if (*scanned < text.size() && text[*scanned] == '\0') return kNone;
   const size_t found = Find(text, c, *scanned, text.size());
