@@ -3,7 +3,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "apps/kvstore/commands/command.h"
@@ -57,21 +56,23 @@ bool WatchedChanged(Call& call) {
 }
 
 void Exec(Call& call) {
-  if (!call.session.in_multi) return call.reply.Error("ERR EXEC without MULTI");
-  const bool failed = call.session.multi_failed;
-  const bool changed = WatchedChanged(call);
-  const std::vector<std::vector<std::string>> queued = std::move(call.session.queued);
-  DiscardTransaction(call.instance, call.session);
-  if (failed) return call.reply.Error("EXECABORT Transaction discarded because of previous errors.");
-  if (changed) return call.reply.NullArray();
-
-  call.reply.Array(queued.size());
-  std::vector<std::string_view> args;
-  for (const std::vector<std::string>& request : queued) {
-    args.assign(request.begin(), request.end());
-    // Was in the table when it was queued, and the table does not change.
-    Execute(call.instance, call.session, call.connection, call.reply, *FindCommand(args[0]), args);
+  Session& session = call.session;
+  if (!session.in_multi) return call.reply.Error("ERR EXEC without MULTI");
+  if (session.multi_failed) {
+    call.reply.Error("EXECABORT Transaction discarded because of previous errors.");
+  } else if (WatchedChanged(call)) {
+    call.reply.NullArray();
+  } else {
+    // What could change the queue meanwhile (EXEC, DISCARD, RESET) is never in it.
+    call.reply.Array(session.queued.size());
+    std::vector<std::string_view> args;
+    for (const std::vector<std::string>& request : session.queued) {
+      args.assign(request.begin(), request.end());
+      // Was in the table when it was queued, and the table does not change.
+      Execute(call.instance, session, call.connection, call.reply, *FindCommand(args[0]), args);
+    }
   }
+  DiscardTransaction(call.instance, session);
 }
 
 constexpr Command Row(std::string_view name, int arity, uint32_t flags, void (*run)(Call&),

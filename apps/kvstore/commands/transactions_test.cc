@@ -263,6 +263,18 @@ TEST_F(Transactions, Subcommands) {
   EXPECT_EQ(Run("EXEC"), "*3\r\n$-1\r\n+OK\r\n$2\r\nme\r\n");
 }
 
+// While it runs the transaction is still one, as CLIENT INFO shows; afterwards nothing is left of it.
+TEST_F(Transactions, IsOneUntilItsEnd) {
+  Run("MULTI");
+  Run("CLIENT", "INFO");
+  Run("UNWATCH");
+  const std::string reply = Run("EXEC");
+  EXPECT_NE(reply.find(" flags=x "), reply.npos) << reply;
+  EXPECT_NE(reply.find(" multi=2 "), reply.npos) << reply;
+  EXPECT_NE(Run("CLIENT", "INFO").find(" multi=-1 "), reply.npos);
+  EXPECT_EQ(client().session().queued.capacity(), 0u);
+}
+
 TEST_F(Transactions, TimeStandsStill) {
   Run("SET", "a", "1", "PX", "10");
   Run("MULTI");
