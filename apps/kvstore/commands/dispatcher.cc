@@ -132,7 +132,10 @@ const Row* Resolve(Instance& instance, Session& session, Reply& reply, Arguments
   const Row* row = TheTable().Find(args[0]);
   session.last_command = {};
   if (row == nullptr) {
-    Reject(session, reply, UnknownCommand(args));
+    // No Redis client says that: it is a browser that somebody has led here, to send commands in a request's
+    // body. As Redis does.
+    session.closing = Is(args[0], "post") || Is(args[0], "host:");
+    if (!session.closing) Reject(session, reply, UnknownCommand(args));
     return nullptr;
   }
   if (!row->subcommands.empty() && args.size() > 1) {

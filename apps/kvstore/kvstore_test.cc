@@ -1,0 +1,293 @@
+#include "apps/kvstore/kvstore.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/kvstore/store/store_for_test.h"
+#include "gtest/gtest.h"
+
+namespace kvstore {
+namespace {
+
+using understudy::CloseReason;
+using understudy::Connection;
+
+std::string Bulk(std::string_view bytes) {
+  return "$" + std::to_string(bytes.size()) + "\r\n" + std::string(bytes) + "\r\n";
+}
+
+std::string Request(const std::vector<std::string>& words) {
+  std::string request = "*" + std::to_string(words.size()) + "\r\n";
+  for (const std::string& word : words) request += Bulk(word);
+  return request;
+}
+
+// A connection that treats the Server as the framework does (framework/executor.cc): what is left unread is
+// given again together with new bytes, and after OnWritable. The test says when the client reads.
+class FakeConnection : public Connection {
+ public:
+  FakeConnection(understudy::Server* server, uint64_t id) : server_(server), id_(id) {
+    server_->OnConnect(*this);
+  }
+  ~FakeConnection() override { server_->OnClosed(*this, CloseReason::kDone); }
+
+  // The client sends.
+  void Receive(std::string_view bytes) {
+    if (closed_) return;
+    unread_.append(bytes);
+    Give();
+  }
+  void PeerClosed() { server_->OnPeerClosed(*this); }
+  // The client reads everything that is there.
+  std::string Read() {
+    std::string read = std::exchange(output_, "");
+    if (writable_wanted_ && !closed_) {
+      writable_wanted_ = false;
+      server_->OnWritable(*this);
+      if (!unread_.empty()) Give();
+    }
+    return read;
+  }
+  std::string Ask(std::string_view bytes) {
+    Receive(bytes);
+    return Read();
+  }
+
+  bool closed() const { return closed_; }
+  size_t unread() const { return unread_.size(); }
+  size_t sends() const { return sends_; }
+
+  understudy::ConnectionId id() const override { return id_; }
+  const std::string& peer() const override { return peer_; }
+  const std::string& local() const override { return local_; }
+  void Send(std::string_view bytes) override {
+    EXPECT_FALSE(closed_);
+    ++sends_;
+    output_.append(bytes);
+    if (output_.size() >= high_water()) writable_wanted_ = true;
+  }
+  size_t pending_output() const override { return output_.size(); }
+  void HalfClose() override { ADD_FAILURE(); }
+  void Close() override { closed_ = true; }
+  void Abort() override { ADD_FAILURE(); }
+  void SetTimer(uint32_t, std::chrono::microseconds) override { ADD_FAILURE(); }
+  void CancelTimer(uint32_t) override { ADD_FAILURE(); }
+  void set_context(std::unique_ptr<Context> context) override { context_ = std::move(context); }
+  Context* context() const override { return context_.get(); }
+  understudy::LoggedTime Now() const override {
+    return understudy::LoggedTime(std::chrono::microseconds(1'700'000'000'000'000));
+  }
+  uint64_t Random() override { return 4; }
+
+ private:
+  void Give() {
+    // In a block of its own, so that asan sees a view that outlives the call.
+    const std::string given = unread_;
+    unread_.erase(0, server_->OnData(*this, given));
+  }
+
+  understudy::Server* const server_;
+  const uint64_t id_;
+  const std::string peer_ = "198.18.0.9:40000", local_ = "198.18.0.100:6379";
+  std::unique_ptr<Context> context_;
+  std::string unread_, output_;
+  size_t sends_ = 0;
+  bool closed_ = false;
+  bool writable_wanted_ = false;
+};
+
+class KvStoreTest : public testing::Test {
+ protected:
+  KvStoreTest() : server_(Open({})) {}
+
+  static std::unique_ptr<understudy::Server> Open(const KvStore::Options& options) {
+    auto opened = KvStore::Open(options);
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    return *std::move(opened);
+  }
+
+  std::unique_ptr<FakeConnection> Connect() {
+    return std::make_unique<FakeConnection>(server_.get(), ++last_id_);
+  }
+
+  std::unique_ptr<understudy::Server> server_;
+  uint64_t last_id_ = 0;
+};
+
+TEST_F(KvStoreTest, APipelineIsAnsweredTogether) {
+  const auto client = Connect();
+  client->Receive(Request({"SET", "a", "1"}) + Request({"GET", "a"}) + "PING\r\n\r\n" + Request({"FOO"}));
+  EXPECT_EQ(client->sends(), 1u);
+  EXPECT_EQ(client->Read(),
+            "+OK\r\n$1\r\n1\r\n+PONG\r\n-ERR unknown command 'FOO', with args beginning with: \r\n");
+  EXPECT_EQ(client->unread(), 0u);
+}
+
+TEST_F(KvStoreTest, SplitAnywhere) {
+  std::string requests, replies;
+  for (int i = 0; i < 3; ++i) {
+    const std::string value(5 + 3000 * i, 'x');
+    requests += Request({"SET", "k", value}) + Request({"GET", "k"}) + "STRLEN k\r\n" + Request({"MULTI"}) +
+                Request({"DEL", "k"}) + Request({"EXEC"});
+    replies += "+OK\r\n" + Bulk(value) + ":" + std::to_string(value.size()) +
+               "\r\n+OK\r\n+QUEUED\r\n*1\r\n:1\r\n";
+  }
+  const auto client = Connect();
+  for (size_t at = 0; at <= requests.size(); ++at) {
+    client->Receive(std::string_view(requests).substr(0, at));
+    client->Receive(std::string_view(requests).substr(at));
+    ASSERT_TRUE(client->Read() == replies) << "split at " << at;
+    ASSERT_EQ(client->unread(), 0u);
+  }
+  for (const char byte : requests) client->Receive(std::string_view(&byte, 1));
+  EXPECT_TRUE(client->Read() == replies);
+}
+
+TEST_F(KvStoreTest, RandomPieces) {
+  const char* given = std::getenv("UNDERSTUDY_TEST_SEED");
+  const uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device()();
+  std::cout << "UNDERSTUDY_TEST_SEED=" << seed << std::endl;
+  std::mt19937_64 random(seed);
+  const auto client = Connect();
+  std::string requests, replies, read;
+  for (int i = 0; i < 300; ++i) {
+    const std::string value(random() % (random() % 10 == 0 ? 100'000 : 20), static_cast<char>('a' + i % 26));
+    requests += Request({"SET", "k", value}) + Request({"GET", "k"});
+    replies += "+OK\r\n" + Bulk(value);
+  }
+  for (size_t at = 0; at < requests.size();) {
+    const size_t size = std::min(random() % (random() % 4 == 0 ? 200'000 : 30) + 1, requests.size() - at);
+    client->Receive(std::string_view(requests).substr(at, size));
+    at += size;
+    if (random() % 8 == 0) read += client->Read();
+  }
+  while (client->pending_output() > 0) read += client->Read();
+  EXPECT_TRUE(read == replies);
+  EXPECT_EQ(client->unread(), 0u);
+}
+
+// A client that does not read is not served beyond high_water(), and nothing is lost.
+TEST_F(KvStoreTest, WaitsForAClientThatDoesNotRead) {
+  const auto client = Connect();
+  const std::string value(100'000, 'x');
+  client->Ask(Request({"SET", "a", value}));
+  std::string requests;
+  constexpr int kGets = 100;
+  for (int i = 0; i < kGets; ++i) requests += Request({"GET", "a"});
+  client->Receive(requests);
+  EXPECT_GE(client->pending_output(), Connection::high_water());
+  EXPECT_LE(client->pending_output(), Connection::high_water() + value.size() + 100);
+  EXPECT_GT(client->unread(), 0u);
+  const size_t pending = client->pending_output();
+  client->Receive("PING\r\n");   // new bytes do not push more out
+  EXPECT_EQ(client->pending_output(), pending);
+
+  std::string read;
+  int rounds = 0;
+  while (client->pending_output() > 0) {
+    read += client->Read();
+    ASSERT_LT(++rounds, kGets);
+  }
+  std::string expected;
+  for (int i = 0; i < kGets; ++i) expected += Bulk(value);
+  EXPECT_TRUE(read == expected + "+PONG\r\n");
+  EXPECT_EQ(client->unread(), 0u);
+}
+
+TEST_F(KvStoreTest, ProtocolErrorsClose) {
+  const auto client = Connect(), other = Connect();
+  EXPECT_EQ(client->Ask("PING\r\n*1\r\n!4\r\nPING\r\nPING\r\n"),
+            "+PONG\r\n-ERR Protocol error: expected '$', got '!'\r\n");
+  EXPECT_TRUE(client->closed());
+  EXPECT_EQ(other->Ask("PING\r\n"), "+PONG\r\n");
+}
+
+TEST_F(KvStoreTest, Quit) {
+  const auto client = Connect();
+  EXPECT_EQ(client->Ask(Request({"PING"}) + Request({"QUIT"}) + Request({"SET", "a", "1"})),
+            "+PONG\r\n+OK\r\n");
+  EXPECT_TRUE(client->closed());
+  EXPECT_EQ(Connect()->Ask(Request({"EXISTS", "a"})), ":0\r\n");
+}
+
+TEST_F(KvStoreTest, WhoLeavesIsNoClientAnyMore) {
+  const auto watcher = Connect(), half_closed = Connect(), other = Connect();
+  watcher->Ask("WATCH a\r\n");
+  watcher->Receive("QUIT\r\n");
+  half_closed->PeerClosed();
+  EXPECT_TRUE(half_closed->closed());
+  const std::string list = other->Ask("CLIENT LIST\r\n");
+  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 3) << list;   // its own line, the bulk string's
+  EXPECT_EQ(other->Ask("SET a 1\r\n"), "+OK\r\n");   // nobody is told
+}
+
+TEST_F(KvStoreTest, TooLongARequest) {
+  server_ = Open({.data_dir = "", .max_bulk = 2 << 20});
+  const auto client = Connect();
+  EXPECT_EQ(client->Ask(Request({"CONFIG", "SET", "client-query-buffer-limit", "1mb"})), "+OK\r\n");
+  // A value of the size that is allowed fits though the limit is below it.
+  const std::string value(2 << 20, 'x');
+  EXPECT_EQ(client->Ask(Request({"SET", "a", value})), "+OK\r\n");
+  EXPECT_EQ(client->Ask("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2097153\r\n"),
+            "-ERR Protocol error: invalid bulk length\r\n");
+  EXPECT_TRUE(client->closed());
+
+  // Several, each within bounds, that make one request without end.
+  const auto greedy = Connect();
+  greedy->Receive("*100\r\n$4\r\nMSET\r\n");
+  int arguments = 0;
+  while (!greedy->closed() && arguments < 99) {
+    greedy->Receive(Bulk(value));
+    ++arguments;
+  }
+  EXPECT_TRUE(greedy->closed());
+  EXPECT_EQ(arguments, 2);
+  EXPECT_EQ(greedy->Read(), "");
+}
+
+TEST_F(KvStoreTest, ATransactionThatIsTooLong) {
+  server_ = Open({.data_dir = "", .max_bulk = 1 << 20});
+  const auto client = Connect();
+  client->Ask(Request({"CONFIG", "SET", "client-query-buffer-limit", "1mb"}) + Request({"MULTI"}));
+  const std::string value(300'000, 'x');
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(client->Ask(Request({"SET", "a", value})), "+QUEUED\r\n");
+  EXPECT_EQ(client->Ask(Request({"SET", "a", value})), "");
+  EXPECT_TRUE(client->closed());
+}
+
+TEST_F(KvStoreTest, BeginsWithWhatItWasLeftWith) {
+  const TestDirectory directory;
+  server_ = Open({.data_dir = directory.path()});
+  const std::string empty = server_->InitialState();
+  EXPECT_EQ(empty, Open({})->InitialState());
+  EXPECT_NE(empty, Open({.data_dir = "", .max_bulk = 1000})->InitialState());
+  Connect()->Ask(Request({"SET", "a", "1"}) + Request({"RPUSH", "l", "1", "2"}));
+  EXPECT_TRUE(server_->Commit().ok());
+  server_.reset();
+
+  server_ = Open({.data_dir = directory.path()});
+  EXPECT_NE(server_->InitialState(), empty);
+  EXPECT_EQ(Connect()->Ask(Request({"GET", "a"}) + Request({"LLEN", "l"})), "$1\r\n1\r\n:2\r\n");
+  const auto second = KvStore::Open({.data_dir = directory.path()});   // LevelDB's lock
+  EXPECT_FALSE(second.ok());
+}
+
+TEST_F(KvStoreTest, TemporaryDataGoAway) {
+  const TestDirectory directory;
+  ASSERT_EQ(setenv("TMPDIR", directory.path().c_str(), /*overwrite=*/1), 0);
+  server_ = Open({});
+  EXPECT_FALSE(std::filesystem::is_empty(directory.path()));
+  server_.reset();
+  EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
+}
+
+}  // namespace
+}  // namespace kvstore
