@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -70,8 +71,8 @@ uint64_t CheckWhatIsLeft(const std::string& directory, Reference* reference) {
 // --- A process that is killed ----------------------------------------------------------------------
 
 // The other process: turn after turn, each told when it is committed.
-[[noreturn]] void Write(const std::string& directory, uint32_t seed) {
-  TestStore store(directory, kCache, nullptr);
+[[noreturn]] void Write(const std::string& directory, uint32_t seed, std::chrono::milliseconds write_behind) {
+  TestStore store(directory, kCache, nullptr, write_behind);
   store.keys().SetNow(TimeOfTurn(LastTurn(store.keys())));
   for (uint64_t turn = LastTurn(store.keys()) + 1;; ++turn) {
     ApplyTurn(store.keys(), seed, turn);
@@ -81,7 +82,7 @@ uint64_t CheckWhatIsLeft(const std::string& directory, Reference* reference) {
 }
 
 // Runs it until it has told of `turns` turns, kills it, and returns the last that it told of.
-uint64_t WriteAndKill(const std::string& directory, uint32_t seed, uint64_t turns) {
+uint64_t WriteAndKill(const std::string& directory, uint32_t seed, uint64_t turns, int write_behind_ms = 0) {
   int told[2];
   CHECK_EQ(pipe(told), 0);
   const pid_t writer = fork();
@@ -90,8 +91,8 @@ uint64_t WriteAndKill(const std::string& directory, uint32_t seed, uint64_t turn
     dup2(told[1], STDOUT_FILENO);
     close(told[0]);
     close(told[1]);
-    const std::string text = absl::StrCat(seed);
-    execl("/proc/self/exe", "crash_test", "--write", directory.c_str(), text.c_str(), nullptr);
+    const std::string text = absl::StrCat(seed), behind = absl::StrCat(write_behind_ms);
+    execl("/proc/self/exe", "crash_test", "--write", directory.c_str(), text.c_str(), behind.c_str(), nullptr);
     _exit(1);
   }
   close(told[1]);
@@ -118,6 +119,44 @@ TEST(CrashTest, AKilledProcessLosesNothingThatWasCommitted) {
     EXPECT_GE(turn, told);
     EXPECT_LE(turn, told + 1) << "it tells of a turn before it begins the next";
     if (testing::Test::HasFailure()) return;
+  }
+}
+
+TEST(CrashTest, WithWriteBehindItIsAWholeNumberOfTurnsStill) {
+  const uint32_t seed = std::random_device()();
+  std::cout << "seed " << seed << std::endl;
+  std::mt19937 random(seed);
+  TestDirectory directory;
+  Reference reference(seed);
+  uint64_t kept = 0;
+  for (int round = 0; round < 12; ++round) {
+    const uint64_t told = WriteAndKill(directory.path(), seed, 1 + random() % 400, 1 + random() % 5);
+    const uint64_t turn = CheckWhatIsLeft(directory.path(), &reference);
+    EXPECT_LE(turn, told + 1);
+    EXPECT_GE(turn, kept) << "what was there once is there for good";
+    kept = turn;
+    if (testing::Test::HasFailure()) return;
+  }
+  EXPECT_GT(kept, 0u) << "nothing was ever written";
+}
+
+TEST(CrashTest, WithWriteBehindAnEndInOrderLosesNothing) {
+  const uint32_t seed = std::random_device()();
+  std::cout << "seed " << seed << std::endl;
+  TestDirectory directory;
+  Reference reference(seed);
+  for (uint64_t end : {1, 2, 3, 50, 51, 120}) {
+    {
+      TestStore store(directory.path(), kCache, nullptr, std::chrono::milliseconds(3));
+      store.keys().SetNow(TimeOfTurn(LastTurn(store.keys())));
+      for (uint64_t turn = LastTurn(store.keys()) + 1; turn <= end; ++turn) {
+        ApplyTurn(store.keys(), seed, turn);
+        ASSERT_TRUE(store.keys().Commit().ok());
+      }
+      store.keys().SetNow(TimeOfTurn(end));
+      EXPECT_EQ(DigestOf(store.keys()), reference.DigestAfter(end)) << "while some of it is late";
+    }
+    EXPECT_EQ(CheckWhatIsLeft(directory.path(), &reference), end);
   }
 }
 
@@ -180,8 +219,9 @@ TEST(CrashTest, ALogCutOffAnywhereIsAWholeNumberOfTurns) {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  if (argc == 4 && std::string(argv[1]) == "--write") {
-    kvstore::Write(argv[2], static_cast<uint32_t>(std::strtoul(argv[3], nullptr, 10)));
+  if (argc == 5 && std::string(argv[1]) == "--write") {
+    kvstore::Write(argv[2], static_cast<uint32_t>(std::strtoul(argv[3], nullptr, 10)),
+                   std::chrono::milliseconds(std::atoi(argv[4])));
   }
   return RUN_ALL_TESTS();
 }

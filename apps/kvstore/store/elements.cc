@@ -64,7 +64,6 @@ bool Elements::Erase(std::string_view name) {
 
 // To where nothing was erased.
 void Elements::Renew() {
-  if (entry_.count <= kSmall) keys_.DeleteFence(&entry_);
   keys_.CopyParts(&entry_);
   entry_.head = 0;
   keys_.Store(key_, entry_);

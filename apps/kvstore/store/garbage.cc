@@ -27,7 +27,6 @@ void Garbage::AddGeneration(uint32_t generation) {
   std::string record = KindPrefix(kStoreGeneration, Kind::kOldGeneration);
   AppendBig32(&record, generation);
   table_->Put(record, "");
-  first_id_ = 0;
   any_ = true;
 }
 

@@ -99,6 +99,7 @@ TEST_F(KeyspaceTest, AKeyExpiresBehindItsTime) {
 }
 
 TEST_F(KeyspaceTest, AKeyStoredWithATimeThatIsOverIsNotThere) {
+  EXPECT_EQ(keys().size(), 0u);
   Set("a", kNow - 5);
   EXPECT_FALSE(keys().Find("a"));
   EXPECT_EQ(keys().size(), 0u);
@@ -115,6 +116,7 @@ TEST_F(KeyspaceTest, ManyExpireAtOnceButAreRemovedFewAtATime) {
   const size_t left = CountKind(AllRecords(store_.table()), 'K');
   EXPECT_GT(left, 900u) << "one command cannot wait for all of them";
   EXPECT_EQ(keys().size(), 1u) << "but nobody sees them";
+  EXPECT_EQ(keys().Scan(0, 1, [](auto, const auto&) {}), 0u) << "not even by a cursor";
   EXPECT_EQ(keys().expiring(), 0u);
   EXPECT_EQ(Scanned(), std::set<std::string>{"stays"});
   for (uint64_t i = 0; i < 100; ++i) EXPECT_EQ(keys().Random(i << 56), "stays");
@@ -123,7 +125,11 @@ TEST_F(KeyspaceTest, ManyExpireAtOnceButAreRemovedFewAtATime) {
   EXPECT_EQ(keys().size(), 2u);
   EXPECT_FALSE(keys().Remove("key1"));
   EXPECT_EQ(keys().size(), 2u);
-  for (int i = 0; i < 100; ++i) keys().SetNow(kNow + 101 + i);
+  for (int i = 0; i < 100; ++i) {
+    Set("brief", kNow + 100 + i);
+    keys().SetNow(kNow + 101 + i);
+    EXPECT_EQ(keys().size(), 2u) << i;
+  }
   EXPECT_EQ(CountKind(AllRecords(store_.table()), 'K'), 2u);
   EXPECT_EQ(keys().size(), 2u);
 }
@@ -195,6 +201,7 @@ TEST_F(KeyspaceTest, TellsWatchers) {
   EXPECT_TRUE(Tells("a", [&] { keys().Rename("a", "b"); }));
   EXPECT_TRUE(Tells("a", [&] { keys().Copy("b", "a"); }));
   EXPECT_FALSE(Tells("b", [&] { keys().Copy("b", "a"); }));
+  EXPECT_FALSE(Tells("a", [&] { keys().Rename("a", "a"); }));
   EXPECT_TRUE(Tells("a", [&] { keys().Clear(); }));
   EXPECT_FALSE(Tells("a", [&] { keys().Clear(); })) << "it was gone already";
   EXPECT_TRUE(Tells("a", [&] { Elements(keys(), "a", {}, Type::kHash).Insert("name", "1"); }));
@@ -240,6 +247,12 @@ TEST_F(KeyspaceTest, ClearIsOneStepAndLeavesNothing) {
   EXPECT_EQ(keys().size(), 0u);
 }
 
+TEST_F(KeyspaceTest, ClearingNothingWritesNothing) {
+  Commit();
+  keys().Clear();
+  EXPECT_EQ(store_.table().uncommitted(), 0u);
+}
+
 TEST_F(KeyspaceTest, CountersSurviveAReopen) {
   for (int i = 0; i < 10; ++i) Set(absl::StrCat("key", i), i < 4 ? kNow + 100 : 0);
   const uint64_t id = keys().NewId();
@@ -276,6 +289,25 @@ TEST_F(KeyspaceTest, ScanVisitsWhatIsThereAllTheTimeExactlyOnce) {
     for (int i = 0; i < 100; ++i) EXPECT_EQ(visits[absl::StrCat("stays", i)], 1) << i;
     for (const auto& [key, count] : visits) EXPECT_EQ(count, 1) << key;
   }
+}
+
+TEST_F(KeyspaceTest, KeysOfOnePlaceAreVisitedTogether) {
+  for (int i = 0; i < 10; ++i) Set(absl::StrCat(i));
+  // Keys of the same hash are hard to find, so their records are made by hand.
+  std::string twin = KindPrefix(1, Kind::kKey);
+  AppendBig64(&twin, WalkPosition("5"));
+  const std::string value = *store_.table().Get(twin + "5");
+  store_.table().Put(twin + "x", value);
+  store_.table().Put(twin + "y", value);
+  std::set<std::string> seen;
+  uint64_t cursor = 0;
+  do {
+    std::set<std::string> now;
+    cursor = keys().Scan(cursor, 1, [&](std::string_view key, const Entry&) { now.emplace(key); });
+    EXPECT_EQ(now.size(), now.contains("5") ? 3u : 1u);
+    seen.insert(now.begin(), now.end());
+  } while (cursor != 0);
+  EXPECT_EQ(seen.size(), 12u);
 }
 
 TEST_F(KeyspaceTest, ScanOfMoreThanThereIsEndsAtOnce) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <deque>
@@ -37,8 +38,8 @@ using Model = std::map<std::string, ModelKey>;
 class ModelTest {
  public:
   // `names`: as many different elements; with many, there are many changes at once.
-  ModelTest(uint32_t seed, size_t cache_bytes, uint64_t names)
-      : random_(seed), store_(cache_bytes), names_(names) {
+  ModelTest(uint32_t seed, size_t cache_bytes, uint64_t names, std::chrono::milliseconds write_behind)
+      : random_(seed), store_(cache_bytes, nullptr, write_behind), names_(names) {
     keys().SetNow(now_);
   }
 
@@ -397,7 +398,8 @@ TEST(StoreModelTest, DoesWhatAModelDoes) {
     // A small cache, so that records come and go; with a large one everything stays.
     const size_t cache = seed % 3 == 0 ? size_t{16} << 20 : 20'000;
     const uint64_t names = seed % 4 == 0 ? 400 : 30;
-    ModelTest(seed, cache, names).Run(1500);
+    const std::chrono::milliseconds write_behind(seed % 2);
+    ModelTest(seed, cache, names, write_behind).Run(1500);
     if (testing::Test::HasFailure()) return;
   }
 }

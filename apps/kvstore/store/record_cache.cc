@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "glog/logging.h"
 #include "xxhash.h"
 
 namespace kvstore {
@@ -11,6 +12,8 @@ namespace {
 constexpr size_t kOverhead = sizeof(CachedRecord) + 48;
 // Steps of the hand for each record that is added: more than one, so that it overtakes the additions.
 constexpr size_t kStepsPerAdd = 4;
+// What a flush has kept goes bit by bit.
+constexpr size_t kStepsPerFlush = 4096;
 // Larger values (chunks of long strings) go first: many of them pass by once, and each pushes out many small
 // ones.
 constexpr size_t kLarge = 8 << 10;
@@ -103,19 +106,20 @@ void RecordCache::SetAbsent(CachedRecord* record) {
 }
 
 void RecordCache::MarkDirty(CachedRecord* record) {
-  if (record->dirty) return;
-  record->dirty = true;
+  if (record->changed_in == cut_) return;
+  record->changed_in = cut_;
   dirty_.push_back(record);
+  ++version_;
 }
 
 const RecordCache::Sorted& RecordCache::SortedDirty() {
+  for (; sorted_flushing_ < flushing_.size(); ++sorted_flushing_) sorted_.insert(flushing_[sorted_flushing_]);
   for (; sorted_count_ < dirty_.size(); ++sorted_count_) sorted_.insert(dirty_[sorted_count_]);
   return sorted_;
 }
 
 void RecordCache::MarkAllClean() {
   for (CachedRecord* record : dirty_) {
-    record->dirty = false;
     if (record->present && record->value.size() < kLarge) continue;
     // What was deleted is seldom asked for again.
     Unlink(record);
@@ -125,14 +129,43 @@ void RecordCache::MarkAllClean() {
   dirty_.clear();
   sorted_.clear();
   sorted_count_ = 0;
+  ++cut_;
+  ++version_;
   // Two rounds at most: the first takes away what was referenced.
   Evict(2 * records_.size());
+}
+
+void RecordCache::BeginFlush() {
+  DCHECK(!flushing_active_);
+  flushing_.swap(dirty_);
+  sorted_flushing_ = std::exchange(sorted_count_, 0);
+  flushing_active_ = true;
+  taken_ = 0;
+  ++cut_;
+  ++version_;
+}
+
+CachedRecord* RecordCache::NextToTake() {
+  for (; taken_ < flushing_.size(); ++taken_) {
+    // A record that was changed since has been taken before.
+    if (MustTake(flushing_[taken_])) return flushing_[taken_];
+  }
+  return nullptr;
+}
+
+void RecordCache::EndFlush() {
+  flushing_active_ = false;
+  flushing_.clear();
+  sorted_.clear();
+  sorted_flushing_ = sorted_count_ = 0;
+  ++version_;
+  Evict(kStepsPerFlush);
 }
 
 void RecordCache::Evict(size_t steps) {
   while (bytes_ > budget_ && steps-- > 0 && queue_.next != &queue_) {
     CachedRecord* record = queue_.next;
-    if (!record->dirty && !record->referenced) {
+    if (!Stays(record) && !record->referenced) {
       Free(record);
       continue;
     }

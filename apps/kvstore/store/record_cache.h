@@ -4,6 +4,7 @@
 #define UNDERSTUDY_APPS_KVSTORE_STORE_RECORD_CACHE_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,13 +19,19 @@ struct CachedRecord {
   std::string key;
   std::string value;        // empty when absent
   size_t hash = 0;
+  uint32_t changed_in = 0;  // number of the cut (see RecordCache) it was last changed in; 0: none
+  uint32_t taken_in = 0;    // number of the cut its value was last taken for
   bool present = false;     // false: there is no such key, and that is known
-  bool dirty = false;       // changed since the last commit: stays
   bool referenced = false;  // used since it was last considered for eviction
   CachedRecord* previous = nullptr;
   CachedRecord* next = nullptr;
 };
 
+// Time is divided into cuts: what was changed in the present one is dirty, and stays. A commit ends the cut.
+// It may be written at once (MarkAllClean), or while the next cut is going on already (BeginFlush): then the
+// records of the cut that is being written stay, too, and who changes one of them sees to it that its old
+// value is taken before (MustTake).
+//
 // Evicts by second chance: a queue whose head goes unless it was used since it was last there.
 class RecordCache {
  public:
@@ -44,13 +51,28 @@ class RecordCache {
   void SetValue(CachedRecord* record, std::string&& value);
   void SetAbsent(CachedRecord* record);
 
-  // Uncommitted records, in the order of their first change.
+  // Records of the present cut, in the order of their first change.
   void MarkDirty(CachedRecord* record);
   const std::vector<CachedRecord*>& dirty() const { return dirty_; }
   // All are clean now; the cache shrinks to its budget.
   void MarkAllClean();
 
-  // Uncommitted records in the order of their keys. Sorting is put off until somebody asks, and each is
+  // --- Writing one cut while the next goes on ---
+
+  // REQUIRES: !flushing().
+  void BeginFlush();
+  bool flushing() const { return flushing_active_; }
+  // Its value is of the cut that is being written, and has not been taken yet: to be taken before it changes.
+  bool MustTake(const CachedRecord* record) const {
+    return flushing_active_ && record->changed_in == cut_ - 1 && record->taken_in != cut_;
+  }
+  void MarkTaken(CachedRecord* record) { record->taken_in = cut_; }
+  // The next of them, nullptr: all have been taken.
+  CachedRecord* NextToTake();
+  // All that was taken is where it can be read.
+  void EndFlush();
+
+  // Records that are not where they can be read, in the order of their keys. Sorting is put off until somebody asks, and each is
   // sorted in once. Changes (only MarkDirty's) raise version().
   struct ByKey {
     using is_transparent = void;
@@ -62,7 +84,7 @@ class RecordCache {
   using Sorted = absl::btree_set<CachedRecord*, ByKey>;
   const Sorted& SortedDirty();
   // Grows whenever SortedDirty() would return something else.
-  size_t version() const { return dirty_.size(); }
+  size_t version() const { return version_; }
 
   size_t bytes() const { return bytes_; }
 
@@ -78,6 +100,9 @@ class RecordCache {
     bool operator()(const CachedRecord* a, std::string_view b) const { return a->key == b; }
   };
 
+  bool Stays(const CachedRecord* record) const {
+    return record->changed_in == cut_ || (flushing_active_ && record->changed_in == cut_ - 1);
+  }
   CachedRecord* AddHashed(std::string_view key, size_t hash);
   static size_t Cost(const CachedRecord& record);
   // Looks at up to `steps` records at the head of the queue, as long as the budget is exceeded.
@@ -92,8 +117,14 @@ class RecordCache {
   absl::flat_hash_set<CachedRecord*, Hash, Equal> records_;
   CachedRecord queue_;                 // its next is evicted first
   CachedRecord* last_ = nullptr;       // what Find found last: the same key is often asked for again
+  uint32_t cut_ = 1;
+  size_t version_ = 0;
   std::vector<CachedRecord*> dirty_;
-  Sorted sorted_;                      // the first sorted_count_ of dirty_
+  std::vector<CachedRecord*> flushing_;   // of the cut before, while it is being written
+  bool flushing_active_ = false;
+  size_t taken_ = 0;                   // of flushing_
+  Sorted sorted_;                      // the first sorted_flushing_ of flushing_, sorted_count_ of dirty_
+  size_t sorted_flushing_ = 0;
   size_t sorted_count_ = 0;
 };
 

@@ -18,13 +18,15 @@ TestDirectory::~TestDirectory() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-TestStore::TestStore(size_t cache_bytes, leveldb::Env* env) : own_(std::make_unique<TestDirectory>()) {
-  options_ = {.directory = own_->path(), .cache_bytes = cache_bytes, .env = env};
+TestStore::TestStore(size_t cache_bytes, leveldb::Env* env, std::chrono::milliseconds write_behind)
+    : own_(std::make_unique<TestDirectory>()) {
+  options_ = {.directory = own_->path(), .cache_bytes = cache_bytes, .write_behind = write_behind, .env = env};
   Open();
 }
 
-TestStore::TestStore(const std::string& directory, size_t cache_bytes, leveldb::Env* env) {
-  options_ = {.directory = directory, .cache_bytes = cache_bytes, .env = env};
+TestStore::TestStore(const std::string& directory, size_t cache_bytes, leveldb::Env* env,
+                     std::chrono::milliseconds write_behind) {
+  options_ = {.directory = directory, .cache_bytes = cache_bytes, .write_behind = write_behind, .env = env};
   Open();
 }
 

@@ -2,6 +2,7 @@
 #ifndef UNDERSTUDY_APPS_KVSTORE_STORE_STORE_FOR_TEST_H_
 #define UNDERSTUDY_APPS_KVSTORE_STORE_STORE_FOR_TEST_H_
 
+#include <chrono>
 #include <cstddef>
 #include <map>
 #include <memory>
@@ -30,9 +31,11 @@ class TestDirectory {
 // Table, watches and keyspace. What fails here fails the test.
 class TestStore {
  public:
-  explicit TestStore(size_t cache_bytes = size_t{1} << 20, leveldb::Env* env = nullptr);
+  explicit TestStore(size_t cache_bytes = size_t{1} << 20, leveldb::Env* env = nullptr,
+                     std::chrono::milliseconds write_behind = {});
   // On what is in `directory`, which outlives it.
-  TestStore(const std::string& directory, size_t cache_bytes, leveldb::Env* env);
+  TestStore(const std::string& directory, size_t cache_bytes, leveldb::Env* env,
+            std::chrono::milliseconds write_behind = {});
   ~TestStore();
 
   Keyspace& keys() { return *keys_; }

@@ -1,5 +1,8 @@
 #include "apps/kvstore/store/table.h"
 
+#include <chrono>
+#include <future>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -25,6 +28,11 @@ constexpr int kBloomBits = 10;
 // A batch that has grown beyond this is not kept for the next commit.
 constexpr size_t kKeepBatch = size_t{4} << 20;
 constexpr size_t kIdleIterators = 2;
+// Write-behind: records that one Commit takes, well below a millisecond.
+constexpr size_t kTakenAtOnce = 4096;
+// Changed bytes at which a flush begins early, and at which changes wait for one to end.
+constexpr size_t kFlushAt = size_t{32} << 20;
+constexpr size_t kMostBehind = 4 * kFlushAt;
 
 leveldb::Slice ToSlice(std::string_view bytes) { return leveldb::Slice(bytes.data(), bytes.size()); }
 std::string_view FromSlice(leveldb::Slice slice) { return std::string_view(slice.data(), slice.size()); }
@@ -39,8 +47,8 @@ leveldb::ReadOptions Checked() {
 class LevelTable final : public Table {
  public:
   explicit LevelTable(const Options& options)
-      : directory_(options.directory), records_(options.cache_bytes) {}
-  ~LevelTable() override { CHECK_EQ(live_iterators_, 0) << "an iterator outlives its table"; }
+      : directory_(options.directory), write_behind_(options.write_behind), records_(options.cache_bytes) {}
+  ~LevelTable() override;
 
   absl::Status OpenDatabase(leveldb::Env* env);
 
@@ -48,7 +56,7 @@ class LevelTable final : public Table {
   const std::string* GetCached(std::string_view key) override;
   void Put(std::string_view key, std::string_view head, std::string_view tail) override;
   void Delete(std::string_view key) override;
-  size_t uncommitted() const override { return records_.dirty().size(); }
+  size_t uncommitted() const override { return records_.dirty().size() - settled_; }
   absl::Status Commit() override;
   absl::Status status() const override { return status_; }
   void Fail(absl::Status why) override;
@@ -59,7 +67,18 @@ class LevelTable final : public Table {
 
   void Fail(std::string_view doing, const leveldb::Status& why);
 
+  void BeforeChange(CachedRecord* record);
+  void AddToBatch(const CachedRecord& record);
+  void ClearBatch();
+  void WriteNow();
+  // Write-behind.
+  void CommitBehind();
+  void BeginFlush();
+  void TakeSome(size_t most);
+  void FinishFlush();
+
   const std::string directory_;
+  const std::chrono::milliseconds write_behind_;
   RecordCache records_;
   std::optional<leveldb::WriteBatch> batch_{std::in_place};
   absl::Status status_;
@@ -68,8 +87,15 @@ class LevelTable final : public Table {
   std::unique_ptr<const leveldb::FilterPolicy> filter_;
   std::unique_ptr<leveldb::Cache> blocks_;
   std::unique_ptr<leveldb::DB> database_;
-  // Of what was committed last: they see all of it.
+  // Of what was written last: they see all of it.
   std::vector<std::unique_ptr<leveldb::Iterator>> idle_iterators_;
+
+  // Write-behind. `batch_` belongs to the flush while there is one.
+  size_t settled_ = 0;             // of the dirty records, those that the last Commit has seen
+  size_t changed_bytes_ = 0;       // of keys and values, since the last flush began
+  bool changed_since_commit_ = false;
+  std::chrono::steady_clock::time_point flush_began_ = std::chrono::steady_clock::now();
+  std::future<leveldb::Status> writing_;   // last: it uses the database
 };
 
 // LevelDB's records, and over them the uncommitted ones.
@@ -188,6 +214,7 @@ const std::string* LevelTable::GetCached(std::string_view key) {
 void LevelTable::Put(std::string_view key, std::string_view head, std::string_view tail) {
   bool added = false;
   CachedRecord* record = records_.FindOrAdd(key, &added);
+  BeforeChange(record);
   records_.SetValue(record, head, tail);
   records_.MarkDirty(record);
 }
@@ -196,32 +223,112 @@ void LevelTable::Delete(std::string_view key) {
   bool added = false;
   CachedRecord* record = records_.FindOrAdd(key, &added);
   if (!added && !record->present) return;   // and LevelDB knows, or will with the next commit
+  BeforeChange(record);
   records_.SetAbsent(record);
   records_.MarkDirty(record);
 }
 
-absl::Status LevelTable::Commit() {
-  CHECK_EQ(live_iterators_, 0) << "a commit under an iterator";
-  if (records_.dirty().empty()) return status_;
-  idle_iterators_.clear();
-  for (const CachedRecord* record : records_.dirty()) {
-    if (record->present) {
-      batch_->Put(ToSlice(record->key), ToSlice(record->value));
-    } else {
-      batch_->Delete(ToSlice(record->key));
-    }
+void LevelTable::BeforeChange(CachedRecord* record) {
+  changed_since_commit_ = true;
+  if (write_behind_.count() == 0) return;
+  changed_bytes_ += record->key.size() + record->value.size();
+  if (!records_.MustTake(record)) return;
+  AddToBatch(*record);
+  records_.MarkTaken(record);
+}
+
+void LevelTable::AddToBatch(const CachedRecord& record) {
+  if (record.present) {
+    batch_->Put(ToSlice(record.key), ToSlice(record.value));
+  } else {
+    batch_->Delete(ToSlice(record.key));
   }
-  if (status_.ok()) {
-    const leveldb::Status written = database_->Write(leveldb::WriteOptions(), &*batch_);
-    if (!written.ok()) Fail("write", written);
-  }
-  records_.MarkAllClean();
+}
+
+void LevelTable::ClearBatch() {
   if (batch_->ApproximateSize() > kKeepBatch) {
     batch_.emplace();
   } else {
     batch_->Clear();
   }
+}
+
+// --- Commit ----------------------------------------------------------------------------------------
+
+absl::Status LevelTable::Commit() {
+  CHECK_EQ(live_iterators_, 0) << "a commit under an iterator";
+  changed_since_commit_ = false;
+  if (write_behind_.count() == 0) {
+    WriteNow();
+  } else {
+    CommitBehind();
+  }
   return status_;
+}
+
+void LevelTable::WriteNow() {
+  if (records_.dirty().empty()) return;
+  idle_iterators_.clear();
+  for (const CachedRecord* record : records_.dirty()) AddToBatch(*record);
+  if (status_.ok()) {
+    const leveldb::Status written = database_->Write(leveldb::WriteOptions(), &*batch_);
+    if (!written.ok()) Fail("write", written);
+  }
+  records_.MarkAllClean();
+  ClearBatch();
+}
+
+// One flush at a time: its records are taken into the batch, some with each Commit, so that none takes long;
+// then the batch is written by a thread of its own.
+void LevelTable::CommitBehind() {
+  settled_ = records_.dirty().size();
+  if (records_.flushing()) {
+    TakeSome(kTakenAtOnce);
+    const bool written =
+        writing_.valid() && writing_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+    // Who changes more than the disk takes has to wait for it.
+    if (written || changed_bytes_ > kMostBehind) FinishFlush();
+  }
+  const bool late = std::chrono::steady_clock::now() - flush_began_ >= write_behind_;
+  if (records_.flushing() || records_.dirty().empty() || (!late && changed_bytes_ < kFlushAt)) return;
+  BeginFlush();
+  TakeSome(kTakenAtOnce);
+}
+
+void LevelTable::BeginFlush() {
+  records_.BeginFlush();
+  settled_ = changed_bytes_ = 0;
+  flush_began_ = std::chrono::steady_clock::now();
+}
+
+void LevelTable::TakeSome(size_t most) {
+  if (writing_.valid()) return;
+  CachedRecord* record = records_.NextToTake();
+  for (; record != nullptr && most > 0; --most, record = records_.NextToTake()) {
+    AddToBatch(*record);
+    records_.MarkTaken(record);
+  }
+  if (record != nullptr) return;
+  writing_ = std::async(std::launch::async, [this, good = status_.ok()] {
+    return good ? database_->Write(leveldb::WriteOptions(), &*batch_) : leveldb::Status::OK();
+  });
+}
+
+// Waits for the flush that is under way.
+void LevelTable::FinishFlush() {
+  TakeSome(std::numeric_limits<size_t>::max());
+  const leveldb::Status written = writing_.get();
+  if (!written.ok()) Fail("write", written);
+  idle_iterators_.clear();
+  records_.EndFlush();
+  ClearBatch();
+}
+
+LevelTable::~LevelTable() {
+  CHECK_EQ(live_iterators_, 0) << "an iterator outlives its table";
+  if (records_.flushing()) FinishFlush();
+  if (write_behind_.count() != 0 && !changed_since_commit_) WriteNow();
+  if (!status_.ok()) LOG(ERROR) << status_;
 }
 
 void LevelTable::Fail(absl::Status why) {

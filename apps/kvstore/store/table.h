@@ -9,6 +9,7 @@
 #ifndef UNDERSTUDY_APPS_KVSTORE_STORE_TABLE_H_
 #define UNDERSTUDY_APPS_KVSTORE_STORE_TABLE_H_
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -28,11 +29,14 @@ class Table {
   struct Options {
     std::string directory;                     // made when it is not there
     size_t cache_bytes = size_t{64} << 20;     // of keys and values; more only while it is uncommitted
+    // A Commit's changes are written this much later, and with all that came since. 0: before it returns.
+    std::chrono::milliseconds write_behind{0};
     leveldb::Env* env = nullptr;               // outlives the table; nullptr: the operating system's
   };
   // The error names the directory and LevelDB's reason.
   static absl::StatusOr<std::unique_ptr<Table>> Open(const Options& options);
-  virtual ~Table() = default;   // what was not committed is lost
+  // What was committed is written when it returns; what was not is lost.
+  virtual ~Table() = default;
 
   // nullptr: no such key. Good until the next call of anything.
   virtual const std::string* Get(std::string_view key) = 0;
@@ -44,7 +48,8 @@ class Table {
 
   // How many keys have been changed since the last Commit.
   virtual size_t uncommitted() const = 0;
-  // Everything since the last Commit, in one atomic write. Returns status(). REQUIRES: no iterator.
+  // Everything since the last Commit, in one atomic write. Returns status(). With write-behind it has to be
+  // called now and then for what is late to be written, also when nothing was changed. REQUIRES: no iterator.
   virtual absl::Status Commit() = 0;
   virtual absl::Status status() const = 0;
   // For who finds that what is stored makes no sense: status() is this from now on, unless it is bad already.

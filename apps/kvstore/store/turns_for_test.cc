@@ -94,7 +94,7 @@ class Turn {
 
 }  // namespace
 
-int64_t TimeOfTurn(uint64_t turn) { return 1'700'000'000'000 + static_cast<int64_t>(turn * 5 + turn % 7); }
+int64_t TimeOfTurn(uint64_t turn) { return 1'700'000'000'000 + static_cast<int64_t>(turn * 5 + turn % 4); }
 
 void ApplyTurn(Keyspace& keys, uint32_t seed, uint64_t turn) {
   Turn steps(keys, (uint64_t{seed} << 32) + turn);
