@@ -35,6 +35,7 @@ void Reply::Simple(std::string_view text) {
 }
 
 void Reply::Error(std::string_view text) {
+  while (!text.empty() && (text.back() == '\r' || text.back() == '\n')) text.remove_suffix(1);
   out_->push_back('-');
   for (char c : text) out_->push_back(c == '\r' || c == '\n' ? ' ' : c);
   out_->append("\r\n");

@@ -19,7 +19,8 @@ class Reply {
 
   void Ok() { out_->append("+OK\r\n"); }
   void Simple(std::string_view text);      // "+text"; no CR or LF inside
-  // "-text", text with its code: "ERR no such key". CR and LF inside become spaces, as Redis does.
+  // "-text", text with its code: "ERR no such key". CR and LF inside become spaces, and those at the end
+  // go, as Redis does.
   void Error(std::string_view text);
   void Integer(int64_t value);
   void Bulk(std::string_view bytes);

@@ -44,6 +44,7 @@ TEST(ReplyTest, SingleValues) {
 
 TEST(ReplyTest, AnErrorStaysOnItsLine) {
   ExpectBoth([](Reply& r) { r.Error("ERR unknown command 'a\r\nb'"); }, "-ERR unknown command 'a  b'\r\n");
+  ExpectBoth([](Reply& r) { r.Error("ERR Unsupported option \r\n1\r\n"); }, "-ERR Unsupported option   1\r\n");
 }
 
 TEST(ReplyTest, Headers) {
