@@ -36,8 +36,8 @@ class Executor {
   // The first record of a log is refused if the Server it was made with began in another state.
   absl::Status Apply(const replication::RecordView& record);
 
-  // Server::Commit, if a record was applied since the last call that succeeded.
-  absl::Status Commit();
+  // Server::Commit, if a record was applied since the last call that succeeded, or always.
+  absl::Status Commit(bool always = false);
 
   replication::Lsn applied_lsn() const { return applied_lsn_; }
   int64_t time_us() const { return time_us_; }   // of the last record applied

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,8 @@ namespace understudy {
 namespace {
 // Bytes that are worth a wake-up of their own.
 constexpr size_t kMuch = 64 << 10;
+// The longest time without a Commit.
+constexpr std::chrono::milliseconds kIdleCommit{100};
 }  // namespace
 
 Replayer::Replayer(Executor* executor, std::function<void(std::string)> unusable)
@@ -48,9 +51,10 @@ void Replayer::Run() {
       // Sleeps through pushes, until Wake.
       if (queue_.empty() && !finish_ && !abandon_) {
         sleeping_ = true;
-        wake_.wait(lock, [this] { return !sleeping_; });
+        wake_.wait_for(lock, kIdleCommit, [this] { return !sleeping_; });
+        sleeping_ = false;
       }
-      if (abandon_ || queue_.empty()) return;
+      if (abandon_ || (queue_.empty() && finish_)) return;
       taken.swap(queue_);
     }
     std::string fault = Apply(taken);
@@ -65,13 +69,13 @@ void Replayer::Run() {
   }
 }
 
-// One Commit for all of it: a Server that keeps things writes much at once as cheaply as little.
+// One Commit for all of it, or for nothing when there was nothing for a while: a Server that keeps things writes much at once as cheaply as little.
 std::string Replayer::Apply(const std::deque<Work>& run) {
   for (const Work& work : run) {
     if (std::string fault = Apply(work); !fault.empty()) return fault;
     backlog_bytes_ -= work.batch.bytes().size();
   }
-  const absl::Status committed = executor_->Commit();
+  const absl::Status committed = executor_->Commit(/*always=*/run.empty());
   return committed.ok() ? "" : absl::StrCat("the Server cannot commit: ", committed.ToString());
 }
 

@@ -111,8 +111,8 @@ void Serving::EndTurn() {
   if (!watched_.empty()) ScheduleTick();
 }
 
-bool Serving::Commit() {
-  const absl::Status committed = executor_->Commit();
+bool Serving::Commit(bool always) {
+  const absl::Status committed = executor_->Commit(always);
   if (committed.ok()) return true;
   journal_->OnCommitFailed(committed);
   return false;
@@ -341,6 +341,7 @@ void Serving::Tick() {
   ticking_ = true;
   ExpireHalfOpen();
   EndTurn();
+  if (!silent_ && !in_turn_ && !taking_over_) Commit(/*always=*/true);
   ticking_ = false;
   ScheduleTick();
 }

@@ -141,7 +141,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void Append(RecordKind kind, std::string_view body, ConnectionId id);
   void Executed(const replication::RecordView& record, ConnectionId id);
   void EndTurn();
-  bool Commit();
+  bool Commit(bool always = false);
   bool TooMuchPending(const ConnectionState& state) const;
   void HandleSynAck(const south_event& event);
   void HandleUnknownRst(const south_event& event);

@@ -50,7 +50,8 @@ absl::StatusOr<std::unique_ptr<understudy::Server>> KvStore::Open(const Options&
     if (!made.ok()) return made.status();
     directory = store->temporary_dir_ = *std::move(made);
   }
-  auto table = Table::Open({.directory = directory, .cache_bytes = options.cache_bytes});
+  auto table = Table::Open({.directory = directory, .cache_bytes = options.cache_bytes,
+                            .write_behind = options.write_behind});
   if (!table.ok()) return table.status();
   store->table_ = *std::move(table);
   auto keys = Keyspace::Open(store->table_.get(), &store->instance_.watches);

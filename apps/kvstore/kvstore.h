@@ -2,6 +2,7 @@
 #ifndef UNDERSTUDY_APPS_KVSTORE_KVSTORE_H_
 #define UNDERSTUDY_APPS_KVSTORE_KVSTORE_H_
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -20,6 +21,7 @@ class KvStore final : public understudy::Server {
   struct Options {
     std::string data_dir;                      // empty: a fresh temporary one, removed at the end
     size_t cache_bytes = size_t{64} << 20;
+    std::chrono::milliseconds write_behind{0};   // see Table::Options
     size_t max_bulk = size_t{64} << 20;        // bytes of one value; the same on both nodes of a pair
   };
   static absl::StatusOr<std::unique_ptr<understudy::Server>> Open(const Options& options);

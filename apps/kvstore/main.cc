@@ -7,12 +7,20 @@
 // deploy/kvstore/ has the flags of a pair, docs/kvstore.md the commands and what differs from Redis.
 #include <gflags/gflags.h>
 
+#include <chrono>
+
 #include "apps/kvstore/kvstore.h"
 #include "framework/run.h"
+
+DECLARE_string(role);   // the framework's
 
 DEFINE_string(data_dir, "",
               "Directory of the data, made when it is not there. Empty: a temporary one, removed at the end");
 DEFINE_uint32(cache_mb, 64, "MiB of the data that are kept in memory");
+DEFINE_int32(write_behind_ms, -1,
+             "Changes are written to the data directory this much later, so that what changes often is written "
+             "once; 0: before they are answered; -1: 0 when standalone, 1000 in a pair, where the other node "
+             "has them");
 DEFINE_uint32(proto_max_bulk_mb, 64,
               "MiB that one value may have, 1 to 512; both nodes of a pair must be given the same");
 
@@ -21,9 +29,15 @@ namespace {
 bool InRange(const char*, google::uint32 megabytes) { return megabytes >= 1 && megabytes <= 512; }
 const bool registered = gflags::RegisterFlagValidator(&FLAGS_proto_max_bulk_mb, &InRange);
 
+std::chrono::milliseconds WriteBehind() {
+  if (FLAGS_write_behind_ms >= 0) return std::chrono::milliseconds(FLAGS_write_behind_ms);
+  return std::chrono::milliseconds(FLAGS_role == "standalone" ? 0 : 1000);
+}
+
 absl::StatusOr<std::unique_ptr<understudy::Server>> Open() {
   return kvstore::KvStore::Open({.data_dir = FLAGS_data_dir,
                                  .cache_bytes = size_t{FLAGS_cache_mb} << 20,
+                                 .write_behind = WriteBehind(),
                                  .max_bulk = size_t{FLAGS_proto_max_bulk_mb} << 20});
 }
 

@@ -92,7 +92,8 @@ uint64_t WriteAndKill(const std::string& directory, uint32_t seed, uint64_t turn
     close(told[0]);
     close(told[1]);
     const std::string text = absl::StrCat(seed), behind = absl::StrCat(write_behind_ms);
-    execl("/proc/self/exe", "crash_test", "--write", directory.c_str(), text.c_str(), behind.c_str(), nullptr);
+    execl("/proc/self/exe", "crash_test", "--write", directory.c_str(), text.c_str(), behind.c_str(),
+          nullptr);
     _exit(1);
   }
   close(told[1]);

@@ -48,8 +48,8 @@ TEST(DeterminismTest, SameCallsSameSights) {
         WriteString(store->keys(), absl::StrCat("brief", turn % 10 * 30 + i), "x", end);
       }
     }
-    // The one commits always, and writes behind; the other seldom, and it starts again, asks more often, removes what is due
-    // sooner.
+    // The one commits always, and writes behind; the other seldom, and it starts again, asks more often,
+    // removes what is due sooner.
     ASSERT_TRUE(one.keys().Commit().ok());
     if (random() % 20 == 0) {
       ASSERT_TRUE(two.keys().Commit().ok());

@@ -19,8 +19,8 @@ struct CachedRecord {
   std::string key;
   std::string value;        // empty when absent
   size_t hash = 0;
-  uint32_t changed_in = 0;  // number of the cut (see RecordCache) it was last changed in; 0: none
-  uint32_t taken_in = 0;    // number of the cut its value was last taken for
+  uint64_t changed_in = 0;  // number of the cut (see RecordCache) it was last changed in; 0: none
+  uint64_t taken_in = 0;    // number of the cut its value was last taken for
   bool present = false;     // false: there is no such key, and that is known
   bool referenced = false;  // used since it was last considered for eviction
   CachedRecord* previous = nullptr;
@@ -72,8 +72,8 @@ class RecordCache {
   // All that was taken is where it can be read.
   void EndFlush();
 
-  // Records that are not where they can be read, in the order of their keys. Sorting is put off until somebody asks, and each is
-  // sorted in once. Changes (only MarkDirty's) raise version().
+  // Records that are not where they can be read yet, in the order of their keys. Sorting is put off until
+  // somebody asks, and each is sorted in once. version() grows when it changes.
   struct ByKey {
     using is_transparent = void;
     static std::string_view Key(const CachedRecord* record) { return record->key; }
@@ -117,7 +117,7 @@ class RecordCache {
   absl::flat_hash_set<CachedRecord*, Hash, Equal> records_;
   CachedRecord queue_;                 // its next is evicted first
   CachedRecord* last_ = nullptr;       // what Find found last: the same key is often asked for again
-  uint32_t cut_ = 1;
+  uint64_t cut_ = 1;                   // never comes back: 64 bits
   size_t version_ = 0;
   std::vector<CachedRecord*> dirty_;
   std::vector<CachedRecord*> flushing_;   // of the cut before, while it is being written

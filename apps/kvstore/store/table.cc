@@ -67,7 +67,7 @@ class LevelTable final : public Table {
 
   void Fail(std::string_view doing, const leveldb::Status& why);
 
-  void BeforeChange(CachedRecord* record);
+  void BeforeChange(CachedRecord* record, size_t new_size);
   void AddToBatch(const CachedRecord& record);
   void ClearBatch();
   void WriteNow();
@@ -214,7 +214,7 @@ const std::string* LevelTable::GetCached(std::string_view key) {
 void LevelTable::Put(std::string_view key, std::string_view head, std::string_view tail) {
   bool added = false;
   CachedRecord* record = records_.FindOrAdd(key, &added);
-  BeforeChange(record);
+  BeforeChange(record, head.size() + tail.size());
   records_.SetValue(record, head, tail);
   records_.MarkDirty(record);
 }
@@ -223,15 +223,15 @@ void LevelTable::Delete(std::string_view key) {
   bool added = false;
   CachedRecord* record = records_.FindOrAdd(key, &added);
   if (!added && !record->present) return;   // and LevelDB knows, or will with the next commit
-  BeforeChange(record);
+  BeforeChange(record, 0);
   records_.SetAbsent(record);
   records_.MarkDirty(record);
 }
 
-void LevelTable::BeforeChange(CachedRecord* record) {
+void LevelTable::BeforeChange(CachedRecord* record, size_t new_size) {
   changed_since_commit_ = true;
   if (write_behind_.count() == 0) return;
-  changed_bytes_ += record->key.size() + record->value.size();
+  changed_bytes_ += record->key.size() + new_size;
   if (!records_.MustTake(record)) return;
   AddToBatch(*record);
   records_.MarkTaken(record);
