@@ -1,5 +1,7 @@
 #include "apps/kvstore/store/record_cache.h"
 
+#include <algorithm>
+#include <new>
 #include <utility>
 
 #include "glog/logging.h"
@@ -31,7 +33,7 @@ RecordCache::RecordCache(size_t budget_bytes) : budget_(budget_bytes) {
 }
 
 RecordCache::~RecordCache() {
-  for (CachedRecord* record : records_) delete record;
+  for (CachedRecord* record : records_) Destroy(record);
 }
 
 CachedRecord* RecordCache::Find(std::string_view key) {
@@ -61,8 +63,11 @@ CachedRecord* RecordCache::Add(std::string_view key) { return AddHashed(key, Has
 
 CachedRecord* RecordCache::AddHashed(std::string_view key, size_t hash) {
   Evict(kStepsPerAdd);
-  auto* record = new CachedRecord;
-  record->key = key;
+  void* const room = pool_.allocate(sizeof(CachedRecord) + key.size(), alignof(CachedRecord));
+  auto* const record = new (room) CachedRecord;
+  char* const bytes = static_cast<char*>(room) + sizeof(CachedRecord);
+  std::copy(key.begin(), key.end(), bytes);
+  record->key = std::string_view(bytes, key.size());
   record->hash = hash;
   records_.insert(record);
   LinkLast(record);
@@ -180,7 +185,13 @@ void RecordCache::Free(CachedRecord* record) {
   records_.erase(record);
   Unlink(record);
   if (last_ == record) last_ = nullptr;
-  delete record;
+  Destroy(record);
+}
+
+void RecordCache::Destroy(CachedRecord* record) {
+  const size_t size = sizeof(CachedRecord) + record->key.size();
+  record->~CachedRecord();
+  pool_.deallocate(record, size, alignof(CachedRecord));
 }
 
 void RecordCache::Unlink(CachedRecord* record) {

@@ -5,18 +5,20 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory_resource>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_set.h"
+#include "apps/kvstore/store/huge_pages.h"
 
 namespace kvstore {
 
 // One key and what is known of it. Belongs to its cache; does not move.
 struct CachedRecord {
-  std::string key;
+  std::string_view key;     // its bytes are right behind the record
   std::string value;        // empty when absent
   size_t hash = 0;
   uint64_t changed_in = 0;  // number of the cut (see RecordCache) it was last changed in; 0: none
@@ -108,13 +110,19 @@ class RecordCache {
   // Looks at up to `steps` records at the head of the queue, as long as the budget is exceeded.
   void Evict(size_t steps);
   void Free(CachedRecord* record);
+  void Destroy(CachedRecord* record);
   void Unlink(CachedRecord* record);
   void LinkLast(CachedRecord* record);
   void LinkFirst(CachedRecord* record);
 
   const size_t budget_;
   size_t bytes_ = 0;
-  absl::flat_hash_set<CachedRecord*, Hash, Equal> records_;
+  HugePages pages_;
+  std::pmr::monotonic_buffer_resource pieces_{HugePages::kPage, &pages_};
+  std::pmr::unsynchronized_pool_resource pool_{{.max_blocks_per_chunk = 4096, .largest_required_pool_block = 512},
+                                               &pieces_};
+  absl::flat_hash_set<CachedRecord*, Hash, Equal, std::pmr::polymorphic_allocator<CachedRecord*>> records_{
+      &pieces_};
   CachedRecord queue_;                 // its next is evicted first
   CachedRecord* last_ = nullptr;       // what Find found last: the same key is often asked for again
   uint64_t cut_ = 1;                   // never comes back: 64 bits

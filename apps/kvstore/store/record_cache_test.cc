@@ -49,8 +49,8 @@ TEST_F(RecordCacheTest, DirtyOnesComeInTheOrderOfTheirFirstChange) {
   for (const char* key : {"b", "a", "c"}) cache_.MarkDirty(AddClean(key));
   cache_.MarkDirty(cache_.Find("b"));
   std::vector<std::string> in_time, in_order;
-  for (const CachedRecord* record : cache_.dirty()) in_time.push_back(record->key);
-  for (const CachedRecord* record : cache_.SortedDirty()) in_order.push_back(record->key);
+  for (const CachedRecord* record : cache_.dirty()) in_time.emplace_back(record->key);
+  for (const CachedRecord* record : cache_.SortedDirty()) in_order.emplace_back(record->key);
   EXPECT_EQ(in_time, (std::vector<std::string>{"b", "a", "c"}));
   EXPECT_EQ(in_order, (std::vector<std::string>{"a", "b", "c"}));
   const size_t version = cache_.version();
@@ -60,6 +60,34 @@ TEST_F(RecordCacheTest, DirtyOnesComeInTheOrderOfTheirFirstChange) {
   EXPECT_EQ((*cache_.SortedDirty().lower_bound(std::string_view("ab")))->key, "b");
   cache_.MarkAllClean();
   EXPECT_TRUE(cache_.SortedDirty().empty());
+}
+
+TEST_F(RecordCacheTest, OneCutIsTakenWhileTheNextGoesOn) {
+  CachedRecord* both = AddClean("both");
+  CachedRecord* first = AddClean("first");
+  cache_.MarkDirty(both);
+  cache_.MarkDirty(first);
+  EXPECT_FALSE(cache_.MustTake(both));
+  cache_.BeginFlush();
+  EXPECT_TRUE(cache_.flushing());
+  EXPECT_TRUE(cache_.dirty().empty());
+  ASSERT_TRUE(cache_.MustTake(both));
+  cache_.MarkTaken(both);
+  cache_.MarkDirty(both);
+  EXPECT_FALSE(cache_.MustTake(both)) << "what it is now belongs to the next cut";
+  CachedRecord* second = AddClean("second");
+  cache_.MarkDirty(second);
+  EXPECT_EQ(cache_.NextToTake(), first);
+  cache_.MarkTaken(first);
+  EXPECT_EQ(cache_.NextToTake(), nullptr);
+  EXPECT_EQ(cache_.dirty(), (std::vector<CachedRecord*>{both, second}));
+  EXPECT_EQ(cache_.SortedDirty().size(), 3u);
+  for (int i = 0; i < 100; ++i) AddClean(absl::StrCat(i));
+  for (const char* key : {"both", "first", "second"}) EXPECT_NE(cache_.Find(key), nullptr) << key;
+  cache_.EndFlush();
+  EXPECT_EQ(cache_.SortedDirty().size(), 2u);
+  cache_.BeginFlush();
+  EXPECT_EQ(cache_.NextToTake(), both);
 }
 
 TEST_F(RecordCacheTest, DeletedOnesGoBeforeOthers) {

@@ -133,7 +133,7 @@ class LevelTable::MergedIterator final : public Table::Iterator {
   }
 
   std::string_view key() const override {
-    return current_ != nullptr ? std::string_view(current_->key) : FromSlice(base_->key());
+    return current_ != nullptr ? current_->key : FromSlice(base_->key());
   }
   std::string_view value() const override {
     return current_ != nullptr ? std::string_view(current_->value) : FromSlice(base_->value());

@@ -35,7 +35,8 @@ class Table {
   };
   // The error names the directory and LevelDB's reason.
   static absl::StatusOr<std::unique_ptr<Table>> Open(const Options& options);
-  // What was committed is written when it returns; what was not is lost.
+  // What was not committed is lost. What was is written when it returns; with write-behind what is late is
+  // only if there is nothing uncommitted.
   virtual ~Table() = default;
 
   // nullptr: no such key. Good until the next call of anything.

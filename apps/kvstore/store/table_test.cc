@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -29,9 +30,13 @@ class TableTest : public testing::Test {
  protected:
   TableTest() { Open(); }
 
-  void Open(size_t cache_bytes = 1 << 20, leveldb::Env* env = nullptr) {
+  void Open(size_t cache_bytes = 1 << 20, leveldb::Env* env = nullptr,
+            std::chrono::milliseconds write_behind = std::chrono::milliseconds(0)) {
     table_.reset();
-    auto opened = Table::Open({.directory = directory_.path(), .cache_bytes = cache_bytes, .env = env});
+    auto opened = Table::Open({.directory = directory_.path(),
+                               .cache_bytes = cache_bytes,
+                               .write_behind = write_behind,
+                               .env = env});
     ASSERT_TRUE(opened.ok()) << opened.status();
     table_ = *std::move(opened);
   }
@@ -165,7 +170,8 @@ TEST_F(TableTest, DoesWhatAMapDoes) {
       if (below(20) == 0) Commit();
       if (below(300) == 0) {
         Commit();
-        Open(below(2) == 0 ? 5000 : 1 << 20);
+        const size_t cache = below(2) == 0 ? 5000 : 1 << 20;
+        Open(cache, nullptr, std::chrono::milliseconds(below(2)));
       }
       change();
       const std::string key = some_key();
@@ -233,6 +239,33 @@ TEST_F(TableTest, AFailedWriteIsNotForgotten) {
   EXPECT_FALSE(table_->Commit().ok()) << "nothing to write, but not well";
   Open();
   EXPECT_THAT(AllRecords(*table_), ElementsAre(Pair("a", "1")));
+}
+
+TEST_F(TableTest, AFailedWriteShowsLaterWhenItIsWrittenBehind) {
+  Open(1 << 20, disk_.env(), std::chrono::milliseconds(1));
+  table_->Put("a", "1");
+  Commit();
+  disk_.FailWrites(true);
+  // It ends: a millisecond later this is written, and a commit after that knows.
+  for (int i = 0; table_->Commit().ok(); ++i) table_->Put("b", absl::StrCat(i));
+  EXPECT_THAT(std::string(table_->status().message()), HasSubstr("No space"));
+  disk_.FailWrites(false);
+  EXPECT_FALSE(table_->Commit().ok());
+}
+
+TEST_F(TableTest, WriteBehindDoesNotPileUp) {
+  Open(0, nullptr, std::chrono::hours(1));
+  for (int i = 0; i < 400; ++i) {
+    table_->Put(absl::StrCat(i), std::string(1 << 20, 'v'));
+    Commit();
+  }
+  // All but the last were written, and forgotten.
+  int cached = 0;
+  for (int i = 0; i < 400; ++i) cached += table_->GetCached(absl::StrCat(i)) != nullptr;
+  EXPECT_LE(cached, 250);
+  table_.reset();
+  Open();
+  EXPECT_EQ(AllRecords(*table_).size(), 400u);
 }
 
 TEST_F(TableTest, AFailedReadIsNotAnAbsentKey) {
