@@ -1,18 +1,11 @@
 #include "apps/kvstore/kvstore.h"
 
-#include <stdlib.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "apps/kvstore/commands/dispatcher.h"
 #include "apps/kvstore/store/digest.h"
-#include "glog/logging.h"
 
 namespace kvstore {
 namespace {
@@ -26,16 +19,6 @@ constexpr size_t kKeepCapacity = 1 << 20;
 // Of what a log means to the commands of this program: nodes that differ in it would answer differently.
 constexpr int kStateVersion = 1;
 
-absl::StatusOr<std::string> MakeTemporaryDirectory() {
-  std::error_code error;
-  std::string path = (std::filesystem::temp_directory_path(error) / "kvstore.XXXXXX").string();
-  if (error || mkdtemp(path.data()) == nullptr) {
-    return absl::UnavailableError(absl::StrCat("cannot make a temporary directory: ",
-                                               error ? error.message() : std::strerror(errno)));
-  }
-  return path;
-}
-
 Session& SessionOf(const Connection& connection) { return *static_cast<Session*>(connection.context()); }
 
 int64_t Milliseconds(understudy::LoggedTime time) { return time.time_since_epoch().count() / 1000; }
@@ -46,9 +29,10 @@ absl::StatusOr<std::unique_ptr<understudy::Server>> KvStore::Open(const Options&
   std::unique_ptr<KvStore> store(new KvStore);
   std::string directory = options.data_dir;
   if (directory.empty()) {
-    auto made = MakeTemporaryDirectory();
+    auto made = TemporaryDirectory::Make();
     if (!made.ok()) return made.status();
-    directory = store->temporary_dir_ = *std::move(made);
+    store->temporary_ = *std::move(made);
+    directory = store->temporary_->path();
   }
   auto table = Table::Open({.directory = directory, .cache_bytes = options.cache_bytes,
                             .write_behind = options.write_behind});
@@ -62,14 +46,7 @@ absl::StatusOr<std::unique_ptr<understudy::Server>> KvStore::Open(const Options&
   return std::unique_ptr<understudy::Server>(std::move(store));
 }
 
-KvStore::~KvStore() {
-  keys_.reset();
-  table_.reset();
-  if (temporary_dir_.empty()) return;
-  std::error_code error;
-  std::filesystem::remove_all(temporary_dir_, error);
-  if (error) LOG(WARNING) << "cannot remove " << temporary_dir_ << ": " << error.message();
-}
+KvStore::~KvStore() = default;
 
 std::string KvStore::InitialState() {
   return absl::StrCat("kvstore ", kStateVersion, ", values up to ", instance_.limits.max_bulk, " bytes, ",

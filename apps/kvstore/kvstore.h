@@ -12,6 +12,7 @@
 #include "apps/kvstore/resp/reply.h"
 #include "apps/kvstore/store/keyspace.h"
 #include "apps/kvstore/store/table.h"
+#include "apps/kvstore/temporary_directory.h"
 #include "framework/server.h"
 
 namespace kvstore {
@@ -48,7 +49,7 @@ class KvStore final : public understudy::Server {
   void Leave(understudy::Connection& connection, Session& session);
   void Forget(Session& session);
 
-  std::string temporary_dir_;        // to be removed; empty: none
+  std::unique_ptr<TemporaryDirectory> temporary_;   // nullptr: the data stay
   std::unique_ptr<Table> table_;
   std::unique_ptr<Keyspace> keys_;
   Instance instance_;

@@ -63,8 +63,8 @@ absl::StatusOr<std::unique_ptr<TemporaryDirectory>> TemporaryDirectory::Make() {
 
   std::string path = (where / (std::string(kPrefix) + "XXXXXX")).string();
   const auto failed = [&] {
-    return absl::UnavailableError(absl::StrCat("cannot make a directory for temporary data in ", where.string(),
-                                               ": ", std::strerror(errno)));
+    return absl::UnavailableError(
+        absl::StrCat("cannot make a directory in ", where.string(), ": ", std::strerror(errno)));
   };
   if (mkdtemp(path.data()) == nullptr) return failed();
   const int lock = OpenDirectory(path);

@@ -12,8 +12,8 @@ namespace kvstore {
 
 class TemporaryDirectory {
  public:
-  // A new, empty one where temporary files belong (TMPDIR, otherwise /tmp). Removes those that processes of this
-  // user have left behind which were killed.
+  // A new, empty one where temporary files belong (TMPDIR, otherwise /tmp). Removes those that this user's
+  // processes have left behind when they were killed.
   static absl::StatusOr<std::unique_ptr<TemporaryDirectory>> Make();
   TemporaryDirectory(const TemporaryDirectory&) = delete;
   TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
