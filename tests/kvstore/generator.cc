@@ -4,6 +4,8 @@
 #include <cctype>
 #include <utility>
 
+#include "absl/strings/numbers.h"
+
 namespace kvstore::test {
 namespace {
 
@@ -17,6 +19,30 @@ int TotalWeight() {
   int total = 0;
   for (const Form& form : Grammar()) total += form.weight;
   return total;
+}
+
+std::string Upper(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return text;
+}
+
+// A value in place of a time that comes soon, or for SET is over: see values.h.
+void KeepTimesFarAway(std::vector<std::string>* args, Dice& dice) {
+  constexpr int64_t kSoon = 1'000'000, kLate = 4'102'444'800;
+  const std::string name = Upper((*args)[0]);
+  for (size_t i = 2; i < args->size(); ++i) {
+    const std::string before = Upper((*args)[i - 1]);
+    const bool second =
+        i == 2 && (name == "SETEX" || name == "PSETEX" || name == "EXPIRE" || name == "PEXPIRE");
+    int64_t value = 0;
+    if (!absl::SimpleAtoi((*args)[i], &value) || value <= 0) continue;
+    if ((second || before == "EX" || before == "PX") && value < kSoon) {
+      (*args)[i] = RandomValue("pttl", dice);
+    }
+    if (name == "SET" && (before == "EXAT" || before == "PXAT") && value < kLate) {
+      (*args)[i] = RandomValue("plater", dice);
+    }
+  }
 }
 
 }  // namespace
@@ -69,6 +95,9 @@ Request Generator::MakeRequest() {
   request.args = MakeArgs(form);
   // A spoiled SPOP may pop at random, and a spoiled SRANDMEMBER may ask for billions.
   if (form.name != "SPOP" && form.name != "SRANDMEMBER" && dice_.Percent(7)) Spoil(&request.args);
+  KeepTimesFarAway(&request.args, dice_);
+  if (request.args[0] == "SYNC")
+    request.args[0] = "NOSYNC";  // FLUSHALL's, spoiled: no replica is wanted here
   // Names and options in any case; keys and values stay.
   for (std::string& arg : request.args) {
     const bool word = std::all_of(arg.begin(), arg.end(), [](char c) { return c >= 'A' && c <= 'Z'; });

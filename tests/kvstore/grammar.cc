@@ -9,7 +9,7 @@ namespace {
 constexpr Form kForms[] = {
     // strings
     {"GET", "<s>", 20},
-    {"SET", "<s> <value> {EX <ttl>|PX <pttl>|EXAT <at>|PXAT <pat>|NX|XX|KEEPTTL|GET}", 40},
+    {"SET", "<s> <value> {EX <ttl>|PX <pttl>|EXAT <later>|PXAT <plater>|NX|XX|KEEPTTL|GET}", 40},
     {"SET", "<key> <value>", 8},
     {"SETNX", "<s> <value>", 6},
     {"SETEX", "<s> <ttl> <value>", 5},

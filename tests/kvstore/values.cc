@@ -186,8 +186,10 @@ std::string Offset(Dice& dice) {
   return dice.OneOf(kWrongIntegers);
 }
 
-// `unit`: how many of it are a second. Relative ones begin now, the others in 1970.
-std::string Time(uint64_t unit, bool relative, Dice& dice) {
+enum class Since { kNow, k1970, k1970NotLongAgo };
+
+// `unit`: how many of it are a second.
+std::string Time(uint64_t unit, Since since, Dice& dice) {
   static const std::string kSpecial[] = {"0",
                                          "-1",
                                          "-1000000",
@@ -199,9 +201,9 @@ std::string Time(uint64_t unit, bool relative, Dice& dice) {
   const uint64_t what = dice.Below(100);
   if (what < 6) return dice.OneOf(kSpecial);
   if (what < 9) return dice.OneOf(kWrongIntegers);
-  if (what < 13 && !relative) return absl::StrCat(1'000'000'000 * unit);  // long ago
+  if (what < 13 && since == Since::k1970) return absl::StrCat(1'000'000'000 * unit);  // long ago
   const uint64_t later = (1000 + 100 * dice.Below(1 << 20)) * unit;
-  return absl::StrCat(relative ? later : 4'102'444'800 * unit + later);  // from 2100 on
+  return absl::StrCat(since == Since::kNow ? later : 4'102'444'800 * unit + later);  // from 2100 on
 }
 
 }  // namespace
@@ -229,10 +231,13 @@ std::string RandomValue(std::string_view kind, Dice& dice) {
   if (kind == "index") return Index(dice);
   if (kind == "count") return Count(dice);
   if (kind == "offset") return Offset(dice);
-  if (kind == "ttl") return Time(1, true, dice);
-  if (kind == "pttl") return Time(1000, true, dice);
-  if (kind == "at") return Time(1, false, dice);
-  if (kind == "pat") return Time(1000, false, dice);
+  if (kind == "ttl") return Time(1, Since::kNow, dice);
+  if (kind == "pttl") return Time(1000, Since::kNow, dice);
+  if (kind == "at") return Time(1, Since::k1970, dice);
+  if (kind == "pat") return Time(1000, Since::k1970, dice);
+  // SET to a time long ago leaves a key that DBSIZE of Redis counts until somebody finds it expired.
+  if (kind == "later") return Time(1, Since::k1970NotLongAgo, dice);
+  if (kind == "plater") return Time(1000, Since::k1970NotLongAgo, dice);
   if (kind == "pattern") return dice.OneOf(kPatterns);
   if (kind == "cursor") return dice.Percent(85) ? "0" : dice.OneOf(kWrongIntegers);
   if (kind == "name") return dice.OneOf(kNames);
@@ -246,8 +251,8 @@ std::string PlainValue(std::string_view kind, const std::string& key) {
   if (kind == "key" || kind.size() == 1) return key;
   if (kind == "ttl") return "100000";
   if (kind == "pttl") return "100000000";
-  if (kind == "at") return "4102444800";
-  if (kind == "pat") return "4102444800000";
+  if (kind == "at" || kind == "later") return "4102444800";
+  if (kind == "pat" || kind == "plater") return "4102444800000";
   if (kind == "pattern") return "*";
   if (kind == "cursor" || kind == "db") return "0";
   if (kind == "name") return "me";
