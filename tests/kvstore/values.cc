@@ -11,124 +11,48 @@ namespace {
 
 using namespace std::string_literals;
 
-const std::string kWrongIntegers[] = {"",
-                                      " ",
-                                      " 1",
-                                      "1 ",
-                                      "+1",
-                                      "01",
-                                      "-01",
-                                      "-0",
-                                      "00",
-                                      "0x10",
-                                      "1e3",
-                                      "1.0",
-                                      "abc",
-                                      "--1",
-                                      "-",
-                                      "1\0"s,
-                                      "\0"s,
-                                      "1\r\n",
-                                      "9223372036854775808",
-                                      "-9223372036854775809",
-                                      "18446744073709551616",
-                                      "99999999999999999999999",
-                                      "nan",
-                                      "1_000"};
+const std::string kWrongIntegers[] = {
+    "", " ", " 1", "1 ", "+1", "01", "-01", "-0", "00", "0x10", "1e3", "1.0", "abc", "--1", "-", "1\0"s,
+    "\0"s, "1\r\n", "9223372036854775808", "-9223372036854775809", "18446744073709551616",
+    "99999999999999999999999", "nan", "1_000"};
 
-const std::string kEdgeIntegers[] = {"0",
-                                     "1",
-                                     "-1",
-                                     "9223372036854775807",
-                                     "-9223372036854775808",
-                                     "9223372036854775806",
-                                     "-9223372036854775807",
-                                     "2147483647",
-                                     "2147483648",
-                                     "-2147483649",
-                                     "4294967295",
-                                     "4294967296",
-                                     "4611686018427387904"};
+const std::string kEdgeIntegers[] = {
+    "0", "1", "-1", "9223372036854775807", "-9223372036854775808", "9223372036854775806",
+    "-9223372036854775807", "2147483647", "2147483648", "-2147483649", "4294967295", "4294967296",
+    "4611686018427387904"};
 
-const std::string kFloats[] = {"0",
-                               "1",
-                               "-1",
-                               "1.5",
-                               "-3.25",
-                               "0.1",
-                               "0.2",
-                               "1e3",
-                               "1E-3",
-                               "3.0e2",
-                               "10",
-                               "-0",
-                               "1e-20",
-                               "1e17",
-                               "123456789.123456789",
-                               "12345678901234567890",
-                               ".5",
-                               "5.",
-                               "+2",
-                               "0x1p3",
-                               "0xA",
-                               "1e300",
-                               "-1e300",
-                               "00012.500",
-                               "3.14159265358979323846"};
+const std::string kFloats[] = {
+    "0", "1", "-1", "1.5", "-3.25", "0.1", "0.2", "1e3", "1E-3", "3.0e2", "10", "-0", "1e-20", "1e17",
+    "123456789.123456789", "12345678901234567890", ".5", "5.", "+2", "0x1p3", "0xA", "1e300", "-1e300",
+    "00012.500", "3.14159265358979323846"};
 
 const std::string kWrongFloats[] = {
-    "",        " ",       " 1",  "1 ",   "nan", "-nan", "inf", "-inf", "+inf", "infinity", "1e5000",
-    "-1e5000", "1e-5000", "abc", "1.5x", "1,5", "1..2", "--1", "1e",   "0x",   "1\0"s,     "."};
+    "", " ", " 1", "1 ", "nan", "-nan", "inf", "-inf", "+inf", "infinity", "1e5000", "-1e5000", "1e-5000",
+    "abc", "1.5x", "1,5", "1..2", "--1", "1e", "0x", "1\0"s, "."};
 
 // Five keys for each of s, l, t, h; the last of each is not for people.
 const std::string kKeys[] = {
-    "s0", "s1", "s2", "s3", "s\0\r\n\xff"s, "l0", "l1", "l2", "l3",        std::string(300, 'l'), "t0",
-    "t1", "t2", "t3", "",   "h0",           "h1", "h2", "h3", "{h} *?[]\\"};
+    "s0", "s1", "s2", "s3", "s\0\r\n\xff"s, "l0", "l1", "l2", "l3", std::string(300, 'l'), "t0", "t1", "t2",
+    "t3", "", "h0", "h1", "h2", "h3", "{h} *?[]\\"};
 constexpr uint64_t kKeysOfAType = 5;
 
-const std::string kFields[] = {"a",
-                               "b",
-                               "c",
-                               "A",
-                               "",
-                               "1",
-                               "2",
-                               "-7",
-                               "9223372036854775807",
-                               "field\0with\r\nbytes"s,
-                               "1.5",
-                               "\xc3\xa4",
-                               "x y",
-                               "\"",
-                               "dd",
-                               "ee",
-                               "ff",
-                               "gg",
-                               "hh",
-                               "01"};
+const std::string kFields[] = {
+    "a", "b", "c", "A", "", "1", "2", "-7", "9223372036854775807", "field\0with\r\nbytes"s, "1.5", "\xc3\xa4",
+    "x y", "\"", "dd", "ee", "ff", "gg", "hh", "01"};
 
-const std::string kPatterns[] = {"*",      "s*",     "?0",  "h?", "[st]*", "[^s]*", "*\\**", "",      "**",
-                                 "s[0-2]", "[2-0]*", "l*l", "[",  "[]",    "[a",    "\\",    "a[^]*", "*[]]",
-                                 "[a-",    "t\\0",   "*3",  "S0", "f*",    "*d",    "\xff*", "?*?"};
+const std::string kPatterns[] = {
+    "*", "s*", "?0", "h?", "[st]*", "[^s]*", "*\\**", "", "**", "s[0-2]", "[2-0]*", "l*l", "[", "[]", "[a",
+    "\\", "a[^]*", "*[]]", "[a-", "t\\0", "*3", "S0", "f*", "*d", "\xff*", "?*?"};
 
-const std::string kNames[] = {"me",        "default",  "",          "two words",
-                              "new\nline", "\xc3\xa4", "a-b_c.d:e", "x\x7f"};
-const std::string kTypes[] = {"string", "list", "set", "hash", "zset", "STRING", "none", "nosuch", ""};
-const std::string kDatabases[] = {"0", "0", "1", "-1", "abc", "15", "99999999999", ""};
-const std::string kWords[] = {"nosuch",
-                              "HELP!",
-                              "EX",
-                              "NX",
-                              "get",
-                              "ON",
-                              "a b",
-                              "'",
-                              "0",
-                              "10",
-                              "-1",
-                              "yes",
-                              "\r\nmalicious",
-                              "unknown-subcommand-that-is-rather-long"};
+const std::string kNames[] = {
+    "me", "default", "", "two words", "new\nline", "\xc3\xa4", "a-b_c.d:e", "x\x7f"};
+const std::string kTypes[] = {
+    "string", "list", "set", "hash", "zset", "STRING", "none", "nosuch", ""};
+const std::string kDatabases[] = {
+    "0", "0", "1", "-1", "abc", "15", "99999999999", ""};
+const std::string kWords[] = {
+    "nosuch", "HELP!", "EX", "NX", "get", "ON", "a b", "'", "0", "10000000", "-1", "yes", "\r\nmalicious",
+    "unknown-subcommand-that-is-rather-long"};
 
 std::string Key(std::string_view kind, Dice& dice) {
   constexpr std::string_view kKinds = "slth";
@@ -190,14 +114,9 @@ enum class Since { kNow, k1970, k1970NotLongAgo };
 
 // `unit`: how many of it are a second.
 std::string Time(uint64_t unit, Since since, Dice& dice) {
-  static const std::string kSpecial[] = {"0",
-                                         "-1",
-                                         "-1000000",
-                                         "9223372036854775807",
-                                         "-9223372036854775808",
-                                         "9223372036854775",
-                                         "9223372036854776",
-                                         "9223370000000000000"};
+  static const std::string kSpecial[] = {
+    "0", "-1", "-1000000", "9223372036854775807", "-9223372036854775808", "9223372036854775",
+    "9223372036854776", "9223370000000000000"};
   const uint64_t what = dice.Below(100);
   if (what < 6) return dice.OneOf(kSpecial);
   if (what < 9) return dice.OneOf(kWrongIntegers);
