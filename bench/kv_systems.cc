@@ -74,7 +74,8 @@ class Redis final : public KvSystem {
     processes_.push_back(StartOn(
         lab::Host::kB, {"--replicaof", lab::Lab::replication_ip(lab::Host::kA), absl::StrCat(kPort)}));
     for (int i = 0; i < 1000; ++i) {
-      if (absl::StrContains(AskRedis(lab_->host(lab::Host::kA), ip(), "INFO replication"), "state=online")) return;
+      const std::string answer = AskRedis(lab_->host(lab::Host::kA), ip(), "INFO replication");
+      if (absl::StrContains(answer, "state=online")) return;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     LOG(FATAL) << "the replica does not come up:\n" << processes_.back()->LogTail(20);
@@ -93,7 +94,8 @@ class Redis final : public KvSystem {
     lab::Process::Options options;
     options.name = absl::StrCat("redis-", lab::Name(host));
     options.argv = {FLAGS_redis_server, "--port", absl::StrCat(kPort), "--bind", "0.0.0.0",
-                    "--protected-mode", "no", "--save", "", "--appendonly", "no", "--dir", dir_.path()};
+                    "--protected-mode", "no", "--save", "", "--appendonly", "no", "--maxclients", "15000",
+                    "--dir", dir_.path()};
     options.argv.insert(options.argv.end(), more.begin(), more.end());
     options.where = &lab_->host(host);
     auto process = lab::Process::Start(options);
