@@ -76,6 +76,13 @@ TEST_F(ElementsTest, ExpiryStaysWhenElementsChange) {
   EXPECT_EQ(keys().Find("hash").expire_ms, 0) << "a new key";
 }
 
+TEST_F(ElementsTest, ANewOneMayBeGivenAnExpiry) {
+  Entry none;
+  none.expire_ms = 5000;
+  Elements(keys(), "hash", none, Type::kHash).Insert("a");
+  EXPECT_EQ(keys().Find("hash").expire_ms, 5000);
+}
+
 TEST_F(ElementsTest, ElementsOfOnePlaceAreVisitedTogether) {
   for (int i = 0; i < 200; ++i) Hash().Insert(absl::StrCat(i));
   // Names of the same hash are hard to find, so their records are made by hand.
