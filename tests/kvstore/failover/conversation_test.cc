@@ -171,8 +171,8 @@ TEST_P(ConversationTest, WhatWasToExpireDoes) {
   ExpectTakenOver();
 }
 
-// What both hold is the same: the pair compares its output, of which a digest is a part; and the heir's is what
-// the primary's was.
+// What both hold is the same: the pair compares its output, of which a digest is a part; and the heir's is
+// what the primary's was.
 TEST_P(ConversationTest, BothHoldTheSame) {
   const uint64_t seed = TestSeed() + 2;
   std::mt19937_64 random(seed);

@@ -20,14 +20,14 @@ std::string BulkBytes(std::string_view value);
 
 class KvClient {
  public:
-  // Connects. `receive_buffer`: of its kernel; 0: the system's choice. Ends the test's process when it cannot.
+  // Connects. `receive_buffer`: of its kernel; 0: the system's choice. Ends the process when it cannot.
   explicit KvClient(understudy::lab::Namespace& where, int receive_buffer = 0);
   ~KvClient();
   KvClient(const KvClient&) = delete;
   KvClient& operator=(const KvClient&) = delete;
 
-  // All of these give up when nothing has moved for `kPatience`, and from then on error() says why and they do
-  // nothing any more.
+  // All of these give up when nothing has moved for `kPatience`, and from then on error() says why and they
+  // do nothing any more.
   static constexpr std::chrono::seconds kPatience{30};
 
   void Write(std::string_view bytes);

@@ -14,9 +14,10 @@ class KvPairTest : public understudy::lab::PairTest,
                    public testing::WithParamInterface<understudy::lab::Way> {
  protected:
   KvPairTest() { binary_ = "apps/kvstore/kvstore"; }
-  // The primary goes, by the test's way, and the other one serves. Not waited for: the clients' requests do that.
+  // The primary goes, by the test's way, and the other one serves. Not waited for: the clients' requests do
+  // that.
   void Fault() { Strike(primary(), GetParam()); }
-  // The one that serves now is the former secondary; what it holds is what `digest` was.
+  // The one that serves now is the former secondary.
   void ExpectTakenOver() { ExpectTakenOverBy(understudy::lab::Other(primary())); }
 };
 

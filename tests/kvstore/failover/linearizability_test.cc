@@ -1,4 +1,5 @@
-// Histories of concurrent clients through power cuts: is there for each key one order that explains every answer?
+// Histories of concurrent clients through power cuts: is there for each key one order that explains every
+// answer?
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -38,8 +39,8 @@ struct KeyedOperation {
 };
 
 int64_t NowNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
 }
 
 // Clients, each on a thread of its own with one request at a time, until they are told to stop.

@@ -157,7 +157,8 @@ Judgement Judge(const std::vector<Operation>& history) {
   Judgement judgement;
   const std::set<size_t> in_order(longest.begin(), longest.end());
   const size_t from = longest.size() > 10 ? longest.size() - 10 : 0;
-  judgement.why = absl::StrCat("an order of ", longest.size(), " of ", history.size(), " was found, ending with\n");
+  judgement.why =
+      absl::StrCat("an order of ", longest.size(), " of ", history.size(), " was found, ending with\n");
   for (size_t i = from; i < longest.size(); ++i) {
     absl::StrAppend(&judgement.why, "  ", Describe(history[longest[i]]), "\n");
   }

@@ -24,8 +24,8 @@ struct Operation {
 };
 std::string Describe(const Operation& operation);
 
-// What one server does: its value before, the request -> its value after, the reply. Knows SET, GET, GETSET, SETNX,
-// GETDEL, APPEND, INCR; anything else ends the program.
+// What one server does: its value before, the request -> its value after, the reply. Knows SET, GET, GETSET,
+// SETNX, GETDEL, APPEND, INCR; anything else ends the program.
 using Value = std::optional<std::string>;
 std::pair<Value, std::string> StepOf(const Value& value, const std::vector<std::string>& request);
 

@@ -11,7 +11,8 @@
 namespace kvstore {
 namespace {
 
-Operation Op(int client, int64_t sent, int64_t answered, std::vector<std::string> request, std::string reply) {
+Operation Op(int client, int64_t sent, int64_t answered, std::vector<std::string> request,
+             std::string reply) {
   return {client, sent, answered, std::move(request), std::move(reply)};
 }
 
@@ -30,8 +31,9 @@ TEST(Linearizable, WhatOverlapsMayBeInEitherOrder) {
   EXPECT_TRUE(Judge({write, Op(2, 5, 6, {"GET"}, "$-1\r\n")}).linearizable);
   EXPECT_TRUE(Judge({write, Op(2, 5, 6, {"GET"}, "$1\r\na\r\n")}).linearizable);
   // Seen once, seen for good: also by others, and while it has not been answered.
-  EXPECT_TRUE(Judge({write, Op(2, 2, 3, {"GET"}, "$-1\r\n"), Op(3, 4, 5, {"GET"}, "$1\r\na\r\n")}).linearizable);
-  EXPECT_FALSE(Judge({write, Op(2, 2, 3, {"GET"}, "$1\r\na\r\n"), Op(3, 4, 5, {"GET"}, "$-1\r\n")}).linearizable);
+  const std::string none = "$-1\r\n", a = "$1\r\na\r\n";
+  EXPECT_TRUE(Judge({write, Op(2, 2, 3, {"GET"}, none), Op(3, 4, 5, {"GET"}, a)}).linearizable);
+  EXPECT_FALSE(Judge({write, Op(2, 2, 3, {"GET"}, a), Op(3, 4, 5, {"GET"}, none)}).linearizable);
 }
 
 TEST(Linearizable, ALostWriteIsFound) {
@@ -44,12 +46,14 @@ TEST(Linearizable, ALostWriteIsFound) {
 TEST(Linearizable, AWriteDoneTwiceIsFound) {
   EXPECT_FALSE(Judge({Op(1, 0, 1, {"INCR"}, ":1\r\n"), Op(1, 2, 3, {"INCR"}, ":3\r\n")}).linearizable);
   EXPECT_FALSE(Judge({Op(1, 0, 9, {"INCR"}, ":1\r\n"), Op(2, 0, 9, {"INCR"}, ":1\r\n")}).linearizable);
-  EXPECT_FALSE(Judge({Op(1, 0, 1, {"APPEND", "x"}, ":1\r\n"), Op(1, 2, 3, {"GET"}, "$2\r\nxx\r\n")}).linearizable);
+  const Operation append = Op(1, 0, 1, {"APPEND", "x"}, ":1\r\n");
+  EXPECT_FALSE(Judge({append, Op(1, 2, 3, {"GET"}, "$2\r\nxx\r\n")}).linearizable);
 }
 
 TEST(Linearizable, ASearchThatHasToGoBack) {
   // Of three writes at once only one order explains the two readings behind.
-  std::vector<Operation> history = {Op(1, 0, 10, {"SET", "a"}, "+OK\r\n"), Op(2, 0, 10, {"SET", "b"}, "+OK\r\n"),
+  std::vector<Operation> history = {Op(1, 0, 10, {"SET", "a"}, "+OK\r\n"),
+                                    Op(2, 0, 10, {"SET", "b"}, "+OK\r\n"),
                                     Op(3, 0, 10, {"GETSET", "c"}, "$1\r\nb\r\n"),
                                     Op(1, 11, 12, {"GET"}, "$1\r\na\r\n")};
   EXPECT_TRUE(Judge(history).linearizable);
