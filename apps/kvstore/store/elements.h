@@ -17,7 +17,8 @@ namespace kvstore {
 // meanwhile.
 class Elements {
  public:
-  // `entry` is what Find gave for `key`: of `type`, or none. None with an expire_ms: the new key will have that.
+  // `entry` is what Find gave for `key`: of `type`, or none. None with an expire_ms: the new key will have
+  // that expiry.
   Elements(Keyspace& keys, std::string_view key, const Entry& entry, Type type);
 
   uint64_t size() const { return entry_.count; }

@@ -61,9 +61,21 @@ CachedRecord* RecordCache::FindOrAdd(std::string_view key, bool* added) {
 
 CachedRecord* RecordCache::Add(std::string_view key) { return AddHashed(key, Hash()(key)); }
 
+void* RecordCache::Allocate(size_t size) {
+  return size <= kPooled ? pool_.allocate(size, alignof(CachedRecord)) : ::operator new(size);
+}
+
+void RecordCache::Deallocate(void* room, size_t size) {
+  if (size <= kPooled) {
+    pool_.deallocate(room, size, alignof(CachedRecord));
+  } else {
+    ::operator delete(room);
+  }
+}
+
 CachedRecord* RecordCache::AddHashed(std::string_view key, size_t hash) {
   Evict(kStepsPerAdd);
-  void* const room = pool_.allocate(sizeof(CachedRecord) + key.size(), alignof(CachedRecord));
+  void* const room = Allocate(sizeof(CachedRecord) + key.size());
   auto* const record = new (room) CachedRecord;
   char* const bytes = static_cast<char*>(room) + sizeof(CachedRecord);
   std::copy(key.begin(), key.end(), bytes);
@@ -191,7 +203,7 @@ void RecordCache::Free(CachedRecord* record) {
 void RecordCache::Destroy(CachedRecord* record) {
   const size_t size = sizeof(CachedRecord) + record->key.size();
   record->~CachedRecord();
-  pool_.deallocate(record, size, alignof(CachedRecord));
+  Deallocate(record, size);
 }
 
 void RecordCache::Unlink(CachedRecord* record) {

@@ -89,6 +89,8 @@ class RecordCache {
   size_t version() const { return version_; }
 
   size_t bytes() const { return bytes_; }
+  // What was asked of the system for the records' heads and the map, and is never given back.
+  size_t reserved_bytes() const { return pages_.bytes(); }
 
  private:
   struct Hash {
@@ -105,6 +107,11 @@ class RecordCache {
   bool Stays(const CachedRecord* record) const {
     return record->changed_in == cut_ || (flushing_active_ && record->changed_in == cut_ - 1);
   }
+  // Larger records are on the heap: the pool would get them from pieces_, which takes nothing back.
+  static constexpr size_t kPooled = 512;
+
+  void* Allocate(size_t size);
+  void Deallocate(void* room, size_t size);
   CachedRecord* AddHashed(std::string_view key, size_t hash);
   static size_t Cost(const CachedRecord& record);
   // Looks at up to `steps` records at the head of the queue, as long as the budget is exceeded.
@@ -119,8 +126,8 @@ class RecordCache {
   size_t bytes_ = 0;
   HugePages pages_;
   std::pmr::monotonic_buffer_resource pieces_{HugePages::kPage, &pages_};
-  std::pmr::unsynchronized_pool_resource pool_{{.max_blocks_per_chunk = 4096, .largest_required_pool_block = 512},
-                                               &pieces_};
+  std::pmr::unsynchronized_pool_resource pool_{
+      {.max_blocks_per_chunk = 4096, .largest_required_pool_block = kPooled}, &pieces_};
   absl::flat_hash_set<CachedRecord*, Hash, Equal, std::pmr::polymorphic_allocator<CachedRecord*>> records_{
       &pieces_};
   CachedRecord queue_;                 // its next is evicted first

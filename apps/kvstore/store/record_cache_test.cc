@@ -113,6 +113,16 @@ TEST_F(RecordCacheTest, FindOrAdd) {
   EXPECT_EQ(cache_.Find("b"), nullptr);
 }
 
+TEST_F(RecordCacheTest, KeysOfAnyLengthComeAndGoInBoundedMemory) {
+  size_t reserved = 0;
+  for (int i = 0; i < 40'000; ++i) {
+    cache_.Add(absl::StrCat(i, std::string(static_cast<size_t>(i * 37 % 3000), 'k')));
+    if (i == 10'000) reserved = cache_.reserved_bytes();
+  }
+  EXPECT_EQ(cache_.reserved_bytes(), reserved) << "nothing is wanted any more that was not wanted before";
+  EXPECT_LT(reserved, size_t{16} << 20);
+}
+
 TEST_F(RecordCacheTest, CountsWhatItHolds) {
   const size_t empty = cache_.bytes();
   CachedRecord* record = cache_.Add("a");
