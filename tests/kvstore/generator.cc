@@ -96,6 +96,8 @@ Request Generator::MakeRequest() {
   // A spoiled SPOP may pop at random, and a spoiled SRANDMEMBER may ask for billions.
   if (form.name != "SPOP" && form.name != "SRANDMEMBER" && dice_.Percent(7)) Spoil(&request.args);
   KeepTimesFarAway(&request.args, dice_);
+  if (request.args[0] == "DEBUG" && request.args.size() == 3)
+    request.args[2] = "0";  // not asleep for a minute
   if (request.args[0] == "SYNC")
     request.args[0] = "NOSYNC";  // FLUSHALL's, spoiled: no replica is wanted here
   // Names and options in any case; keys and values stay.

@@ -85,8 +85,9 @@ std::string Runner::CompareAnswers(const Batch& batch, const Answer& ours, const
     std::string what = session.comparer.Compare(request.args, ours.replies[i], redis.replies[i]);
     if (!what.empty()) return Complain(request, what);
   }
-  if (ours.replies.size() == redis.replies.size() && ours.closed == redis.closed && ours.error == redis.error)
-    return "";
+  // An error of the connection is one even when both have it.
+  const bool in_order = ours.error.empty() && redis.error.empty();
+  if (in_order && ours.replies.size() == redis.replies.size() && ours.closed == redis.closed) return "";
   const auto end = [](const Answer& answer) {
     return absl::StrCat(answer.replies.size(), " replies", answer.closed ? ", then closed" : "",
                         answer.error.empty() ? "" : ", then ", answer.error);

@@ -81,7 +81,7 @@ Wire::Turn Wire::TakeTurn(std::string_view* unsent) {
   return Turn::kGoesOn;
 }
 
-Answer Wire::Exchange(const std::vector<std::string_view>& pieces, size_t replies) {
+Answer Wire::Exchange(const std::vector<std::string_view>& pieces, size_t replies, bool send_all) {
   Answer answer;
   if (!received_.empty()) answer.error = absl::StrCat("more than the replies: ", Quoted(received_));
   size_t piece = 0;
@@ -104,7 +104,7 @@ Answer Wire::Exchange(const std::vector<std::string_view>& pieces, size_t replie
       answer.replies.push_back(std::move(value));
     }
     while (unsent.empty() && piece + 1 < pieces.size()) unsent = pieces[++piece];
-    if (answer.replies.size() == replies && unsent.empty()) break;
+    if (answer.replies.size() == replies && (unsent.empty() || !send_all)) break;
     switch (TakeTurn(&unsent)) {
       case Turn::kGoesOn:
         continue;

@@ -39,10 +39,16 @@ class Wire {
   Wire(const Wire&) = delete;
   Wire& operator=(const Wire&) = delete;
 
-  // Sends each piece with a write of its own, reading all the while, and reads `replies` replies. What
-  // arrives beyond them is an error in the next call.
-  Answer Exchange(const std::vector<std::string_view>& pieces, size_t replies);
+  // Sends each piece with a write of its own, reading all the while, and reads `replies` replies. Returns
+  // when both is done. What arrives beyond the replies is an error in the next call.
+  Answer Exchange(const std::vector<std::string_view>& pieces, size_t replies) {
+    return Exchange(pieces, replies, true);
+  }
   Answer Exchange(std::string_view bytes, size_t replies) { return Exchange(std::vector{bytes}, replies); }
+  // The same, but returns with the last of the replies, however much has been sent by then.
+  Answer ExchangeUntil(std::string_view bytes, size_t replies) {
+    return Exchange(std::vector{bytes}, replies, false);
+  }
   // Sends, half-closes and reads all until the server closes.
   struct Rest {
     std::string bytes;
@@ -57,7 +63,8 @@ class Wire {
 
  private:
   explicit Wire(int fd) : fd_(fd) {}
-  // Writes what can be written of `unsent`, reads what has come; "": goes on.
+  Answer Exchange(const std::vector<std::string_view>& pieces, size_t replies, bool send_all);
+  // Waits, writes what can be written of `unsent`, reads what has come.
   enum class Turn { kGoesOn, kClosed, kStalled };
   Turn TakeTurn(std::string_view* unsent);
 
