@@ -259,7 +259,10 @@ void ReplyPicks(Call& call, Elements& set, uint64_t count) {
     return;
   }
   const std::vector<std::string> members = Sample(call, set, set.size());
-  for (uint64_t i = 0; i < count; ++i) call.reply.Bulk(members[Uniform(call, members.size())]);
+  // None at all: the disk has failed under the walk. The reply never leaves then (Server::Commit).
+  for (uint64_t i = 0; i < count; ++i) {
+    call.reply.Bulk(members.empty() ? std::string() : members[Uniform(call, members.size())]);
+  }
 }
 
 void SRandMember(Call& call) {
