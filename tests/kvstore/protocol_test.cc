@@ -13,6 +13,7 @@ namespace kvstore::test {
 namespace {
 
 using namespace std::string_literals;
+using namespace std::string_view_literals;
 
 using Args = std::vector<std::string>;
 
@@ -126,7 +127,8 @@ TEST_F(ProtocolTest, BrokenRequests) {
                                    "PING \"a\"b\r\n"s,
                                    "PING \"a\\\r\n"s,
                                    "PING a'b\r\n"s,
-                                   "PING a'b'\r\n"s, "*1\n$4\nPING\n"s,
+                                   "PING a'b'\r\n"s,
+                                   "*1\n$4\nPING\n"s,
                                    "PING\r\n*x\r\nPING\r\n"s}) {
     ExpectSameBytes("PING before\r\n" + bytes);
   }
@@ -165,21 +167,22 @@ TEST_F(ProtocolTest, OthersDoNotMind) {
   EXPECT_EQ(rest.replies[0].text, "v");
 }
 
-// Requests with bytes changed at random: whatever becomes of them, it is the same.
+// Requests with bytes changed at random: whatever becomes of them, it is the same. UNDERSTUDY_DIFF_STREAMS=N:
+// so often.
 TEST_F(ProtocolTest, SpoiledBytes) {
-  const uint64_t first = TestSeed();
+  const uint64_t first = TestSeed(), rounds = FromEnvironment("UNDERSTUDY_DIFF_STREAMS", 1500);
   const std::vector<Args> requests = {
       {"SET", "k", "value"},      {"GET", "k"},    {"ECHO", "\r\n$1\r\n"}, {"PING"},
       {"APPEND", "k", "x"},       {"STRLEN", "k"}, {"DEL", "k"},           {"LPUSH", "l", "1", "2"},
       {"LRANGE", "l", "0", "-1"}, {"nosuch", ""}};
-  for (uint64_t seed = first; seed < first + 1500; ++seed) {
+  for (uint64_t seed = first; seed < first + rounds; ++seed) {
     Dice dice(seed);
     std::string bytes;
     for (uint64_t i = 0; i < 6; ++i) {
       bytes += Encode(Request{requests[dice.Below(requests.size())], dice.Percent(30)});
     }
     for (uint64_t i = 0; i < 1 + dice.Below(3); ++i) {
-      static constexpr std::string_view kBytes = "\r\n*$0123456789- \"'\\ax\xff\0";
+      static constexpr std::string_view kBytes = "\r\n*$0123456789- \"'\\aq\xff\0"sv;
       const size_t at = dice.Below(bytes.size());
       const char byte = kBytes[dice.Below(kBytes.size())];
       if (dice.Percent(40)) {
