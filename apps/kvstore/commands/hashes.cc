@@ -51,8 +51,8 @@ void HSetNx(Call& call) {
 }
 
 void ReplyField(Call& call, Elements& hash, std::string_view field) {
-  const std::string* value = hash.Find(field);
-  if (value == nullptr) return call.reply.Null();
+  const auto value = hash.Find(field);
+  if (!value) return call.reply.Null();
   call.reply.Bulk(*value);
 }
 
@@ -104,8 +104,8 @@ void HStrLen(Call& call) {
   Entry entry;
   if (!FindHash(call, &entry)) return;
   Elements hash = Hash(call, entry);
-  const std::string* value = hash.Find(call.args[2]);
-  call.reply.Integer(value == nullptr ? 0 : static_cast<int64_t>(value->size()));
+  const auto value = hash.Find(call.args[2]);
+  call.reply.Integer(!value ? 0 : static_cast<int64_t>(value->size()));
 }
 
 void HIncrBy(Call& call) {
@@ -113,9 +113,9 @@ void HIncrBy(Call& call) {
   Entry entry;
   if (!GetInteger(call, call.args[3], &increment) || !FindHash(call, &entry)) return;
   Elements hash = Hash(call, entry);
-  const std::string* old = hash.Find(call.args[2]);
+  const auto old = hash.Find(call.args[2]);
   int64_t value = 0;
-  if (old != nullptr) {
+  if (old) {
     const auto number = ParseInteger(*old);
     if (!number) return call.reply.Error("ERR hash value is not an integer");
     value = *number;
@@ -134,9 +134,9 @@ void HIncrByFloat(Call& call) {
   Entry entry;
   if (!FindHash(call, &entry)) return;
   Elements hash = Hash(call, entry);
-  const std::string* old = hash.Find(call.args[2]);
+  const auto old = hash.Find(call.args[2]);
   long double value = 0;
-  if (old != nullptr) {
+  if (old) {
     const auto number = ParseFloat(*old);
     if (!number) return call.reply.Error("ERR hash value is not a float");
     value = *number;

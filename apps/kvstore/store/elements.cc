@@ -24,8 +24,8 @@ std::string_view Elements::PartKeyOf(std::string_view name) const {
   return keys_.PartKey(entry_.id, WalkPosition(name), name);
 }
 
-const std::string* Elements::Find(std::string_view name) {
-  return entry_ ? keys_.table().Get(PartKeyOf(name)) : nullptr;
+std::optional<std::string_view> Elements::Find(std::string_view name) {
+  return entry_ ? keys_.table().Get(PartKeyOf(name)) : std::nullopt;
 }
 
 bool Elements::Insert(std::string_view name, std::string_view value) {
@@ -34,8 +34,8 @@ bool Elements::Insert(std::string_view name, std::string_view value) {
     entry_.id = keys_.NewId();
   }
   const std::string_view part = PartKeyOf(name);
-  const std::string* old = entry_.count > 0 ? keys_.table().Get(part) : nullptr;
-  if (old == nullptr) {
+  const auto old = entry_.count > 0 ? keys_.table().Get(part) : std::nullopt;
+  if (!old) {
     keys_.table().Put(part, value);
     if (++entry_.count > kSmall && !entry_.fenced) keys_.PutFence(&entry_);
     keys_.Store(key_, entry_);
@@ -48,7 +48,7 @@ bool Elements::Insert(std::string_view name, std::string_view value) {
 }
 
 bool Elements::Erase(std::string_view name) {
-  if (Find(name) == nullptr) return false;
+  if (!Contains(name)) return false;
   keys_.table().Delete(PartKeyOf(name));
   ++entry_.head;
   if (--entry_.count == 0) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,9 +24,9 @@ class Elements {
 
   uint64_t size() const { return entry_.count; }
 
-  // nullptr: no such element. Until the next call of anything.
-  const std::string* Find(std::string_view name);
-  bool Contains(std::string_view name) { return Find(name) != nullptr; }
+  // nullopt: no such element. Until the next call of anything.
+  std::optional<std::string_view> Find(std::string_view name);
+  bool Contains(std::string_view name) { return Find(name).has_value(); }
   // True: it is new; false: its value was replaced. Neither argument may point into the keyspace's records.
   bool Insert(std::string_view name, std::string_view value = {});
   bool Erase(std::string_view name);   // true: it was there

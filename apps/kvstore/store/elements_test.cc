@@ -29,7 +29,7 @@ class ElementsTest : public testing::Test {
 
 TEST_F(ElementsTest, TheFirstMakesTheKeyAndTheLastRemovesIt) {
   EXPECT_EQ(Hash().size(), 0u);
-  EXPECT_EQ(Hash().Find("a"), nullptr);
+  EXPECT_EQ(Hash().Find("a"), std::nullopt);
   EXPECT_FALSE(Hash().Erase("a"));
   EXPECT_FALSE(keys().Find("hash"));
   EXPECT_TRUE(Hash().Insert("a", "1"));
@@ -52,7 +52,7 @@ TEST_F(ElementsTest, OneObjectMayEmptyItAndGoOn) {
   hash.Insert("b", "2");
   EXPECT_EQ(Hash().size(), 1u);
   EXPECT_EQ(*Hash().Find("b"), "2");
-  EXPECT_EQ(Hash().Find("a"), nullptr);
+  EXPECT_EQ(Hash().Find("a"), std::nullopt);
 }
 
 TEST_F(ElementsTest, EmptyAndBinaryNamesAndValues) {

@@ -42,8 +42,8 @@ Keyspace::Keyspace(Table* table, Watches* watches) : table_(table), watches_(wat
 
 absl::StatusOr<std::unique_ptr<Keyspace>> Keyspace::Open(Table* table, Watches* watches) {
   std::unique_ptr<Keyspace> keys(new Keyspace(table, watches));
-  const std::string* record = table->Get(KindPrefix(kStoreGeneration, Kind::kMeta));
-  if (record != nullptr) {
+  const auto record = table->Get(KindPrefix(kStoreGeneration, Kind::kMeta));
+  if (record.has_value()) {
     absl::StatusOr<Meta> meta = DecodeMeta(*record);
     if (!meta.ok()) return meta.status();
     keys->meta_ = keys->committed_meta_ = *meta;
@@ -80,8 +80,8 @@ Entry Keyspace::Decode(std::string_view record) {
 }
 
 Entry Keyspace::Load(std::string_view key) {
-  const std::string* record = table_->Get(KeyRecord(key));
-  return record != nullptr ? Decode(*record) : Entry{};
+  const auto record = table_->Get(KeyRecord(key));
+  return record.has_value() ? Decode(*record) : Entry{};
 }
 
 Entry Keyspace::Find(std::string_view key) {
@@ -258,9 +258,9 @@ void Keyspace::ForParts(uint64_t id, uint64_t first, uint64_t last, const VisitP
   uint64_t number = first;
   for (;; ++number) {
     const std::string_view key = PartKey(id, number);
-    const std::string* value = few ? table_->Get(key) : table_->GetCached(key);
-    if (value == nullptr && !few) break;
-    if (value != nullptr) visit(number, *value);
+    const auto value = few ? table_->Get(key) : table_->GetCached(key);
+    if (!value && !few) break;
+    if (value) visit(number, *value);
     if (number == last) return;
   }
   Walk walk(*table_, PartPrefix(id));

@@ -296,7 +296,7 @@ TEST_F(KeyspaceTest, KeysOfOnePlaceAreVisitedTogether) {
   // Keys of the same hash are hard to find, so their records are made by hand.
   std::string twin = KindPrefix(1, Kind::kKey);
   AppendBig64(&twin, WalkPosition("5"));
-  const std::string value = *store_.table().Get(twin + "5");
+  const std::string value(*store_.table().Get(twin + "5"));
   store_.table().Put(twin + "x", value);
   store_.table().Put(twin + "y", value);
   std::set<std::string> seen;

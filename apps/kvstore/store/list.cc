@@ -14,11 +14,6 @@ constexpr uint64_t kFirstHead = uint64_t{1} << 63;
 constexpr uint64_t kManyTrimmed = 64;
 constexpr uint64_t kSearchWindow = 256;
 
-const std::string& Nothing() {
-  static const std::string& nothing = *new std::string;
-  return nothing;
-}
-
 }  // namespace
 
 List::List(Keyspace& keys, std::string_view key, const Entry& entry) : keys_(keys), key_(key), entry_(entry) {
@@ -61,7 +56,7 @@ void List::PushBack(std::string_view value) {
 
 std::optional<std::string> List::PopFront() {
   if (!entry_) return std::nullopt;
-  std::string value = At(0);
+  std::string value(At(0));
   Delete(0);
   ++entry_.head;
   --entry_.count;
@@ -71,17 +66,16 @@ std::optional<std::string> List::PopFront() {
 
 std::optional<std::string> List::PopBack() {
   if (!entry_) return std::nullopt;
-  std::string value = At(entry_.count - 1);
+  std::string value(At(entry_.count - 1));
   Delete(--entry_.count);
   Save();
   return value;
 }
 
 // It is there, unless the disk has failed: then the table says so, and nothing of this turn will be seen.
-const std::string& List::At(uint64_t index) {
+std::string_view List::At(uint64_t index) {
   DCHECK_LT(index, size());
-  const std::string* value = keys_.table().Get(PartKeyOf(index));
-  return value != nullptr ? *value : Nothing();
+  return keys_.table().Get(PartKeyOf(index)).value_or(std::string_view());
 }
 
 void List::Set(uint64_t index, std::string_view value) {

@@ -28,7 +28,7 @@ class List {
   std::optional<std::string> PopBack();
 
   // REQUIRES: index < size(). Until the next call of anything.
-  const std::string& At(uint64_t index);
+  std::string_view At(uint64_t index);
   void Set(uint64_t index, std::string_view value);
   // In order, from `first` to `last` (inclusive). REQUIRES: first <= last < size(). `visit` must
   // not change anything, nor read other keys.

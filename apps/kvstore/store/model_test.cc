@@ -368,7 +368,7 @@ class ModelTest {
       parts += model.list.size() + model.elements.size() + entry.fenced;
       if (entry.type != Type::kString || entry.id == 0) continue;
       for (uint64_t i = 0; i * kStringChunk < entry.count; ++i) {
-        EXPECT_NE(keys().table().Get(keys().PartKey(entry.id, i)), nullptr);
+        EXPECT_TRUE(keys().table().Get(keys().PartKey(entry.id, i)).has_value());
         ++parts;
       }
     }

@@ -1,6 +1,10 @@
 #include "apps/kvstore/store/record_cache.h"
 
+#include <endian.h>
+
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -10,8 +14,8 @@
 namespace kvstore {
 namespace {
 
-// What the maps, the queue and the heap need for a record besides its bytes, about.
-constexpr size_t kOverhead = sizeof(CachedRecord) + 48;
+// What the maps and the heap need for a record besides its bytes, about.
+constexpr size_t kOverhead = 48;
 // Steps of the hand for each record that is added: more than one, so that it overtakes the additions.
 constexpr size_t kStepsPerAdd = 4;
 // What a flush has kept goes bit by bit.
@@ -19,8 +23,8 @@ constexpr size_t kStepsPerFlush = 4096;
 // Larger values (chunks of long strings) go first: many of them pass by once, and each pushes out many small
 // ones.
 constexpr size_t kLarge = 8 << 10;
-// A value that was this large gives its memory back when it becomes small.
-constexpr size_t kKeepCapacity = 256;
+// Records are whole cache lines, so the last one's rest is room for values too.
+constexpr size_t kLine = 64;
 
 }  // namespace
 
@@ -29,7 +33,7 @@ size_t RecordCache::Hash::operator()(std::string_view key) const {
 }
 
 RecordCache::RecordCache(size_t budget_bytes) : budget_(budget_bytes) {
-  queue_.previous = queue_.next = &queue_;
+  queue_.previous_ = queue_.next_ = &queue_;
 }
 
 RecordCache::~RecordCache() {
@@ -37,50 +41,55 @@ RecordCache::~RecordCache() {
 }
 
 CachedRecord* RecordCache::Find(std::string_view key) {
-  if (last_ != nullptr && last_->key == key) return last_;
+  if (last_ != nullptr && last_->key() == key) return last_;
   const auto found = records_.find(key, Hash()(key));
   if (found == records_.end()) return nullptr;
   last_ = *found;
-  last_->referenced = true;
+  last_->referenced_ = true;
   return last_;
 }
 
-CachedRecord* RecordCache::FindOrAdd(std::string_view key, bool* added) {
+CachedRecord* RecordCache::FindOrAdd(std::string_view key, size_t size, bool* added) {
   *added = false;
-  if (last_ != nullptr && last_->key == key) return last_;
+  if (last_ != nullptr && last_->key() == key) return last_;
   const size_t hash = Hash()(key);
   const auto found = records_.find(key, hash);
   if (found == records_.end()) {
     *added = true;
-    return AddHashed(key, hash);
+    return AddHashed(key, hash, size);
   }
   last_ = *found;
-  last_->referenced = true;
+  last_->referenced_ = true;
   return last_;
 }
 
-CachedRecord* RecordCache::Add(std::string_view key) { return AddHashed(key, Hash()(key)); }
+CachedRecord* RecordCache::Add(std::string_view key, size_t size) { return AddHashed(key, Hash()(key), size); }
 
 void* RecordCache::Allocate(size_t size) {
-  return size <= kPooled ? pool_.allocate(size, alignof(CachedRecord)) : ::operator new(size);
+  return size <= kPooled ? pool_.allocate(size, alignof(CachedRecord))
+                         : ::operator new(size, std::align_val_t{alignof(CachedRecord)});
 }
 
 void RecordCache::Deallocate(void* room, size_t size) {
   if (size <= kPooled) {
     pool_.deallocate(room, size, alignof(CachedRecord));
   } else {
-    ::operator delete(room);
+    ::operator delete(room, std::align_val_t{alignof(CachedRecord)});
   }
 }
 
-CachedRecord* RecordCache::AddHashed(std::string_view key, size_t hash) {
+CachedRecord* RecordCache::AddHashed(std::string_view key, size_t hash, size_t size) {
   Evict(kStepsPerAdd);
-  void* const room = Allocate(sizeof(CachedRecord) + key.size());
-  auto* const record = new (room) CachedRecord;
-  char* const bytes = static_cast<char*>(room) + sizeof(CachedRecord);
-  std::copy(key.begin(), key.end(), bytes);
-  record->key = std::string_view(bytes, key.size());
-  record->hash = hash;
+  const size_t head = sizeof(CachedRecord) + key.size();
+  const size_t wanted = head + size <= kPooled ? head + size : head;
+  const size_t whole = (wanted + kLine - 1) / kLine * kLine;
+  void* const piece = Allocate(whole);
+  DCHECK_EQ(reinterpret_cast<uintptr_t>(piece) % kLine, 0u);
+  auto* const record = new (piece) CachedRecord;
+  record->key_size_ = static_cast<uint32_t>(key.size());
+  record->room_ = static_cast<uint16_t>(whole - head);
+  record->hash_ = hash;
+  std::copy(key.begin(), key.end(), reinterpret_cast<char*>(record + 1));
   records_.insert(record);
   LinkLast(record);
   bytes_ += Cost(*record);
@@ -89,42 +98,57 @@ CachedRecord* RecordCache::AddHashed(std::string_view key, size_t hash) {
 }
 
 size_t RecordCache::Cost(const CachedRecord& record) {
-  return kOverhead + record.key.size() + record.value.capacity();
+  const size_t large = record.large_ != nullptr ? sizeof(std::string) + record.large_->capacity() : 0;
+  return kOverhead + SizeOf(record) + large;
+}
+
+void RecordCache::DropLarge(CachedRecord* record) {
+  delete record->large_;
+  record->large_ = nullptr;
 }
 
 void RecordCache::SetValue(CachedRecord* record, std::string_view head, std::string_view tail) {
   bytes_ -= Cost(*record);
   const size_t size = head.size() + tail.size();
-  const size_t capacity = record->value.capacity();
-  if (capacity > kKeepCapacity && size < capacity / 2) std::string().swap(record->value);
-  record->value.reserve(size);
-  record->value.assign(head);
-  record->value.append(tail);
-  record->present = true;
+  if (size <= record->room_) {
+    DropLarge(record);
+    std::copy(tail.begin(), tail.end(), std::copy(head.begin(), head.end(), record->room()));
+    record->value_size_ = static_cast<uint16_t>(size);
+  } else {
+    if (record->large_ == nullptr || size < record->large_->capacity() / 2) {
+      DropLarge(record);
+      record->large_ = new std::string;
+    }
+    record->large_->reserve(size);
+    record->large_->assign(head);
+    record->large_->append(tail);
+  }
+  record->present_ = true;
   bytes_ += Cost(*record);
 }
 
 void RecordCache::SetValue(CachedRecord* record, std::string&& value) {
+  if (value.size() < kLarge) return SetValue(record, value, {});
   bytes_ -= Cost(*record);
-  record->value = std::move(value);
-  record->present = true;
+  DropLarge(record);
+  record->large_ = new std::string(std::move(value));
+  record->present_ = true;
   bytes_ += Cost(*record);
-  if (record->value.size() < kLarge) return;
   Unlink(record);
   LinkFirst(record);
 }
 
 void RecordCache::SetAbsent(CachedRecord* record) {
   bytes_ -= Cost(*record);
-  if (record->value.capacity() > kKeepCapacity) std::string().swap(record->value);
-  record->value.clear();
-  record->present = false;
+  DropLarge(record);
+  record->value_size_ = 0;
+  record->present_ = false;
   bytes_ += Cost(*record);
 }
 
 void RecordCache::MarkDirty(CachedRecord* record) {
-  if (record->changed_in == cut_) return;
-  record->changed_in = cut_;
+  if (record->changed_in_ == cut_) return;
+  record->changed_in_ = cut_;
   dirty_.push_back(record);
   ++version_;
 }
@@ -137,11 +161,11 @@ const RecordCache::Sorted& RecordCache::SortedDirty() {
 
 void RecordCache::MarkAllClean() {
   for (CachedRecord* record : dirty_) {
-    if (record->present && record->value.size() < kLarge) continue;
+    if (record->present() && record->value().size() < kLarge) continue;
     // What was deleted is seldom asked for again.
     Unlink(record);
     LinkFirst(record);
-    record->referenced = false;
+    record->referenced_ = false;
   }
   dirty_.clear();
   sorted_.clear();
@@ -157,17 +181,29 @@ void RecordCache::BeginFlush() {
   flushing_.swap(dirty_);
   sorted_flushing_ = std::exchange(sorted_count_, 0);
   flushing_active_ = true;
-  taken_ = 0;
   ++cut_;
   ++version_;
 }
 
-CachedRecord* RecordCache::NextToTake() {
-  for (; taken_ < flushing_.size(); ++taken_) {
-    // A record that was changed since has been taken before.
-    if (MustTake(flushing_[taken_])) return flushing_[taken_];
+// The first bytes of keys beside the pointers: nearly all comparisons end there, without looking at the records.
+void SortByKey(std::vector<CachedRecord*>* records) {
+  struct Sortable {
+    std::array<uint64_t, 2> beginning = {};   // as numbers they have the order of the bytes
+    CachedRecord* record;
+    bool operator<(const Sortable& other) const {
+      if (beginning != other.beginning) return beginning < other.beginning;
+      return record->key() < other.record->key();
+    }
+  };
+  std::vector<Sortable> sortable(records->size());
+  for (size_t i = 0; i < sortable.size(); ++i) {
+    const std::string_view key = (*records)[i]->key();
+    std::memcpy(&sortable[i].beginning, key.data(), std::min(key.size(), sizeof sortable[i].beginning));
+    for (uint64_t& part : sortable[i].beginning) part = be64toh(part);
+    sortable[i].record = (*records)[i];
   }
-  return nullptr;
+  std::sort(sortable.begin(), sortable.end());
+  std::transform(sortable.begin(), sortable.end(), records->begin(), [](const Sortable& s) { return s.record; });
 }
 
 void RecordCache::EndFlush() {
@@ -180,13 +216,13 @@ void RecordCache::EndFlush() {
 }
 
 void RecordCache::Evict(size_t steps) {
-  while (bytes_ > budget_ && steps-- > 0 && queue_.next != &queue_) {
-    CachedRecord* record = queue_.next;
-    if (!Stays(record) && !record->referenced) {
+  while (bytes_ > budget_ && steps-- > 0 && queue_.next_ != &queue_) {
+    CachedRecord* record = queue_.next_;
+    if (!Stays(record) && !record->referenced_) {
       Free(record);
       continue;
     }
-    record->referenced = false;
+    record->referenced_ = false;
     Unlink(record);
     LinkLast(record);
   }
@@ -201,28 +237,29 @@ void RecordCache::Free(CachedRecord* record) {
 }
 
 void RecordCache::Destroy(CachedRecord* record) {
-  const size_t size = sizeof(CachedRecord) + record->key.size();
+  const size_t size = SizeOf(*record);
+  DropLarge(record);
   record->~CachedRecord();
   Deallocate(record, size);
 }
 
 void RecordCache::Unlink(CachedRecord* record) {
-  record->previous->next = record->next;
-  record->next->previous = record->previous;
+  record->previous_->next_ = record->next_;
+  record->next_->previous_ = record->previous_;
 }
 
 void RecordCache::LinkLast(CachedRecord* record) {
-  record->next = &queue_;
-  record->previous = queue_.previous;
-  record->previous->next = record;
-  queue_.previous = record;
+  record->next_ = &queue_;
+  record->previous_ = queue_.previous_;
+  record->previous_->next_ = record;
+  queue_.previous_ = record;
 }
 
 void RecordCache::LinkFirst(CachedRecord* record) {
-  record->previous = &queue_;
-  record->next = queue_.next;
-  record->next->previous = record;
-  queue_.next = record;
+  record->previous_ = &queue_;
+  record->next_ = queue_.next_;
+  record->next_->previous_ = record;
+  queue_.next_ = record;
 }
 
 }  // namespace kvstore

@@ -16,18 +16,35 @@
 
 namespace kvstore {
 
-// One key and what is known of it. Belongs to its cache; does not move.
-struct CachedRecord {
-  std::string_view key;     // its bytes are right behind the record
-  std::string value;        // empty when absent
-  size_t hash = 0;
-  uint64_t changed_in = 0;  // number of the cut (see RecordCache) it was last changed in; 0: none
-  uint64_t taken_in = 0;    // number of the cut its value was last taken for
-  bool present = false;     // false: there is no such key, and that is known
-  bool referenced = false;  // used since it was last considered for eviction
-  CachedRecord* previous = nullptr;
-  CachedRecord* next = nullptr;
+// One key and what is known of it: this, then the key's bytes, then room for a value, all in one piece and
+// from the beginning of a cache line on. Only values that do not fit there are elsewhere. Belongs to its cache;
+// does not move.
+class alignas(64) CachedRecord {
+ public:
+  std::string_view key() const { return {bytes(), key_size_}; }
+  std::string_view value() const {   // empty when absent
+    return large_ != nullptr ? std::string_view(*large_) : std::string_view(bytes() + key_size_, value_size_);
+  }
+  bool present() const { return present_; }   // false: there is no such key, and that is known
+
+ private:
+  friend class RecordCache;
+  const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
+  char* room() { return reinterpret_cast<char*>(this + 1) + key_size_; }
+
+  size_t hash_ = 0;
+  uint32_t key_size_ = 0;
+  uint16_t room_ = 0;          // bytes for a value behind the key
+  uint16_t value_size_ = 0;    // of the value there
+  std::string* large_ = nullptr;   // the value that does not fit; owned
+  uint64_t changed_in_ = 0;    // number of the cut (see RecordCache) it was last changed in; 0: none
+  uint64_t taken_in_ : 62 = 0;      // number of the cut its value was last taken for
+  uint64_t present_ : 1 = false;
+  uint64_t referenced_ : 1 = false;   // used since it was last considered for eviction
+  CachedRecord* previous_ = nullptr;
+  CachedRecord* next_ = nullptr;
 };
+static_assert(sizeof(CachedRecord) == 64);
 
 // Time is divided into cuts: what was changed in the present one is dirty, and stays. A commit ends the cut.
 // It may be written at once (MarkAllClean), or while the next cut is going on already (BeginFlush): then the
@@ -44,11 +61,13 @@ class RecordCache {
 
   // nullptr: nothing is known of this key. Good until something is added.
   CachedRecord* Find(std::string_view key);
-  // As Find; what is not there is added, clean and absent, for the caller to fill in. Others may go for it.
-  CachedRecord* FindOrAdd(std::string_view key, bool* added);
+  // As Find; what is not there is added, clean and absent, for the caller to fill in, with room for a value of
+  // `size`. Others may go for it.
+  CachedRecord* FindOrAdd(std::string_view key, size_t size, bool* added);
   // REQUIRES: the key is not there.
-  CachedRecord* Add(std::string_view key);
+  CachedRecord* Add(std::string_view key, size_t size);
 
+  // Neither may point into the record.
   void SetValue(CachedRecord* record, std::string_view head, std::string_view tail);
   void SetValue(CachedRecord* record, std::string&& value);
   void SetAbsent(CachedRecord* record);
@@ -66,11 +85,11 @@ class RecordCache {
   bool flushing() const { return flushing_active_; }
   // Its value is of the cut that is being written, and has not been taken yet: to be taken before it changes.
   bool MustTake(const CachedRecord* record) const {
-    return flushing_active_ && record->changed_in == cut_ - 1 && record->taken_in != cut_;
+    return flushing_active_ && record->changed_in_ == cut_ - 1 && record->taken_in_ != cut_;
   }
-  void MarkTaken(CachedRecord* record) { record->taken_in = cut_; }
-  // The next of them, nullptr: all have been taken.
-  CachedRecord* NextToTake();
+  void MarkTaken(CachedRecord* record) { record->taken_in_ = cut_; }
+  // All of that cut. Their keys may be read by any thread until EndFlush.
+  const std::vector<CachedRecord*>& flushed() const { return flushing_; }
   // All that was taken is where it can be read.
   void EndFlush();
 
@@ -78,7 +97,7 @@ class RecordCache {
   // somebody asks, and each is sorted in once. version() grows when it changes.
   struct ByKey {
     using is_transparent = void;
-    static std::string_view Key(const CachedRecord* record) { return record->key; }
+    static std::string_view Key(const CachedRecord* record) { return record->key(); }
     static std::string_view Key(std::string_view key) { return key; }
     template <typename A, typename B>
     bool operator()(const A& a, const B& b) const { return Key(a) < Key(b); }
@@ -95,25 +114,29 @@ class RecordCache {
  private:
   struct Hash {
     using is_transparent = void;
-    size_t operator()(const CachedRecord* record) const { return record->hash; }
+    size_t operator()(const CachedRecord* record) const { return record->hash_; }
     size_t operator()(std::string_view key) const;
   };
   struct Equal {
     using is_transparent = void;
     bool operator()(const CachedRecord* a, const CachedRecord* b) const { return a == b; }
-    bool operator()(const CachedRecord* a, std::string_view b) const { return a->key == b; }
+    bool operator()(const CachedRecord* a, std::string_view b) const { return a->key() == b; }
   };
 
   bool Stays(const CachedRecord* record) const {
-    return record->changed_in == cut_ || (flushing_active_ && record->changed_in == cut_ - 1);
+    return record->changed_in_ == cut_ || (flushing_active_ && record->changed_in_ == cut_ - 1);
   }
   // Larger records are on the heap: the pool would get them from pieces_, which takes nothing back.
   static constexpr size_t kPooled = 512;
 
+  static size_t SizeOf(const CachedRecord& record) {
+    return sizeof(CachedRecord) + record.key_size_ + record.room_;
+  }
   void* Allocate(size_t size);
   void Deallocate(void* room, size_t size);
-  CachedRecord* AddHashed(std::string_view key, size_t hash);
+  CachedRecord* AddHashed(std::string_view key, size_t hash, size_t size);
   static size_t Cost(const CachedRecord& record);
+  static void DropLarge(CachedRecord* record);
   // Looks at up to `steps` records at the head of the queue, as long as the budget is exceeded.
   void Evict(size_t steps);
   void Free(CachedRecord* record);
@@ -137,11 +160,13 @@ class RecordCache {
   std::vector<CachedRecord*> dirty_;
   std::vector<CachedRecord*> flushing_;   // of the cut before, while it is being written
   bool flushing_active_ = false;
-  size_t taken_ = 0;                   // of flushing_
   Sorted sorted_;                      // the first sorted_flushing_ of flushing_, sorted_count_ of dirty_
   size_t sorted_flushing_ = 0;
   size_t sorted_count_ = 0;
 };
+
+// By their keys. Any thread, between BeginFlush and EndFlush.
+void SortByKey(std::vector<CachedRecord*>* records);
 
 }  // namespace kvstore
 

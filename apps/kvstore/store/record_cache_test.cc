@@ -17,7 +17,7 @@ constexpr size_t kRoom = 20;
 class RecordCacheTest : public testing::Test {
  protected:
   CachedRecord* AddClean(const std::string& key) {
-    CachedRecord* record = cache_.Add(key);
+    CachedRecord* record = cache_.Add(key, kValue);
     cache_.SetValue(record, std::string(kValue, 'v'));
     return record;
   }
@@ -49,15 +49,15 @@ TEST_F(RecordCacheTest, DirtyOnesComeInTheOrderOfTheirFirstChange) {
   for (const char* key : {"b", "a", "c"}) cache_.MarkDirty(AddClean(key));
   cache_.MarkDirty(cache_.Find("b"));
   std::vector<std::string> in_time, in_order;
-  for (const CachedRecord* record : cache_.dirty()) in_time.emplace_back(record->key);
-  for (const CachedRecord* record : cache_.SortedDirty()) in_order.emplace_back(record->key);
+  for (const CachedRecord* record : cache_.dirty()) in_time.emplace_back(record->key());
+  for (const CachedRecord* record : cache_.SortedDirty()) in_order.emplace_back(record->key());
   EXPECT_EQ(in_time, (std::vector<std::string>{"b", "a", "c"}));
   EXPECT_EQ(in_order, (std::vector<std::string>{"a", "b", "c"}));
   const size_t version = cache_.version();
   cache_.MarkDirty(AddClean("aa"));
   EXPECT_NE(cache_.version(), version);
-  EXPECT_EQ((*std::next(cache_.SortedDirty().begin()))->key, "aa");
-  EXPECT_EQ((*cache_.SortedDirty().lower_bound(std::string_view("ab")))->key, "b");
+  EXPECT_EQ((*std::next(cache_.SortedDirty().begin()))->key(), "aa");
+  EXPECT_EQ((*cache_.SortedDirty().lower_bound(std::string_view("ab")))->key(), "b");
   cache_.MarkAllClean();
   EXPECT_TRUE(cache_.SortedDirty().empty());
 }
@@ -77,9 +77,11 @@ TEST_F(RecordCacheTest, OneCutIsTakenWhileTheNextGoesOn) {
   EXPECT_FALSE(cache_.MustTake(both)) << "what it is now belongs to the next cut";
   CachedRecord* second = AddClean("second");
   cache_.MarkDirty(second);
-  EXPECT_EQ(cache_.NextToTake(), first);
+  EXPECT_EQ(cache_.flushed(), (std::vector<CachedRecord*>{both, first}));
+  EXPECT_TRUE(cache_.MustTake(first));
   cache_.MarkTaken(first);
-  EXPECT_EQ(cache_.NextToTake(), nullptr);
+  EXPECT_FALSE(cache_.MustTake(first));
+  EXPECT_FALSE(cache_.MustTake(second));
   EXPECT_EQ(cache_.dirty(), (std::vector<CachedRecord*>{both, second}));
   EXPECT_EQ(cache_.SortedDirty().size(), 3u);
   for (int i = 0; i < 100; ++i) AddClean(absl::StrCat(i));
@@ -87,7 +89,7 @@ TEST_F(RecordCacheTest, OneCutIsTakenWhileTheNextGoesOn) {
   cache_.EndFlush();
   EXPECT_EQ(cache_.SortedDirty().size(), 2u);
   cache_.BeginFlush();
-  EXPECT_EQ(cache_.NextToTake(), both);
+  EXPECT_TRUE(cache_.MustTake(both));
 }
 
 TEST_F(RecordCacheTest, DeletedOnesGoBeforeOthers) {
@@ -104,10 +106,10 @@ TEST_F(RecordCacheTest, DeletedOnesGoBeforeOthers) {
 
 TEST_F(RecordCacheTest, FindOrAdd) {
   bool added = false;
-  CachedRecord* record = cache_.FindOrAdd("a", &added);
+  CachedRecord* record = cache_.FindOrAdd("a", 0, &added);
   EXPECT_TRUE(added);
-  EXPECT_FALSE(record->present);
-  EXPECT_EQ(cache_.FindOrAdd("a", &added), record);
+  EXPECT_FALSE(record->present());
+  EXPECT_EQ(cache_.FindOrAdd("a", 0, &added), record);
   EXPECT_FALSE(added);
   EXPECT_EQ(cache_.Find("a"), record);
   EXPECT_EQ(cache_.Find("b"), nullptr);
@@ -116,7 +118,7 @@ TEST_F(RecordCacheTest, FindOrAdd) {
 TEST_F(RecordCacheTest, KeysOfAnyLengthComeAndGoInBoundedMemory) {
   size_t reserved = 0;
   for (int i = 0; i < 40'000; ++i) {
-    cache_.Add(absl::StrCat(i, std::string(static_cast<size_t>(i * 37 % 3000), 'k')));
+    cache_.Add(absl::StrCat(i, std::string(static_cast<size_t>(i * 37 % 3000), 'k')), 0);
     if (i == 10'000) reserved = cache_.reserved_bytes();
   }
   EXPECT_EQ(cache_.reserved_bytes(), reserved) << "nothing is wanted any more that was not wanted before";
@@ -125,7 +127,7 @@ TEST_F(RecordCacheTest, KeysOfAnyLengthComeAndGoInBoundedMemory) {
 
 TEST_F(RecordCacheTest, CountsWhatItHolds) {
   const size_t empty = cache_.bytes();
-  CachedRecord* record = cache_.Add("a");
+  CachedRecord* record = cache_.Add("a", 0);
   const size_t one = cache_.bytes();
   EXPECT_GT(one, empty);
   cache_.SetValue(record, std::string(100'000, 'v'), "");
@@ -135,7 +137,7 @@ TEST_F(RecordCacheTest, CountsWhatItHolds) {
   cache_.SetValue(record, std::string(100'000, 'v'));
   cache_.SetAbsent(record);
   EXPECT_LT(cache_.bytes(), one + 1000);
-  EXPECT_EQ(record->value, "");
+  EXPECT_EQ(record->value(), "");
 }
 
 }  // namespace

@@ -24,8 +24,8 @@ void WriteChunks(Keyspace& keys, uint64_t id, uint64_t offset, std::string_view 
     if (size == kStringChunk) {
       keys.table().Put(key, bytes.substr(0, size));
     } else {
-      const std::string* old = keys.table().Get(key);
-      const std::string_view chunk = old != nullptr ? std::string_view(*old) : std::string_view();
+      const auto old = keys.table().Get(key);
+      const std::string_view chunk = old.value_or(std::string_view());
       std::string changed;
       changed.reserve(std::max(chunk.size(), begin + size));
       AppendPadded(chunk, 0, begin, &changed);

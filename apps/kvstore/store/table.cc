@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "apps/kvstore/store/background.h"
 #include "apps/kvstore/store/record_cache.h"
 #include "glog/logging.h"
 #include "leveldb/cache.h"
@@ -34,6 +35,10 @@ constexpr size_t kTakenAtOnce = 4096;
 constexpr size_t kFlushAt = size_t{32} << 20;
 constexpr size_t kMostBehind = 4 * kFlushAt;
 
+std::optional<std::string_view> ValueOf(const CachedRecord* record) {
+  return record != nullptr && record->present() ? std::optional(record->value()) : std::nullopt;
+}
+
 leveldb::Slice ToSlice(std::string_view bytes) { return leveldb::Slice(bytes.data(), bytes.size()); }
 std::string_view FromSlice(leveldb::Slice slice) { return std::string_view(slice.data(), slice.size()); }
 
@@ -52,8 +57,8 @@ class LevelTable final : public Table {
 
   absl::Status OpenDatabase(leveldb::Env* env);
 
-  const std::string* Get(std::string_view key) override;
-  const std::string* GetCached(std::string_view key) override;
+  std::optional<std::string_view> Get(std::string_view key) override;
+  std::optional<std::string_view> GetCached(std::string_view key) override;
   void Put(std::string_view key, std::string_view head, std::string_view tail) override;
   void Delete(std::string_view key) override;
   size_t uncommitted() const override { return records_.dirty().size() - settled_; }
@@ -75,6 +80,7 @@ class LevelTable final : public Table {
   void CommitBehind();
   void BeginFlush();
   void TakeSome(size_t most);
+  bool OrderKnown(bool wait);
   void FinishFlush();
 
   const std::string directory_;
@@ -91,11 +97,15 @@ class LevelTable final : public Table {
   std::vector<std::unique_ptr<leveldb::Iterator>> idle_iterators_;
 
   // Write-behind. `batch_` belongs to the flush while there is one.
+  std::vector<CachedRecord*> to_take_;   // of the flush, by their keys
+  size_t taken_ = 0;                     // of to_take_
   size_t settled_ = 0;             // of the dirty records, those that the last Commit has seen
   size_t changed_bytes_ = 0;       // of keys and values, since the last flush began
   bool changed_since_commit_ = false;
   std::chrono::steady_clock::time_point flush_began_ = std::chrono::steady_clock::now();
-  std::future<leveldb::Status> writing_;   // last: it uses the database
+  // Last: they use the above.
+  std::future<std::vector<CachedRecord*>> ordering_;
+  std::future<leveldb::Status> writing_;
 };
 
 // LevelDB's records, and over them the uncommitted ones.
@@ -133,10 +143,10 @@ class LevelTable::MergedIterator final : public Table::Iterator {
   }
 
   std::string_view key() const override {
-    return current_ != nullptr ? current_->key : FromSlice(base_->key());
+    return current_ != nullptr ? current_->key() : FromSlice(base_->key());
   }
   std::string_view value() const override {
-    return current_ != nullptr ? std::string_view(current_->value) : FromSlice(base_->value());
+    return current_ != nullptr ? current_->value() : FromSlice(base_->value());
   }
 
  private:
@@ -149,10 +159,10 @@ class LevelTable::MergedIterator final : public Table::Iterator {
   void Settle() {
     while (changed_ != sorted_->end()) {
       const CachedRecord* record = *changed_;
-      const int order = base_->Valid() ? record->key.compare(FromSlice(base_->key())) : -1;
+      const int order = base_->Valid() ? record->key().compare(FromSlice(base_->key())) : -1;
       if (order > 0) break;
       if (order == 0) base_->Next();   // overwritten, or deleted
-      if (record->present) {
+      if (record->present()) {
         current_ = record;
         valid_ = true;
         return;
@@ -188,41 +198,43 @@ absl::Status LevelTable::OpenDatabase(leveldb::Env* env) {
     return absl::UnavailableError(absl::StrCat(directory_, ": cannot open the data: ", opened.ToString()));
   }
   database_.reset(database);
+  // Of LevelDB's own thread, which compacts.
+  options.env->Schedule([](void*) { YieldToOthers(); }, nullptr);
   return absl::OkStatus();
 }
 
-const std::string* LevelTable::Get(std::string_view key) {
+std::optional<std::string_view> LevelTable::Get(std::string_view key) {
   CachedRecord* record = records_.Find(key);
   if (record == nullptr) {
     std::string value;
     const leveldb::Status read = database_->Get(Checked(), ToSlice(key), &value);
     if (!read.ok() && !read.IsNotFound()) {
       Fail("read", read);
-      return nullptr;
+      return std::nullopt;
     }
-    record = records_.Add(key);
+    record = records_.Add(key, value.size());
     if (read.ok()) records_.SetValue(record, std::move(value));
   }
-  return record->present ? &record->value : nullptr;
+  return ValueOf(record);
 }
 
-const std::string* LevelTable::GetCached(std::string_view key) {
-  const CachedRecord* record = records_.Find(key);
-  return record != nullptr && record->present ? &record->value : nullptr;
+std::optional<std::string_view> LevelTable::GetCached(std::string_view key) {
+  return ValueOf(records_.Find(key));
 }
 
 void LevelTable::Put(std::string_view key, std::string_view head, std::string_view tail) {
   bool added = false;
-  CachedRecord* record = records_.FindOrAdd(key, &added);
-  BeforeChange(record, head.size() + tail.size());
+  const size_t size = head.size() + tail.size();
+  CachedRecord* record = records_.FindOrAdd(key, size, &added);
+  BeforeChange(record, size);
   records_.SetValue(record, head, tail);
   records_.MarkDirty(record);
 }
 
 void LevelTable::Delete(std::string_view key) {
   bool added = false;
-  CachedRecord* record = records_.FindOrAdd(key, &added);
-  if (!added && !record->present) return;   // and LevelDB knows, or will with the next commit
+  CachedRecord* record = records_.FindOrAdd(key, 0, &added);
+  if (!added && !record->present()) return;   // and LevelDB knows, or will with the next commit
   BeforeChange(record, 0);
   records_.SetAbsent(record);
   records_.MarkDirty(record);
@@ -231,17 +243,17 @@ void LevelTable::Delete(std::string_view key) {
 void LevelTable::BeforeChange(CachedRecord* record, size_t new_size) {
   changed_since_commit_ = true;
   if (write_behind_.count() == 0) return;
-  changed_bytes_ += record->key.size() + new_size;
+  changed_bytes_ += record->key().size() + new_size;
   if (!records_.MustTake(record)) return;
   AddToBatch(*record);
   records_.MarkTaken(record);
 }
 
 void LevelTable::AddToBatch(const CachedRecord& record) {
-  if (record.present) {
-    batch_->Put(ToSlice(record.key), ToSlice(record.value));
+  if (record.present()) {
+    batch_->Put(ToSlice(record.key()), ToSlice(record.value()));
   } else {
-    batch_->Delete(ToSlice(record.key));
+    batch_->Delete(ToSlice(record.key()));
   }
 }
 
@@ -278,49 +290,60 @@ void LevelTable::WriteNow() {
   ClearBatch();
 }
 
-// One flush at a time: its records are taken into the batch, some with each Commit, so that none takes long;
-// then the batch is written by a thread of its own.
+// One flush at a time, in three steps: another thread puts its records in the order of their keys, which LevelDB
+// takes in a third of the time; they are taken into the batch, some with each Commit, so that none takes long;
+// and another thread writes the batch.
 void LevelTable::CommitBehind() {
   settled_ = records_.dirty().size();
   if (records_.flushing()) {
-    TakeSome(kTakenAtOnce);
-    const bool written =
-        writing_.valid() && writing_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+    if (OrderKnown(/*wait=*/false)) TakeSome(kTakenAtOnce);
     // Who changes more than the disk takes has to wait for it.
-    if (written || changed_bytes_ > kMostBehind) FinishFlush();
+    if (IsReady(writing_) || changed_bytes_ > kMostBehind) FinishFlush();
   }
   const bool late = std::chrono::steady_clock::now() - flush_began_ >= write_behind_;
   if (records_.flushing() || records_.dirty().empty() || (!late && changed_bytes_ < kFlushAt)) return;
   BeginFlush();
-  TakeSome(kTakenAtOnce);
 }
 
 void LevelTable::BeginFlush() {
   records_.BeginFlush();
-  settled_ = changed_bytes_ = 0;
+  settled_ = changed_bytes_ = taken_ = 0;
   flush_began_ = std::chrono::steady_clock::now();
+  ordering_ = InBackground([records = records_.flushed()]() mutable {
+    SortByKey(&records);
+    return std::move(records);
+  });
+}
+
+// Whether to_take_ is there.
+bool LevelTable::OrderKnown(bool wait) {
+  if (ordering_.valid() && (wait || IsReady(ordering_))) to_take_ = ordering_.get();
+  return !ordering_.valid();
 }
 
 void LevelTable::TakeSome(size_t most) {
   if (writing_.valid()) return;
-  CachedRecord* record = records_.NextToTake();
-  for (; record != nullptr && most > 0; --most, record = records_.NextToTake()) {
+  for (; taken_ < to_take_.size() && most > 0; ++taken_, --most) {
+    CachedRecord* record = to_take_[taken_];
+    if (!records_.MustTake(record)) continue;   // it has been changed since, and was taken before
     AddToBatch(*record);
     records_.MarkTaken(record);
   }
-  if (record != nullptr) return;
-  writing_ = std::async(std::launch::async, [this, good = status_.ok()] {
+  if (taken_ < to_take_.size()) return;
+  writing_ = InBackground([this, good = status_.ok()] {
     return good ? database_->Write(leveldb::WriteOptions(), &*batch_) : leveldb::Status::OK();
   });
 }
 
 // Waits for the flush that is under way.
 void LevelTable::FinishFlush() {
+  OrderKnown(/*wait=*/true);
   TakeSome(std::numeric_limits<size_t>::max());
   const leveldb::Status written = writing_.get();
   if (!written.ok()) Fail("write", written);
   idle_iterators_.clear();
   records_.EndFlush();
+  to_take_.clear();
   ClearBatch();
 }
 

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -39,10 +40,10 @@ class Table {
   // only if there is nothing uncommitted.
   virtual ~Table() = default;
 
-  // nullptr: no such key. Good until the next call of anything.
-  virtual const std::string* Get(std::string_view key) = 0;
-  // The same without asking the disk: nullptr as well when only LevelDB knows.
-  virtual const std::string* GetCached(std::string_view key) = 0;
+  // nullopt: no such key. Good until the next call of anything.
+  virtual std::optional<std::string_view> Get(std::string_view key) = 0;
+  // The same without asking the disk: nullopt as well when only LevelDB knows.
+  virtual std::optional<std::string_view> GetCached(std::string_view key) = 0;
   // The value is `head` and `tail` together. No argument may point into what Get has returned.
   virtual void Put(std::string_view key, std::string_view head, std::string_view tail = {}) = 0;
   virtual void Delete(std::string_view key) = 0;

@@ -24,7 +24,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Pair;
-using testing::Pointee;
+using testing::Optional;
 
 class TableTest : public testing::Test {
  protected:
@@ -48,17 +48,17 @@ class TableTest : public testing::Test {
 };
 
 TEST_F(TableTest, ChangesAreSeenAtOnce) {
-  EXPECT_EQ(table_->Get("a"), nullptr);
+  EXPECT_EQ(table_->Get("a"), std::nullopt);
   table_->Put("a", "1");
-  EXPECT_THAT(table_->Get("a"), Pointee(std::string("1")));
+  EXPECT_THAT(table_->Get("a"), Optional(std::string("1")));
   table_->Put("a", "head and ", "tail");
-  EXPECT_THAT(table_->Get("a"), Pointee(std::string("head and tail")));
+  EXPECT_THAT(table_->Get("a"), Optional(std::string("head and tail")));
   table_->Delete("a");
-  EXPECT_EQ(table_->Get("a"), nullptr);
+  EXPECT_EQ(table_->Get("a"), std::nullopt);
   EXPECT_EQ(table_->uncommitted(), 1u);
   Commit();
   EXPECT_EQ(table_->uncommitted(), 0u);
-  EXPECT_EQ(table_->Get("a"), nullptr);
+  EXPECT_EQ(table_->Get("a"), std::nullopt);
 }
 
 TEST_F(TableTest, AnythingIsAKeyAndAValue) {
@@ -67,8 +67,8 @@ TEST_F(TableTest, AnythingIsAKeyAndAValue) {
   table_->Put(bytes, "");
   Commit();
   Open();
-  EXPECT_THAT(table_->Get(""), Pointee(bytes));
-  EXPECT_THAT(table_->Get(bytes), Pointee(std::string()));
+  EXPECT_THAT(table_->Get(""), Optional(bytes));
+  EXPECT_THAT(table_->Get(bytes), Optional(std::string()));
 }
 
 TEST_F(TableTest, WhatIsNotCommittedIsLost) {
@@ -85,26 +85,26 @@ TEST_F(TableTest, WhatIsNotCommittedIsLost) {
 
 TEST_F(TableTest, GetCachedDoesNotAskTheDisk) {
   table_->Put("a", "1");
-  EXPECT_THAT(table_->GetCached("a"), Pointee(std::string("1")));
+  EXPECT_THAT(table_->GetCached("a"), Optional(std::string("1")));
   Commit();
-  EXPECT_THAT(table_->GetCached("a"), Pointee(std::string("1")));
+  EXPECT_THAT(table_->GetCached("a"), Optional(std::string("1")));
   Open();
-  EXPECT_EQ(table_->GetCached("a"), nullptr);
-  EXPECT_THAT(table_->Get("a"), Pointee(std::string("1")));
-  EXPECT_THAT(table_->GetCached("a"), Pointee(std::string("1")));
+  EXPECT_EQ(table_->GetCached("a"), std::nullopt);
+  EXPECT_THAT(table_->Get("a"), Optional(std::string("1")));
+  EXPECT_THAT(table_->GetCached("a"), Optional(std::string("1")));
 }
 
 TEST_F(TableTest, ASmallCacheForgetsButLosesNothing) {
   Open(10'000);
   const std::string value(500, 'v');
   for (int i = 0; i < 200; ++i) table_->Put(absl::StrCat(i), value);
-  for (int i = 0; i < 200; ++i) EXPECT_NE(table_->GetCached(absl::StrCat(i)), nullptr) << "not committed yet";
+  for (int i = 0; i < 200; ++i) EXPECT_NE(table_->GetCached(absl::StrCat(i)), std::nullopt) << "not committed yet";
   Commit();
   int cached = 0;
-  for (int i = 0; i < 200; ++i) cached += table_->GetCached(absl::StrCat(i)) != nullptr;
+  for (int i = 0; i < 200; ++i) cached += table_->GetCached(absl::StrCat(i)).has_value();
   EXPECT_LE(cached, 20);
   EXPECT_GE(cached, 1);
-  for (int i = 0; i < 200; ++i) EXPECT_THAT(table_->Get(absl::StrCat(i)), Pointee(value)) << i;
+  for (int i = 0; i < 200; ++i) EXPECT_THAT(table_->Get(absl::StrCat(i)), Optional(value)) << i;
 }
 
 TEST_F(TableTest, AnIteratorSeesWhatIsChangedAheadOfIt) {
@@ -175,9 +175,9 @@ TEST_F(TableTest, DoesWhatAMapDoes) {
       }
       change();
       const std::string key = some_key();
-      const std::string* value = table_->Get(key);
-      ASSERT_EQ(value != nullptr, model.contains(key)) << key;
-      if (value != nullptr) {
+      const auto value = table_->Get(key);
+      ASSERT_EQ(value.has_value(), model.contains(key)) << key;
+      if (value) {
         ASSERT_TRUE(*value == model[key]) << key;
       }
       if (below(10) != 0) continue;
@@ -204,8 +204,8 @@ TEST_F(TableTest, LargeValues) {
   table_->Put("small", "1");
   Commit();
   Open();
-  EXPECT_THAT(table_->Get("small"), Pointee(std::string("1")));
-  ASSERT_NE(table_->Get("large"), nullptr);
+  EXPECT_THAT(table_->Get("small"), Optional(std::string("1")));
+  ASSERT_NE(table_->Get("large"), std::nullopt);
   EXPECT_TRUE(*table_->Get("large") == large);
 }
 
@@ -261,7 +261,7 @@ TEST_F(TableTest, WriteBehindDoesNotPileUp) {
   }
   // All but the last were written, and forgotten.
   int cached = 0;
-  for (int i = 0; i < 400; ++i) cached += table_->GetCached(absl::StrCat(i)) != nullptr;
+  for (int i = 0; i < 400; ++i) cached += table_->GetCached(absl::StrCat(i)).has_value();
   EXPECT_LE(cached, 250);
   table_.reset();
   Open();
@@ -274,7 +274,7 @@ TEST_F(TableTest, AFailedReadIsNotAnAbsentKey) {
   for (int i = 0; i < 1000; ++i) table_->Put(absl::StrCat(i), std::string(20'000, static_cast<char>(i)));
   Commit();
   Open(0, disk_.env());
-  EXPECT_NE(table_->Get("1"), nullptr);
+  EXPECT_NE(table_->Get("1"), std::nullopt);
   disk_.FailReads(true);
   for (int i = 0; i < 1000 && table_->status().ok(); ++i) table_->Get(absl::StrCat(i));
   EXPECT_THAT(std::string(table_->status().message()),
