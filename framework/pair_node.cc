@@ -46,8 +46,7 @@ PairNode::PairNode(boost::asio::io_context& loop, const NodeConfig& config,
       failed_(std::move(failed)),
       server_(std::move(server)),
       pulse_(protocol_, config.max_stall, [this](auto until) { south_->RenewUntil(until); }),
-      tick_(loop),
-      replay_(loop) {}
+      tick_(loop) {}
 
 PairNode::~PairNode() {
   *alive_ = false;

@@ -73,7 +73,6 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void Carry(replication::Action& action);
   void Leased(replication::MonotonicTime until);
   void FallSilentForNow(const std::string& reason);
-  void ReplaySoon(replication::Replay replay);
   void ForgetReplayed(replication::Lsn applied);
   void SetPulse(std::optional<uint64_t> epoch);
   void NoteStall(replication::MonotonicTime now);
@@ -136,8 +135,6 @@ class PairNode final : public Node, private Journal, private replication::Link::
   boost::asio::steady_timer tick_;
   replication::MonotonicTime tick_due_{};
   std::optional<replication::MonotonicTime> last_tick_;
-  boost::asio::steady_timer replay_;
-  bool replay_scheduled_ = false;
   bool tick_scheduled_ = false;
   bool pumping_ = false;
   std::optional<replication::TakeOver> takeover_;    // granted; carried out when the pump is empty

@@ -17,9 +17,6 @@ namespace wire = replication::wire;
 
 namespace {
 constexpr std::chrono::milliseconds kDialTimeout{200};
-// Between an append and its replay, at most: long enough that one wake-up of the replay thread serves the
-// appends of many turns, short against a takeover.
-constexpr std::chrono::microseconds kReplayDelay{500};
 // Bytes of records that the secondary holds and has not replayed; beyond, clients are slowed down (I7).
 constexpr size_t kMaxReplayLag = 64 << 20;
 
@@ -255,22 +252,12 @@ void PairNode::Carry(Action& action) {
     void operator()(replication::Deposed& a) {
       node.FallSilentForGood(a.reason + "; " + a.current.ToString());
     }
-    void operator()(replication::Replay& a) { node.ReplaySoon(std::move(a)); }
+    void operator()(replication::Replay& a) {
+      node.replayer_->Push(std::move(a.batch), a.executed_lsn, a.output_hash);
+    }
     void operator()(replication::TakeOver& a) { node.takeover_ = std::move(a); }
   };
   std::visit(Visitor{*this}, action);
-}
-
-void PairNode::ReplaySoon(replication::Replay replay) {
-  replayer_->Push(std::move(replay.batch), replay.executed_lsn, replay.output_hash);
-  if (replay_scheduled_) return;
-  replay_scheduled_ = true;
-  replay_.expires_after(kReplayDelay);
-  replay_.async_wait([this, alive = alive_](boost::system::error_code) {
-    if (!*alive) return;
-    replay_scheduled_ = false;
-    if (replayer_ != nullptr) replayer_->Wake();
-  });
 }
 
 void PairNode::Leased(replication::MonotonicTime until) {

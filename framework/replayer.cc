@@ -1,6 +1,7 @@
 #include "framework/replayer.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <chrono>
 #include <utility>
@@ -9,7 +10,10 @@
 
 namespace understudy {
 namespace {
-// Bytes that are worth a wake-up of their own.
+// While there is work, the replay thread looks for it this often, and nobody has to wake it: one wake-up
+// serves the appends of many turns. Short against a takeover, which does not wait for it.
+constexpr std::chrono::milliseconds kGather{1};
+// Bytes that are not left to wait.
 constexpr size_t kMuch = 64 << 10;
 // The longest time without a Commit.
 constexpr std::chrono::milliseconds kIdleCommit{100};
@@ -31,29 +35,33 @@ void Replayer::Push(replication::RecordBatch batch, replication::Lsn executed_ls
   {
     std::lock_guard lock(mutex_);
     queue_.push_back({std::move(batch), executed_lsn, output_hash});
-  }
-  if (backlog > kMuch) Wake();
-}
-
-void Replayer::Wake() {
-  {
-    std::lock_guard lock(mutex_);
-    if (queue_.empty() || !std::exchange(sleeping_, false)) return;
+    const bool wanted = rest_ == Rest::kIdle || (rest_ == Rest::kGathering && backlog > kMuch);
+    if (!wanted) return;
+    rest_ = Rest::kNone;
   }
   wake_.notify_one();
 }
 
+// Sleeps until `time` has passed or somebody sets rest_ to kNone.
+void Replayer::Sleep(std::unique_lock<std::mutex>& lock, Rest rest, std::chrono::microseconds time) {
+  if (finish_ || abandon_) return;
+  rest_ = rest;
+  wake_.wait_for(lock, time, [this] { return rest_ == Rest::kNone; });
+  rest_ = Rest::kNone;
+}
+
 void Replayer::Run() {
+  // When it wakes up, it does not push the loop, or another's, off the processor: nobody waits for it. It still
+  // gets its share. Where that is refused it works as well, only less smoothly.
+  const sched_param none = {};
+  (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
   std::deque<Work> taken;
-  while (true) {
+  for (bool idle = true;; idle = taken.empty()) {
+    taken.clear();
     {
       std::unique_lock lock(mutex_);
-      // Sleeps through pushes, until Wake.
-      if (queue_.empty() && !finish_ && !abandon_) {
-        sleeping_ = true;
-        wake_.wait_for(lock, kIdleCommit, [this] { return !sleeping_; });
-        sleeping_ = false;
-      }
+      if (idle && queue_.empty()) Sleep(lock, Rest::kIdle, kIdleCommit);
+      if (backlog_bytes_ <= kMuch) Sleep(lock, Rest::kGathering, kGather);
       if (abandon_ || (queue_.empty() && finish_)) return;
       taken.swap(queue_);
     }
@@ -65,11 +73,11 @@ void Replayer::Run() {
       }
       return unusable_(std::move(fault));
     }
-    taken.clear();
   }
 }
 
-// One Commit for all of it, or for nothing when there was nothing for a while: a Server that keeps things writes much at once as cheaply as little.
+// One Commit for all of it, or for nothing when there was nothing for a while: a Server that keeps things
+// writes much at once as cheaply as little.
 std::string Replayer::Apply(const std::deque<Work>& run) {
   for (const Work& work : run) {
     if (std::string fault = Apply(work); !fault.empty()) return fault;
@@ -103,7 +111,7 @@ void Replayer::Stop(bool drain) {
   {
     std::lock_guard lock(mutex_);
     (drain ? finish_ : abandon_) = true;
-    sleeping_ = false;
+    rest_ = Rest::kNone;
   }
   wake_.notify_one();
   if (thread_.joinable()) thread_.join();

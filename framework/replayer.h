@@ -4,6 +4,7 @@
 #define UNDERSTUDY_FRAMEWORK_REPLAYER_H_
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -26,13 +27,10 @@ class Replayer {
   Replayer(Executor* executor, std::function<void(std::string why)> unusable);
   ~Replayer();   // stops where it is
 
-  // Any thread. Does not wake the replay thread unless a good deal waits for it: the caller calls Wake
-  // soon, so that one wake-up serves many appends. When the executor has applied `executed_lsn`, the hash
-  // of its output must be `output_hash`; executed_lsn 0: nothing to compare.
+  // Any thread; cheap. What is pushed is applied about a millisecond later, together with what else was
+  // pushed meanwhile. When the executor has applied `executed_lsn`, the hash of its output must be
+  // `output_hash`; executed_lsn 0: nothing to compare.
   void Push(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash);
-
-  // Begins to apply what was pushed. Any thread.
-  void Wake();
 
   replication::Lsn applied_lsn() const { return applied_lsn_.load(std::memory_order_acquire); }
   size_t connections() const { return connections_.load(std::memory_order_relaxed); }
@@ -49,7 +47,14 @@ class Replayer {
     replication::Lsn executed_lsn;
     uint64_t output_hash;
   };
+  // What the thread does while it does not apply.
+  enum class Rest {
+    kNone,
+    kGathering,   // for a moment, so that more comes together
+    kIdle,        // until something is pushed
+  };
   void Run();
+  void Sleep(std::unique_lock<std::mutex>& lock, Rest rest, std::chrono::microseconds time);
   std::string Apply(const std::deque<Work>& run);   // what is wrong; empty: nothing
   std::string Apply(const Work& work);
   void Stop(bool drain);
@@ -64,7 +69,7 @@ class Replayer {
   std::condition_variable wake_;
   // Guarded by mutex_.
   std::deque<Work> queue_;
-  bool sleeping_ = false;
+  Rest rest_ = Rest::kNone;
   bool finish_ = false;
   bool abandon_ = false;
   std::string fault_;   // not empty: this copy is unusable

@@ -105,7 +105,6 @@ TEST(ReplayerTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
   RecordBatch first = source.Seal();
   const size_t first_size = first.bytes().size();
   replayer.Push(std::move(first), 0, 0);
-  replayer.Wake();
   server.waiting.acquire();   // the replay stands still inside the Server
   EXPECT_EQ(replayer.applied_lsn(), 3u) << "Begin, Open, Connect";
   size_t behind = 0;
@@ -179,7 +178,6 @@ TEST(ReplayerTest, ARunOfRecordsIsCommittedOnce) {
   Replayer replayer(&executor, Unexpected);
   source.Receive("wait");
   replayer.Push(source.Seal(), 0, 0);
-  replayer.Wake();
   server.waiting.acquire();
   EXPECT_EQ(server.commits, 0) << "not in the middle of a run";
   for (int i = 0; i < 100; ++i) {
@@ -214,7 +212,6 @@ TEST(ReplayerTest, PushAfterADivergenceChangesNothing) {
   std::binary_semaphore diverged{0};
   Replayer replayer(&executor, [&](std::string) { diverged.release(); });
   replayer.Push(source.Seal(), source.executed(), source.hash() + 1);
-  replayer.Wake();
   diverged.acquire();
   const Lsn lsn = replayer.applied_lsn();
   source.Receive("y");
@@ -231,7 +228,6 @@ TEST(ReplayerTest, TheDestructorStopsWhereItIs) {
   {
     Replayer replayer(&executor, Unexpected);
     replayer.Push(source.Seal(), 0, 0);
-    replayer.Wake();
     server.waiting.acquire();
     for (int i = 0; i < 100; ++i) {
       source.Receive("never");

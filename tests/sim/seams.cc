@@ -760,8 +760,6 @@ void Replayer::Push(replication::RecordBatch batch, replication::Lsn executed_ls
   queue_.push_back({std::move(batch), executed_lsn, output_hash});
 }
 
-void Replayer::Wake() {}
-
 std::string Replayer::Apply(const Work& work) {
   const bool forget = finish_ && sim::World::now_in->mutations().skip_replay;
   for (replication::RecordView record : work.batch) {
