@@ -17,7 +17,7 @@
 #include "glog/logging.h"
 
 DEFINE_int32(kv_rounds, 8, "kv: rounds of all systems, every other one in the opposite order");
-DEFINE_int32(kv_slice_ms, 1000, "kv: length of one system's turn");
+DEFINE_int32(kv_slice_ms, 1000, "kv: length of one system's turn, behind 0.3 s of warming up");
 DEFINE_int32(kv1_rounds, 25, "kv1: rounds of standalone, pair and bare TCP");
 DEFINE_int32(kv1_slice_ms, 150, "kv1: length of each of them in a round");
 DEFINE_int32(kvmany_connections, 10'000, "kvmany: connections");
@@ -26,6 +26,10 @@ DECLARE_uint64(seed);
 namespace understudy::bench {
 
 namespace {
+
+// When a system's turn comes its memory has left the processors' caches, and the scheduler may have all its
+// processes on one of them: until that has settled, nothing is counted.
+constexpr std::chrono::milliseconds kWarmUp{300};
 
 // A system under one load.
 struct Runner {
@@ -41,7 +45,7 @@ struct Runner {
     load = std::make_unique<KvLoad>(system->lab().client(), system->ip(), lab::Lab::kServicePort, options);
     load->Fill();
     Samples unused;
-    load->RunFor(what, std::chrono::milliseconds(200), &unused);
+    load->RunFor(what, {}, [] {}, kWarmUp, &unused);
   }
 };
 
@@ -53,10 +57,12 @@ struct Turn {
 Turn RunOnce(Runner& runner) {
   const std::vector<pid_t> pids = runner.system->processes();
   std::vector<int64_t> before;
-  for (pid_t pid : pids) before.push_back(CpuNs(pid));
+  const auto begin = [&] {
+    for (pid_t pid : pids) before.push_back(CpuNs(pid));
+  };
   Turn turn;
-  const auto answered = static_cast<double>(
-      runner.load->RunFor(runner.what, std::chrono::milliseconds(FLAGS_kv_slice_ms), &turn.latency));
+  const auto answered = static_cast<double>(runner.load->RunFor(
+      runner.what, kWarmUp, begin, std::chrono::milliseconds(FLAGS_kv_slice_ms), &turn.latency));
   turn.rate = answered / FLAGS_kv_slice_ms * 1000;
   for (size_t i = 0; i < pids.size(); ++i) {
     const double us = static_cast<double>(CpuNs(pids[i]) - before[i]) / 1000 / std::max(answered, 1.0);

@@ -134,10 +134,12 @@ void KvLoad::CheckAnswer(const Connection& connection, KvRequest what) const {
   }
 }
 
-uint64_t KvLoad::RunFor(KvRequest what, std::chrono::milliseconds span, Samples* latencies) {
+uint64_t KvLoad::RunFor(KvRequest what, std::chrono::milliseconds warm_up, const std::function<void()>& begin,
+                        std::chrono::milliseconds span, Samples* latencies) {
   uint64_t answered = 0;
   OnClientThread([&] {
-    const auto end = Clock::now() + span;
+    const auto from = Clock::now() + warm_up, end = from + span;
+    bool counts = false;
     for (Connection& connection : connections_) Ask(connection, what);
     size_t open = connections_.size();
     std::array<epoll_event, 256> events;
@@ -152,8 +154,14 @@ uint64_t KvLoad::RunFor(KvRequest what, std::chrono::milliseconds span, Samples*
           --open;
           continue;
         }
-        answered += connection.keys.size();
-        latencies->Add(Microseconds(now - connection.asked));
+        if (!counts && now >= from) {
+          counts = true;
+          begin();
+        }
+        if (counts) {
+          answered += connection.keys.size();
+          latencies->Add(Microseconds(now - connection.asked));
+        }
         Ask(connection, what);
       }
     }

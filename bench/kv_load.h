@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <random>
 #include <string>
 #include <vector>
@@ -38,10 +39,11 @@ class KvLoad {
 
   // SETs every key once.
   void Fill();
-  // Returns how many requests were answered within `span` (SET and WAIT together are one); those still
-  // open then are waited for, uncounted. `latencies`: of each pipeline, from its sending to its last
-  // answer, in µs. Every answer is checked.
-  uint64_t RunFor(KvRequest what, std::chrono::milliseconds span, Samples* latencies);
+  // Asks for `warm_up`, calls `begin`, and goes on for `span`. Returns how many requests were answered within
+  // `span` (SET and WAIT together are one); those still open then are waited for, uncounted. `latencies`: of
+  // each pipeline, from its sending to its last answer, in µs. Every answer is checked.
+  uint64_t RunFor(KvRequest what, std::chrono::milliseconds warm_up, const std::function<void()>& begin,
+                  std::chrono::milliseconds span, Samples* latencies);
 
  private:
   struct Connection {
