@@ -93,6 +93,12 @@ absl::Status Executor::Apply(const RecordView& record) {
   return absl::OkStatus();
 }
 
+void Executor::Expect(const RecordView& record) {
+  if (static_cast<RecordKind>(record.kind) != RecordKind::kReceived) return;
+  // A damaged one is found when it is applied.
+  if (const auto body = DecodeReceived(record.body); body.ok()) server_->Expect(body->bytes);
+}
+
 // Decodes `record`'s body with `decode` and hands it to `apply`.
 template <typename Decode, typename Use>
 static absl::Status With(Decode decode, std::string_view in, Use use) {

@@ -36,6 +36,11 @@ class Executor {
   // The first record of a log is refused if the Server it was made with began in another state.
   absl::Status Apply(const replication::RecordView& record);
 
+  // `record` will be applied soon: see Server::Expect. Whoever has records ahead tells of each this many before
+  // it is applied: enough for two accesses to memory, few enough to stay in the nearest cache.
+  static constexpr size_t kExpectAhead = 4;
+  void Expect(const replication::RecordView& record);
+
   // Server::Commit, if a record was applied since the last call that succeeded, or always.
   absl::Status Commit(bool always = false);
 

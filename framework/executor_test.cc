@@ -42,6 +42,7 @@ class Scripted : public Server {
     Note(c, absl::StrCat("data ", std::string(unread)));
     return on_data(c, unread);
   }
+  void Expect(std::string_view bytes) override { calls.push_back(absl::StrCat("expect ", std::string(bytes))); }
   void OnPeerClosed(Connection& c) override {
     Note(c, "peer_closed");
     on_peer_closed(c);
@@ -785,6 +786,19 @@ TEST_F(HeldBackTest, AConnectionThatBreaksWhileItWaitsOnlyEnds) {
 }
 
 // --- What the Server keeps -----------------------------------------------------------------------
+
+TEST_F(ExecutorTest, OnlyReceivedBytesAreExpectedAndThatChangesNothing) {
+  Connected();
+  const auto before = executor.applied_lsn();
+  const std::string damaged("\1");
+  executor.Expect(log.Receive(1, "early"));
+  executor.Expect(log.Receive(9, "of nobody"));
+  executor.Expect(log.PeerClose(1));
+  executor.Expect(log.Add(RecordKind::kReceived, damaged));
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("expect early", "expect of nobody"));
+  EXPECT_EQ(executor.applied_lsn(), before);
+  EXPECT_THAT(executor.TakeTouched(), IsEmpty());
+}
 
 TEST_F(ExecutorTest, CommitComesOnlyWhenSomethingWasExecuted) {
   EXPECT_TRUE(executor.Commit().ok());

@@ -9,6 +9,9 @@
 #include "absl/strings/str_cat.h"
 
 namespace understudy {
+
+using replication::RecordBatch;
+
 namespace {
 // While there is work, the replay thread looks for it this often, and nobody has to wake it: one wake-up
 // serves the appends of many turns. Short against a takeover, which does not wait for it.
@@ -30,7 +33,7 @@ Replayer::Replayer(Executor* executor, std::function<void(std::string)> unusable
 
 Replayer::~Replayer() { Stop(/*drain=*/false); }
 
-void Replayer::Push(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash) {
+void Replayer::Push(RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash) {
   const size_t backlog = backlog_bytes_ += batch.bytes().size();
   {
     std::lock_guard lock(mutex_);
@@ -76,20 +79,46 @@ void Replayer::Run() {
   }
 }
 
+// Walks through the records of a run some records ahead, and tells the executor to expect them.
+class Replayer::Lookahead {
+ public:
+  Lookahead(Executor* executor, const std::deque<Work>& run)
+      : executor_(executor), run_(run), at_(run.empty() ? kNowhere : run.front().batch.begin()) {
+    for (size_t i = 0; i < Executor::kExpectAhead; ++i) Step();
+  }
+  void Step() {
+    while (work_ < run_.size() && at_ == run_[work_].batch.end()) {
+      at_ = ++work_ < run_.size() ? run_[work_].batch.begin() : kNowhere;
+    }
+    if (work_ == run_.size()) return;
+    executor_->Expect(*at_);
+    ++at_;
+  }
+
+ private:
+  static constexpr RecordBatch::Iterator kNowhere{nullptr};
+  Executor* const executor_;
+  const std::deque<Work>& run_;
+  size_t work_ = 0;
+  RecordBatch::Iterator at_;
+};
+
 // One Commit for all of it, or for nothing when there was nothing for a while: a Server that keeps things
 // writes much at once as cheaply as little.
 std::string Replayer::Apply(const std::deque<Work>& run) {
+  Lookahead ahead(executor_, run);
   for (const Work& work : run) {
-    if (std::string fault = Apply(work); !fault.empty()) return fault;
+    if (std::string fault = Apply(work, ahead); !fault.empty()) return fault;
     backlog_bytes_ -= work.batch.bytes().size();
   }
   const absl::Status committed = executor_->Commit(/*always=*/run.empty());
   return committed.ok() ? "" : absl::StrCat("the Server cannot commit: ", committed.ToString());
 }
 
-std::string Replayer::Apply(const Work& work) {
+std::string Replayer::Apply(const Work& work, Lookahead& ahead) {
   std::string fault;
   for (const replication::RecordView record : work.batch) {
+    ahead.Step();
     const absl::Status applied = executor_->Apply(record);
     if (!applied.ok()) {
       fault = std::string(applied.message());

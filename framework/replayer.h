@@ -56,7 +56,8 @@ class Replayer {
   void Run();
   void Sleep(std::unique_lock<std::mutex>& lock, Rest rest, std::chrono::microseconds time);
   std::string Apply(const std::deque<Work>& run);   // what is wrong; empty: nothing
-  std::string Apply(const Work& work);
+  class Lookahead;
+  std::string Apply(const Work& work, Lookahead& ahead);
   void Stop(bool drain);
 
   Executor* const executor_;

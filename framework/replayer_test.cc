@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <semaphore>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "framework/executor.h"
 #include "framework/log_for_test.h"
 
@@ -120,6 +123,43 @@ TEST(ReplayerTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
   EXPECT_TRUE(replayer.Finish().ok());
   EXPECT_EQ(replayer.applied_lsn(), source.executed());
   EXPECT_EQ(replayer.backlog_bytes(), 0u);
+}
+
+// Says what it is told to expect, and what it is given.
+class Expecting : public Server {
+ public:
+  size_t OnData(Connection&, std::string_view unread) override {
+    calls.emplace_back(false, std::string(unread));
+    return unread.size();
+  }
+  void Expect(std::string_view bytes) override { calls.emplace_back(true, std::string(bytes)); }
+  std::vector<std::pair<bool, std::string>> calls;   // whether it is only expected
+};
+
+TEST(ReplayerTest, EachRecordIsExpectedSomeRecordsAhead) {
+  constexpr size_t kCount = 1000;
+  LogForTest log;
+  log.Begin(1);
+  log.Open(1);
+  log.Connect(1);
+  Expecting server;
+  Executor executor(&server);
+  Replayer replayer(&executor, Unexpected);
+  for (size_t i = 0; i < kCount; ++i) {
+    log.Receive(1, absl::StrCat(i));
+    if (i % 7 == 6) replayer.Push(log.Seal(), 0, 0);
+  }
+  replayer.Push(log.Seal(), 0, 0);
+  ASSERT_TRUE(replayer.Finish().ok());
+  size_t expected = 0, given = 0, most = 0;
+  for (const auto& [ahead, bytes] : server.calls) {
+    EXPECT_EQ(bytes, absl::StrCat(ahead ? expected++ : given++));
+    ASSERT_LE(given, expected);
+    most = std::max(most, expected - given);
+  }
+  EXPECT_EQ(expected, kCount);
+  EXPECT_EQ(given, kCount);
+  EXPECT_EQ(most, Executor::kExpectAhead + 1) << "told of before the first of them is applied";
 }
 
 TEST(ReplayerTest, AnotherHashIsADivergence) {

@@ -114,6 +114,11 @@ class Server {
   // (0 to unread.size()); the rest is given again together with the next bytes, or after OnWritable. At
   // the end of the client's stream what is left unread is gone after OnPeerClosed.
   virtual size_t OnData(Connection& connection, std::string_view unread) = 0;
+  // A hint: `bytes` have come from some client, and will be given to OnData, with what may be unread before
+  // them, when the few things that came before them are done. For a Server that can bring what it will need
+  // closer, into the processor's cache, say. It may come for some bytes and not for others, and differs
+  // between the nodes: nothing that a client could see may depend on it.
+  virtual void Expect(std::string_view /*bytes*/) {}
   // The client has sent FIN: no more OnData. Put off while the Server is held back, that is while
   // OnWritable is owed and something is unread: a client that sends many requests, half-closes and then
   // reads slowly gets all its answers. Left out when the connection ends first. The default closes.

@@ -66,14 +66,26 @@ void Serving::BeginEpoch(uint64_t epoch, uint64_t seed, uint32_t timestamp_shift
 
 // --- Records -------------------------------------------------------------------------------------
 
-int64_t Serving::TimeUs() const { return std::max(clock_->WallMicroseconds(), executor_->time_us()); }
+int64_t Serving::TimeUs() const {
+  return std::max({clock_->WallMicroseconds(), executor_->time_us(), appended_us_});
+}
 
 void Serving::Append(RecordKind kind, std::string_view body, ConnectionId id) {
-  Executed(builder_.Append(static_cast<uint32_t>(kind), TimeUs(), body), id);
+  ExecuteWaiting();
+  Execute(builder_.Append(static_cast<uint32_t>(kind), NextTimeUs(), body), id);
+}
+
+// In order, until only the last `but` wait.
+void Serving::ExecuteWaiting(size_t but) {
+  while (waiting_.size() > but) {
+    const Waiting first = waiting_.front();
+    waiting_.pop_front();
+    Execute(builder_.At(first.at), first.connection);
+  }
 }
 
 // Runs ahead of stability: that is safe because what comes of it is held.
-void Serving::Executed(const RecordView& record, ConnectionId id) {
+void Serving::Execute(const RecordView& record, ConnectionId id) {
   const absl::Status applied = executor_->Apply(record);
   CHECK(applied.ok()) << "own record does not apply: " << applied;
   if (id != 0) {
@@ -92,6 +104,7 @@ void Serving::Executed(const RecordView& record, ConnectionId id) {
 void Serving::EndTurn() {
   if (in_turn_ || silent_ || taking_over_) return;   // in_turn_: a journal that is stable at once
   in_turn_ = true;
+  ExecuteWaiting();
   // What became stable at once may have let more happen; but other work must get its turn too.
   for (int round = 0; round < 8; ++round) {
     FireTimers();
@@ -176,6 +189,9 @@ absl::Span<char> Serving::BeginReceive(ConnectionId id) {
     input_refused_ = true;
     return {};
   }
+  // What was read from this connection before may have changed what is asked here.
+  const auto is_its = [id](const Waiting& waiting) { return waiting.connection == id; };
+  if (std::any_of(waiting_.begin(), waiting_.end(), is_its)) ExecuteWaiting();
   if (TooMuchPending(*live->state)) {
     live->paused = true;
     Watch(*live);
@@ -194,7 +210,10 @@ void Serving::EndReceive(ConnectionId id, size_t size) {
   Live* live = Find(id);
   if (size == receive_room_) live->read_size = std::min(live->read_size * 4, kMaxReadSize);
   counters_.bytes_received += size;
-  Executed(builder_.Commit(TimeUs(), size), id);
+  const size_t at = builder_.size_bytes();
+  executor_->Expect(builder_.Commit(NextTimeUs(), size));
+  waiting_.push_back({at, id});
+  ExecuteWaiting(Executor::kExpectAhead);
 }
 
 void Serving::OnEndOfStream(ConnectionId id) {
@@ -217,6 +236,7 @@ void Serving::OnWritable(ConnectionId id) {
   Live* live = Find(id);
   if (live == nullptr || silent_) return;
   live->blocked = false;
+  ExecuteWaiting();
   Flush(*live);
 }
 

@@ -1,9 +1,10 @@
 // Serving: what a node does while it owns the clients, as primary or standalone.
 //
 // It joins the north wrapper (input), the log (Journal), the executor, output commit and, in a pair, the
-// south wrapper. One turn of the loop is: input becomes records, records are executed, the turn's records
-// go to the journal in one batch; when the journal says they are stable, output and acknowledgements
-// leave. Standalone is the same with a journal that is stable at once and no south wrapper.
+// south wrapper. One turn of the loop is: input becomes records, records are executed (a few records behind, so
+// that the Server can be told what to expect: Server::Expect), the turn's records go to the journal in one
+// batch; when the journal says they are stable, output and acknowledgements leave. Standalone is the same with
+// a journal that is stable at once and no south wrapper.
 //
 // The code is in three files: serving.cc (input, time), serving_output.cc (what leaves), and
 // serving_takeover.cc (endpoints of the dead).
@@ -11,6 +12,7 @@
 #define UNDERSTUDY_FRAMEWORK_SERVING_H_
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -139,7 +141,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
 
   // serving.cc
   void Append(RecordKind kind, std::string_view body, ConnectionId id);
-  void Executed(const replication::RecordView& record, ConnectionId id);
+  void Execute(const replication::RecordView& record, ConnectionId id);
+  void ExecuteWaiting(size_t but = 0);
   void EndTurn();
   bool Commit(bool always = false);
   bool TooMuchPending(const ConnectionState& state) const;
@@ -157,6 +160,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   Live& AddLive(ConnectionId id);
   void Drop(Live& live);
   int64_t TimeUs() const;
+  int64_t NextTimeUs() { return appended_us_ = TimeUs(); }
 
   // serving_output.cc
   void MarkDirty(Live& live);
@@ -198,6 +202,13 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   std::optional<int64_t> timers_at_us_;
 
   replication::BatchBuilder builder_;
+  int64_t appended_us_ = 0;          // time of the last record in it
+  // Received bytes that are in builder_ and not executed yet: nothing else happens before they are.
+  struct Waiting {
+    size_t at;                       // in builder_
+    ConnectionId connection;
+  };
+  std::deque<Waiting> waiting_;
   OutputCommit commit_;
   absl::flat_hash_map<ConnectionId, std::unique_ptr<Live>> live_;
   std::vector<ConnectionId> dirty_;              // released further, not flushed yet

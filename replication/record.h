@@ -68,7 +68,7 @@ class RecordBatch {
     using pointer = const RecordView*;
     using reference = RecordView;
 
-    explicit Iterator(const char* at) : at_(at) {}
+    constexpr explicit Iterator(const char* at) : at_(at) {}
     RecordView operator*() const;
     Iterator& operator++();
     bool operator==(const Iterator& other) const { return at_ == other.at_; }
@@ -108,6 +108,9 @@ class BatchBuilder {
   Lsn next_lsn() const { return next_; }
   bool empty() const { return count_ == 0; }
   size_t size_bytes() const { return used_; }
+  // The record that began where size_bytes() was when it was appended; good until the next call of anything.
+  // REQUIRES: not sealed since.
+  RecordView At(size_t at) const { return *RecordBatch::Iterator(space_.data() + at); }
 
   // Hands out what was collected and starts an empty batch behind it.
   RecordBatch Seal();

@@ -153,12 +153,9 @@ class EpollNorthWrapper final : public NorthWrapper {
       const auto part = bytes.subspan(0, IOV_MAX);
       size_t asked = 0;
       for (const iovec& piece : part) asked += piece.iov_len;
-      msghdr message = {};
-      message.msg_iov = const_cast<iovec*>(part.data());
-      message.msg_iovlen = part.size();
       ssize_t sent;
       do {
-        sent = ::sendmsg(socket.fd.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        sent = SendParts(socket.fd.get(), part);
       } while (sent < 0 && errno == EINTR);
       if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
         // The kernel tells an error once; a read from now on would look like an end of stream.
@@ -234,6 +231,16 @@ class EpollNorthWrapper final : public NorthWrapper {
     bool write_shut = false;
     bool reading() const { return !paused && !ended && !broken; }
   };
+
+  static ssize_t SendParts(int fd, absl::Span<const iovec> parts) {
+    constexpr int kFlags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    // The usual case; the kernel has less to copy and to check for it.
+    if (parts.size() == 1) return ::send(fd, parts[0].iov_base, parts[0].iov_len, kFlags);
+    msghdr message = {};
+    message.msg_iov = const_cast<iovec*>(parts.data());
+    message.msg_iovlen = parts.size();
+    return ::sendmsg(fd, &message, kFlags);
+  }
 
   // --- The epoll set ---
 

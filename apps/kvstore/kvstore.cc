@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "apps/kvstore/commands/dispatcher.h"
+#include "apps/kvstore/resp/likely_keys.h"
 #include "apps/kvstore/store/digest.h"
 
 namespace kvstore {
@@ -16,6 +17,8 @@ using understudy::Connection;
 constexpr size_t kSendAt = 256 << 10;
 // A buffer that one long reply made larger than this is given back.
 constexpr size_t kKeepCapacity = 1 << 20;
+// Requests of one record that are looked at ahead: as many as the processor's cache may hold until they come.
+constexpr int kMostExpected = 32;
 // Of what a log means to the commands of this program: nodes that differ in it would answer differently.
 constexpr int kStateVersion = 1;
 
@@ -85,6 +88,12 @@ size_t KvStore::OnData(Connection& connection, std::string_view unread) {
   Flush(connection);
   if (session.closing) Leave(connection, session);
   return consumed;
+}
+
+void KvStore::Expect(std::string_view bytes) {
+  LikelyKeys keys(bytes);
+  std::string_view key;
+  for (int i = 0; i < kMostExpected && keys.Next(&key); ++i) keys_->Expect(key);
 }
 
 size_t KvStore::Serve(Connection& connection, Session& session, Reply& reply, std::string_view unread) {

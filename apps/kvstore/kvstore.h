@@ -30,6 +30,7 @@ class KvStore final : public understudy::Server {
 
   void OnConnect(understudy::Connection& connection) override;
   size_t OnData(understudy::Connection& connection, std::string_view unread) override;
+  void Expect(std::string_view bytes) override;
   void OnPeerClosed(understudy::Connection& connection) override;
   void OnClosed(understudy::Connection& connection, understudy::CloseReason reason) override;
   std::string InitialState() override;

@@ -737,6 +737,8 @@ absl::StatusOr<std::unique_ptr<ServiceAddress>> ServiceAddress::Create(boost::as
 
 namespace understudy {
 
+class Replayer::Lookahead {};   // a hint, which a world has no use for
+
 // Without a thread: the world decides how far the replay is. The checker's shadow gets everything
 // at once.
 Replayer::Replayer(Executor* executor, std::function<void(std::string)> unusable)
@@ -746,7 +748,8 @@ Replayer::Replayer(Executor* executor, std::function<void(std::string)> unusable
       connections_(executor->connection_count()) {
   sim::World::current->replay = [this] {
     if (queue_.empty() || !fault_.empty()) return;
-    fault_ = Apply(queue_.front());
+    Lookahead none;
+    fault_ = Apply(queue_.front(), none);
     if (!fault_.empty()) return unusable_(fault_);
     queue_.pop_front();
   };
@@ -760,7 +763,7 @@ void Replayer::Push(replication::RecordBatch batch, replication::Lsn executed_ls
   queue_.push_back({std::move(batch), executed_lsn, output_hash});
 }
 
-std::string Replayer::Apply(const Work& work) {
+std::string Replayer::Apply(const Work& work, Lookahead&) {
   const bool forget = finish_ && sim::World::now_in->mutations().skip_replay;
   for (replication::RecordView record : work.batch) {
     std::string emptied;
@@ -785,8 +788,9 @@ std::string Replayer::Apply(const Work& work) {
 void Replayer::Stop(bool drain) {
   sim::World::current != nullptr ? void(sim::World::current->replay = nullptr) : void();
   finish_ = drain;
+  Lookahead none;
   while (drain && !queue_.empty() && fault_.empty()) {
-    if ((fault_ = Apply(queue_.front())).empty()) queue_.pop_front();
+    if ((fault_ = Apply(queue_.front(), none)).empty()) queue_.pop_front();
   }
   queue_.clear();
 }

@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "apps/kvstore/resp/likely_keys.h"
 #include "apps/kvstore/resp/request_parser.h"
 #include "apps/kvstore/resp/requests_for_test.h"
 
@@ -37,11 +38,20 @@ void Check(std::string_view stream, const RequestParser::Limits& limits, std::mi
   }
 }
 
+// Any bytes may be walked through; what is found is within them.
+void CheckKeys(std::string_view stream) {
+  LikelyKeys keys(stream);
+  for (std::string_view key; keys.Next(&key);) {
+    if (key.data() < stream.data() || key.data() + key.size() > stream.data() + stream.size()) std::abort();
+  }
+}
+
 }  // namespace
 }  // namespace kvstore
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view stream(reinterpret_cast<const char*>(data), size);
+  kvstore::CheckKeys(stream);
   // The pieces follow from the input alone, so that an input that has failed fails again.
   uint32_t hash = 2166136261u;
   for (const char c : stream) hash = (hash ^ static_cast<uint8_t>(c)) * 16777619u;

@@ -41,6 +41,8 @@ class Keyspace {
   }
   int64_t now_ms() const { return now_ms_; }
 
+  // A call for `key` is likely to come soon: see Table::Expect.
+  void Expect(std::string_view key) { table_->Expect(KeyRecord(key)); }
   // kNone when there is no such key. `bytes` is good until the next call of anything.
   Entry Find(std::string_view key);
 

@@ -40,6 +40,18 @@ RecordCache::~RecordCache() {
   for (CachedRecord* record : records_) Destroy(record);
 }
 
+// Each access to memory needs what the one before has brought: first the map's place of this key, which will be
+// there when two more have been expected; then the record to which that of the key before the last points.
+void RecordCache::Expect(std::string_view key) {
+  const size_t hash = std::exchange(expected_[next_expected_], Hash()(key));
+  records_.prefetch(Expected{expected_[next_expected_]});
+  if (const auto found = records_.find(Expected{hash}, hash); found != records_.end()) {
+    // Its head, and a key and a value of usual size.
+    for (const CachedRecord* line = *found; line < *found + 3; ++line) __builtin_prefetch(line);
+  }
+  next_expected_ = (next_expected_ + 1) % expected_.size();
+}
+
 CachedRecord* RecordCache::Find(std::string_view key) {
   if (last_ != nullptr && last_->key() == key) return last_;
   const auto found = records_.find(key, Hash()(key));
@@ -50,17 +62,17 @@ CachedRecord* RecordCache::Find(std::string_view key) {
 }
 
 CachedRecord* RecordCache::FindOrAdd(std::string_view key, size_t size, bool* added) {
-  *added = false;
-  if (last_ != nullptr && last_->key() == key) return last_;
-  const size_t hash = Hash()(key);
-  const auto found = records_.find(key, hash);
-  if (found == records_.end()) {
-    *added = true;
-    return AddHashed(key, hash, size);
-  }
-  last_ = *found;
-  last_->referenced_ = true;
-  return last_;
+  CachedRecord* record = Find(key);
+  *added = record == nullptr || Outgrown(*record, size);
+  if (!*added) return record;
+  const size_t hash = record != nullptr ? record->hash_ : Hash()(key);
+  if (record != nullptr) Free(record);
+  return AddHashed(key, hash, size);
+}
+
+// Known as absent before it got its first value, as a rule.
+bool RecordCache::Outgrown(const CachedRecord& record, size_t size) const {
+  return size > record.room_ && sizeof(CachedRecord) + record.key_size_ + size <= kPooled && !Stays(&record);
 }
 
 CachedRecord* RecordCache::Add(std::string_view key, size_t size) { return AddHashed(key, Hash()(key), size); }

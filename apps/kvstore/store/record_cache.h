@@ -3,6 +3,7 @@
 #ifndef UNDERSTUDY_APPS_KVSTORE_STORE_RECORD_CACHE_H_
 #define UNDERSTUDY_APPS_KVSTORE_STORE_RECORD_CACHE_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory_resource>
@@ -59,10 +60,13 @@ class RecordCache {
   RecordCache& operator=(const RecordCache&) = delete;
   ~RecordCache();
 
+  // Find or FindOrAdd of this key is likely to come soon, after a few more calls of this: what it needs is
+  // brought into the processor's cache meanwhile. Changes nothing.
+  void Expect(std::string_view key);
   // nullptr: nothing is known of this key. Good until something is added.
   CachedRecord* Find(std::string_view key);
-  // As Find; what is not there is added, clean and absent, for the caller to fill in, with room for a value of
-  // `size`. Others may go for it.
+  // As Find; what is not there, or clean and without room for a value of `size`, is added anew, clean and absent,
+  // for the caller to fill in, with that room. Others may go for it.
   CachedRecord* FindOrAdd(std::string_view key, size_t size, bool* added);
   // REQUIRES: the key is not there.
   CachedRecord* Add(std::string_view key, size_t size);
@@ -112,13 +116,21 @@ class RecordCache {
   size_t reserved_bytes() const { return pages_.bytes(); }
 
  private:
+  // A key of which only the hash is known: finds a record that is likely to be the one, without looking at it.
+  struct Expected { size_t hash; };
+
   struct Hash {
     using is_transparent = void;
     size_t operator()(const CachedRecord* record) const { return record->hash_; }
     size_t operator()(std::string_view key) const;
+    size_t operator()(Expected key) const {
+      asm volatile("");   // gcc would leave out a call of prefetch, which to its mind has no effect
+      return key.hash;
+    }
   };
   struct Equal {
     using is_transparent = void;
+    bool operator()(const CachedRecord*, Expected) const { return true; }
     bool operator()(const CachedRecord* a, const CachedRecord* b) const { return a == b; }
     bool operator()(const CachedRecord* a, std::string_view b) const { return a->key() == b; }
   };
@@ -135,6 +147,7 @@ class RecordCache {
   void* Allocate(size_t size);
   void Deallocate(void* room, size_t size);
   CachedRecord* AddHashed(std::string_view key, size_t hash, size_t size);
+  bool Outgrown(const CachedRecord& record, size_t size) const;
   static size_t Cost(const CachedRecord& record);
   static void DropLarge(CachedRecord* record);
   // Looks at up to `steps` records at the head of the queue, as long as the budget is exceeded.
@@ -154,6 +167,8 @@ class RecordCache {
   absl::flat_hash_set<CachedRecord*, Hash, Equal, std::pmr::polymorphic_allocator<CachedRecord*>> records_{
       &pieces_};
   CachedRecord queue_;                 // its next is evicted first
+  std::array<size_t, 2> expected_ = {};   // hashes of the keys that Expect was told of last
+  size_t next_expected_ = 0;
   CachedRecord* last_ = nullptr;       // what Find found last: the same key is often asked for again
   uint64_t cut_ = 1;                   // never comes back: 64 bits
   size_t version_ = 0;

@@ -115,6 +115,58 @@ TEST_F(RecordCacheTest, FindOrAdd) {
   EXPECT_EQ(cache_.Find("b"), nullptr);
 }
 
+// A key is known as absent, as a rule, before it gets its first value, which is to lie behind it all the same.
+TEST_F(RecordCacheTest, WhatIsCleanAndHasTooLittleRoomIsAddedAnew) {
+  const std::string value(100, 'v'), longer(200, 'w'), large(2000, 'x');
+  bool added = false;
+  cache_.Add("a", 0);
+  CachedRecord* record = cache_.FindOrAdd("a", value.size(), &added);
+  EXPECT_TRUE(added);
+  EXPECT_FALSE(record->present());
+  cache_.SetValue(record, value, {});
+  EXPECT_EQ(static_cast<const void*>(record->value().data()), record->key().data() + 1) << "behind its key";
+  EXPECT_EQ(cache_.FindOrAdd("a", value.size(), &added), record);
+  EXPECT_FALSE(added);
+
+  // What is uncommitted stays where it is, also while its cut is being written.
+  cache_.MarkDirty(record);
+  EXPECT_EQ(cache_.FindOrAdd("a", longer.size(), &added), record);
+  cache_.BeginFlush();
+  EXPECT_EQ(cache_.FindOrAdd("a", longer.size(), &added), record);
+  EXPECT_FALSE(added);
+  EXPECT_EQ(record->value(), value);
+  cache_.EndFlush();
+
+  // For what fits in no record there is no use in another one.
+  EXPECT_EQ(cache_.FindOrAdd("a", large.size(), &added), record);
+  EXPECT_FALSE(added);
+
+  const size_t bytes = cache_.bytes();
+  record = cache_.FindOrAdd("a", longer.size(), &added);
+  EXPECT_TRUE(added);
+  cache_.SetValue(record, longer, {});
+  EXPECT_EQ(cache_.Find("a"), record);
+  EXPECT_EQ(record->value(), longer);
+  EXPECT_GT(cache_.bytes(), bytes);
+  EXPECT_LE(cache_.bytes(), bytes + longer.size());
+}
+
+TEST_F(RecordCacheTest, ToExpectChangesNothing) {
+  std::vector<const CachedRecord*> records;
+  for (int i = 0; i < 10; ++i) records.push_back(AddClean(absl::StrCat(i)));
+  const size_t bytes = cache_.bytes(), version = cache_.version();
+  for (int i = 0; i < 30; ++i) cache_.Expect(absl::StrCat(i));
+  EXPECT_EQ(cache_.bytes(), bytes);
+  EXPECT_EQ(cache_.version(), version);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(cache_.Find(absl::StrCat(i)), records[static_cast<size_t>(i)]);
+  for (int i = 10; i < 30; ++i) EXPECT_EQ(cache_.Find(absl::StrCat(i)), nullptr);
+}
+
+TEST_F(RecordCacheTest, ToExpectOfAnEmptyCache) {
+  for (int i = 0; i < 10; ++i) cache_.Expect(absl::StrCat(i));
+  EXPECT_EQ(cache_.Find("0"), nullptr);
+}
+
 TEST_F(RecordCacheTest, KeysOfAnyLengthComeAndGoInBoundedMemory) {
   size_t reserved = 0;
   for (int i = 0; i < 40'000; ++i) {

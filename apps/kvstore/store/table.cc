@@ -57,6 +57,7 @@ class LevelTable final : public Table {
 
   absl::Status OpenDatabase(leveldb::Env* env);
 
+  void Expect(std::string_view key) override { records_.Expect(key); }
   std::optional<std::string_view> Get(std::string_view key) override;
   std::optional<std::string_view> GetCached(std::string_view key) override;
   void Put(std::string_view key, std::string_view head, std::string_view tail) override;

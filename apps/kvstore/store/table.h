@@ -40,6 +40,9 @@ class Table {
   // only if there is nothing uncommitted.
   virtual ~Table() = default;
 
+  // Get or Put of this key is likely to come soon, after a few more calls of this: may bring what it needs into
+  // the processor's cache. Changes nothing; what Get has returned stays good.
+  virtual void Expect(std::string_view key) = 0;
   // nullopt: no such key. Good until the next call of anything.
   virtual std::optional<std::string_view> Get(std::string_view key) = 0;
   // The same without asking the disk: nullopt as well when only LevelDB knows.
