@@ -60,7 +60,8 @@ absl::Status Serving::Start() {
 
 void Serving::BeginEpoch(uint64_t epoch, uint64_t seed, uint32_t timestamp_shift,
                          const std::string& node) {
-  Append(RecordKind::kEpochBegan, Encode(EpochBegan{epoch, seed, timestamp_shift, node, executor_->initial_state()}), 0);
+  const EpochBegan body{epoch, seed, timestamp_shift, node, executor_->initial_state()};
+  Append(RecordKind::kEpochBegan, Encode(body), 0);
   EndTurn();
 }
 
@@ -119,7 +120,11 @@ void Serving::EndTurn() {
   }
   in_turn_ = false;
   if (silent_) return;
-  if (!builder_.empty() || !look_.empty()) boost::asio::post(loop_, [this, alive = alive_] { if (*alive) EndTurn(); });
+  if (!builder_.empty() || !look_.empty()) {
+    boost::asio::post(loop_, [this, alive = alive_] {
+      if (*alive) EndTurn();
+    });
+  }
   ScheduleTimers();
   if (!watched_.empty()) ScheduleTick();
 }
