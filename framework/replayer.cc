@@ -16,10 +16,32 @@ namespace {
 // While there is work, the replay thread looks for it this often, and nobody has to wake it: one wake-up
 // serves the appends of many turns. Short against a takeover, which does not wait for it.
 constexpr std::chrono::milliseconds kGather{1};
+// A replay that is busy for a quarter of such a time does not gather: its work is large against a wake-up, and is
+// better done while the next comes than in lumps with others.
+constexpr std::chrono::milliseconds kLoadWindow{10};
+constexpr int kLoadParts = 4;
 // Bytes that are not left to wait.
 constexpr size_t kMuch = 64 << 10;
 // The longest time without a Commit.
 constexpr std::chrono::milliseconds kIdleCommit{100};
+
+// Whether a thread is busy for a larger part of the time.
+class Load {
+ public:
+  void Worked(std::chrono::steady_clock::time_point begin, std::chrono::steady_clock::time_point end) {
+    busy_ += end - begin;
+    if (end - since_ < kLoadWindow) return;
+    high_ = busy_ * kLoadParts >= end - since_;
+    since_ = end;
+    busy_ = {};
+  }
+  bool high() const { return high_; }
+
+ private:
+  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::duration busy_{};
+  bool high_ = false;
+};
 }  // namespace
 
 Replayer::Replayer(Executor* executor, std::function<void(std::string)> unusable)
@@ -59,16 +81,19 @@ void Replayer::Run() {
   const sched_param none = {};
   (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
   std::deque<Work> taken;
+  Load load;
   for (bool idle = true;; idle = taken.empty()) {
     taken.clear();
     {
       std::unique_lock lock(mutex_);
       if (idle && queue_.empty()) Sleep(lock, Rest::kIdle, kIdleCommit);
-      if (backlog_bytes_ <= kMuch) Sleep(lock, Rest::kGathering, kGather);
+      if (!load.high() && backlog_bytes_ <= kMuch) Sleep(lock, Rest::kGathering, kGather);
       if (abandon_ || (queue_.empty() && finish_)) return;
       taken.swap(queue_);
     }
+    const auto begun = std::chrono::steady_clock::now();
     std::string fault = Apply(taken);
+    load.Worked(begun, std::chrono::steady_clock::now());
     if (!fault.empty()) {
       {
         std::lock_guard lock(mutex_);

@@ -27,8 +27,8 @@ class Replayer {
   Replayer(Executor* executor, std::function<void(std::string why)> unusable);
   ~Replayer();   // stops where it is
 
-  // Any thread; cheap. What is pushed is applied about a millisecond later, together with what else was
-  // pushed meanwhile. When the executor has applied `executed_lsn`, the hash of its output must be
+  // Any thread; cheap. What is pushed is applied within about a millisecond, together with what else was pushed
+  // meanwhile. When the executor has applied `executed_lsn`, the hash of its output must be
   // `output_hash`; executed_lsn 0: nothing to compare.
   void Push(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash);
 
