@@ -68,9 +68,9 @@ uint64_t ConnectionState::Random() { return executor_->random_(); }
 Executor::Executor(Server* server) : server_(server), initial_state_(server->InitialState()) {}
 Executor::~Executor() = default;
 
-absl::Status Executor::Commit(bool always) {
+absl::Status Executor::Commit(bool alone, bool always) {
   if (committed_lsn_ == applied_lsn_ && !always) return absl::OkStatus();
-  if (absl::Status committed = server_->Commit(); !committed.ok()) return committed;
+  if (absl::Status committed = server_->Commit(alone); !committed.ok()) return committed;
   committed_lsn_ = applied_lsn_;
   return absl::OkStatus();
 }

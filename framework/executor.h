@@ -42,7 +42,7 @@ class Executor {
   void Expect(const replication::RecordView& record);
 
   // Server::Commit, if a record was applied since the last call that succeeded, or always.
-  absl::Status Commit(bool always = false);
+  absl::Status Commit(bool alone, bool always = false);
 
   replication::Lsn applied_lsn() const { return applied_lsn_; }
   int64_t time_us() const { return time_us_; }   // of the last record applied

@@ -60,8 +60,8 @@ class Scripted : public Server {
     Note(c, absl::StrCat("closed ", names[static_cast<int>(reason)]));
     on_closed(c);
   }
-  absl::Status Commit() override {
-    calls.push_back("commit");
+  absl::Status Commit(bool alone) override {
+    calls.push_back(alone ? "commit alone" : "commit");
     return commit();
   }
   std::vector<std::string> TakeCalls() { return std::exchange(calls, {}); }
@@ -801,25 +801,25 @@ TEST_F(ExecutorTest, OnlyReceivedBytesAreExpectedAndThatChangesNothing) {
 }
 
 TEST_F(ExecutorTest, CommitComesOnlyWhenSomethingWasExecuted) {
-  EXPECT_TRUE(executor.Commit().ok());
+  EXPECT_TRUE(executor.Commit(/*alone=*/true).ok());
   EXPECT_THAT(server.TakeCalls(), IsEmpty());
   Connected();
-  EXPECT_TRUE(executor.Commit().ok());
-  EXPECT_TRUE(executor.Commit().ok());
-  EXPECT_THAT(server.TakeCalls(), ElementsAre("commit"));
+  EXPECT_TRUE(executor.Commit(/*alone=*/true).ok());
+  EXPECT_TRUE(executor.Commit(/*alone=*/true).ok());
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("commit alone"));
   Ok(log.Receive(1, "x"));
   Ok(log.Receive(1, "y"));
-  EXPECT_TRUE(executor.Commit().ok());
+  EXPECT_TRUE(executor.Commit(/*alone=*/false).ok());
   EXPECT_THAT(server.TakeCalls(), ElementsAre("1 data x", "1 data y", "commit"));
 }
 
 TEST_F(ExecutorTest, ACommitThatFailedIsStillOwed) {
   Connected();
   server.commit = [] { return absl::ResourceExhaustedError("disk full"); };
-  EXPECT_EQ(executor.Commit(), absl::ResourceExhaustedError("disk full"));
-  EXPECT_FALSE(executor.Commit().ok());
+  EXPECT_EQ(executor.Commit(/*alone=*/true), absl::ResourceExhaustedError("disk full"));
+  EXPECT_FALSE(executor.Commit(/*alone=*/true).ok());
   server.commit = [] { return absl::OkStatus(); };
-  EXPECT_TRUE(executor.Commit().ok());
+  EXPECT_TRUE(executor.Commit(/*alone=*/true).ok());
   EXPECT_EQ(server.TakeCalls().size(), 3u);
 }
 

@@ -136,7 +136,7 @@ std::string Replayer::Apply(const std::deque<Work>& run) {
     if (std::string fault = Apply(work, ahead); !fault.empty()) return fault;
     backlog_bytes_ -= work.batch.bytes().size();
   }
-  const absl::Status committed = executor_->Commit(/*always=*/run.empty());
+  const absl::Status committed = executor_->Commit(/*alone=*/false, /*always=*/run.empty());
   return committed.ok() ? "" : absl::StrCat("the Server cannot commit: ", committed.ToString());
 }
 

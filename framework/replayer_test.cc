@@ -33,7 +33,7 @@ class Echo : public Server {
     c.Send(unread);
     return unread.size();
   }
-  absl::Status Commit() override {
+  absl::Status Commit(bool) override {
     ++commits;
     return full ? absl::ResourceExhaustedError("disk full") : absl::OkStatus();
   }

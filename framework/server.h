@@ -135,12 +135,14 @@ class Server {
   // What was executed since the last Commit should now be made durable, if the Server keeps anything.
   // Not an input: it comes at different places on the two nodes (after each turn of the primary's loop,
   // after each run of replayed records on the secondary), so nothing that a client could see may depend on
-  // it, and nothing can be sent from it. Alone: before the output of the turn leaves. With a secondary: the
-  // turn's records are on their way to it already, and output waits for its answer anyway. Also about ten
-  // times a second when nothing was executed, for a Server that writes behind.
+  // it, and nothing can be sent from it. Also about ten times a second when nothing was executed, for a
+  // Server that writes behind.
+  // `alone`: no other node has it. The output of the turn leaves when this returns, and what is not durable
+  // then is gone if this node dies. Not alone: the turn's records are on their way to the other node already,
+  // and output waits for its answer anyway; durable may be later. A node becomes alone when the other dies.
   // Not OK (disk full, ...): this node can no longer serve. It gives up before anything leaves that was
   // executed since the last Commit that succeeded, and the other node goes on.
-  virtual absl::Status Commit() { return absl::OkStatus(); }
+  virtual absl::Status Commit(bool /*alone*/) { return absl::OkStatus(); }
 };
 
 }  // namespace understudy

@@ -130,7 +130,7 @@ void Serving::EndTurn() {
 }
 
 bool Serving::Commit(bool always) {
-  const absl::Status committed = executor_->Commit(always);
+  const absl::Status committed = executor_->Commit(/*alone=*/journal_->StableAtOnce(), always);
   if (committed.ok()) return true;
   journal_->OnCommitFailed(committed);
   return false;

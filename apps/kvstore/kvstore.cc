@@ -56,7 +56,10 @@ std::string KvStore::InitialState() {
                       keys_->size() == 0 ? "empty" : DigestOf(*keys_));
 }
 
-absl::Status KvStore::Commit() { return keys_->Commit(); }
+absl::Status KvStore::Commit(bool alone) {
+  table_->WriteThrough(alone && temporary_ == nullptr);
+  return keys_->Commit();
+}
 
 void KvStore::OnConnect(Connection& connection) {
   auto session = std::make_unique<Session>();

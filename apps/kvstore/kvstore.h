@@ -34,7 +34,7 @@ class KvStore final : public understudy::Server {
   void OnPeerClosed(understudy::Connection& connection) override;
   void OnClosed(understudy::Connection& connection, understudy::CloseReason reason) override;
   std::string InitialState() override;
-  absl::Status Commit() override;
+  absl::Status Commit(bool alone) override;
 
  private:
   KvStore() = default;

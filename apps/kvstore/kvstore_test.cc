@@ -270,7 +270,7 @@ TEST_F(KvStoreTest, BeginsWithWhatItWasLeftWith) {
   EXPECT_EQ(empty, Open({})->InitialState());
   EXPECT_NE(empty, Open({.data_dir = "", .max_bulk = 1000})->InitialState());
   Connect()->Ask(Request({"SET", "a", "1"}) + Request({"RPUSH", "l", "1", "2"}));
-  EXPECT_TRUE(server_->Commit().ok());
+  EXPECT_TRUE(server_->Commit(/*alone=*/true).ok());
   server_.reset();
 
   server_ = Open({.data_dir = directory.path()});

@@ -53,7 +53,7 @@ class Workbench : public Server {
  public:
   std::string InitialState() override { return FLAGS_initial_state; }
 
-  absl::Status Commit() override {
+  absl::Status Commit(bool) override {
     if (FLAGS_commit_fails_if.empty() || access(FLAGS_commit_fails_if.c_str(), F_OK) != 0) {
       return absl::OkStatus();
     }

@@ -781,7 +781,7 @@ std::string Replayer::Apply(const Work& work, Lookahead&) {
     sim::World::now_in->Violate("I4", "the replay's output differs from the primary's");
     return "the output differs";
   }
-  const absl::Status committed = executor_->Commit();
+  const absl::Status committed = executor_->Commit(/*alone=*/false);
   return committed.ok() ? "" : committed.ToString();
 }
 

@@ -31,6 +31,9 @@ constexpr size_t kKeepBatch = size_t{4} << 20;
 constexpr size_t kIdleIterators = 2;
 // Write-behind: records that one Commit takes, well below a millisecond.
 constexpr size_t kTakenAtOnce = 4096;
+constexpr size_t kTakenWhenIdle = 16 * kTakenAtOnce;
+// Writing through begins as soon as no more changed bytes than this are behind: some milliseconds.
+constexpr size_t kWrittenAtOnce = size_t{256} << 10;
 // Changed bytes at which a flush begins early, and at which changes wait for one to end.
 constexpr size_t kFlushAt = size_t{32} << 20;
 constexpr size_t kMostBehind = 4 * kFlushAt;
@@ -64,6 +67,7 @@ class LevelTable final : public Table {
   void Delete(std::string_view key) override;
   size_t uncommitted() const override { return records_.dirty().size() - settled_; }
   absl::Status Commit() override;
+  void WriteThrough(bool on) override;
   absl::Status status() const override { return status_; }
   void Fail(absl::Status why) override;
   std::unique_ptr<Iterator> NewIterator() override;
@@ -78,7 +82,8 @@ class LevelTable final : public Table {
   void ClearBatch();
   void WriteNow();
   // Write-behind.
-  void CommitBehind();
+  bool CatchUp();
+  void CommitBehind(size_t most_taken);
   void BeginFlush();
   void TakeSome(size_t most);
   bool OrderKnown(bool wait);
@@ -102,7 +107,10 @@ class LevelTable final : public Table {
   size_t taken_ = 0;                     // of to_take_
   size_t settled_ = 0;             // of the dirty records, those that the last Commit has seen
   size_t changed_bytes_ = 0;       // of keys and values, since the last flush began
+  size_t flushed_bytes_ = 0;       // the same of the flush
   bool changed_since_commit_ = false;
+  bool write_through_ = false;
+  bool caught_up_ = false;         // writing through, and nothing is behind
   std::chrono::steady_clock::time_point flush_began_ = std::chrono::steady_clock::now();
   // Last: they use the above.
   std::future<std::vector<CachedRecord*>> ordering_;
@@ -270,13 +278,18 @@ void LevelTable::ClearBatch() {
 
 absl::Status LevelTable::Commit() {
   CHECK_EQ(live_iterators_, 0) << "a commit under an iterator";
-  changed_since_commit_ = false;
-  if (write_behind_.count() == 0) {
+  const bool idle = !std::exchange(changed_since_commit_, false);
+  if (write_behind_.count() == 0 || (write_through_ && CatchUp())) {
     WriteNow();
   } else {
-    CommitBehind();
+    CommitBehind(idle ? kTakenWhenIdle : kTakenAtOnce);
   }
   return status_;
+}
+
+void LevelTable::WriteThrough(bool on) {
+  write_through_ = on;
+  if (!on) caught_up_ = false;
 }
 
 void LevelTable::WriteNow() {
@@ -289,26 +302,37 @@ void LevelTable::WriteNow() {
   }
   records_.MarkAllClean();
   ClearBatch();
+  settled_ = changed_bytes_ = 0;
+}
+
+// Whether everything is written but what a Commit may wait for. Each flush is shorter than the one before, as
+// long as the disk takes more than comes.
+bool LevelTable::CatchUp() {
+  if (caught_up_) return true;
+  if (records_.flushing() && (IsReady(writing_) || flushed_bytes_ < kWrittenAtOnce)) FinishFlush();
+  caught_up_ = !records_.flushing() && changed_bytes_ < kWrittenAtOnce;
+  return caught_up_;
 }
 
 // One flush at a time, in three steps: another thread puts its records in the order of their keys, which LevelDB
 // takes in a third of the time; they are taken into the batch, some with each Commit, so that none takes long;
 // and another thread writes the batch.
-void LevelTable::CommitBehind() {
+void LevelTable::CommitBehind(size_t most_taken) {
   settled_ = records_.dirty().size();
   if (records_.flushing()) {
-    if (OrderKnown(/*wait=*/false)) TakeSome(kTakenAtOnce);
+    if (OrderKnown(/*wait=*/false)) TakeSome(most_taken);
     // Who changes more than the disk takes has to wait for it.
     if (IsReady(writing_) || changed_bytes_ > kMostBehind) FinishFlush();
   }
-  const bool late = std::chrono::steady_clock::now() - flush_began_ >= write_behind_;
+  const bool late = write_through_ || std::chrono::steady_clock::now() - flush_began_ >= write_behind_;
   if (records_.flushing() || records_.dirty().empty() || (!late && changed_bytes_ < kFlushAt)) return;
   BeginFlush();
 }
 
 void LevelTable::BeginFlush() {
   records_.BeginFlush();
-  settled_ = changed_bytes_ = taken_ = 0;
+  flushed_bytes_ = std::exchange(changed_bytes_, 0);
+  settled_ = taken_ = 0;
   flush_began_ = std::chrono::steady_clock::now();
   ordering_ = InBackground([records = records_.flushed()]() mutable {
     SortByKey(&records);

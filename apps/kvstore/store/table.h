@@ -56,6 +56,9 @@ class Table {
   // Everything since the last Commit, in one atomic write. Returns status(). With write-behind it has to be
   // called now and then for what is late to be written, also when nothing was changed. REQUIRES: no iterator.
   virtual absl::Status Commit() = 0;
+  // Suspends write-behind: what is late is written as fast as it can be, and from then on each Commit writes
+  // before it returns. That it catches up takes some Commits, none of which takes long.
+  virtual void WriteThrough(bool on) = 0;
   virtual absl::Status status() const = 0;
   // For who finds that what is stored makes no sense: status() is this from now on, unless it is bad already.
   virtual void Fail(absl::Status why) = 0;
