@@ -19,8 +19,8 @@ DEFINE_string(data_dir, "",
 DEFINE_uint32(cache_mb, 64, "MiB of the data that are kept in memory");
 DEFINE_int32(write_behind_ms, -1,
              "Changes are written to the data directory this much later, so that what changes often is written "
-             "once; 0: before they are answered; -1: 0 when standalone, 1000 in a pair, where the other node "
-             "has them");
+             "once, as long as the other node of a pair has them, too; 0: before they are answered; -1: 0 when "
+             "standalone, 1000 in a pair");
 DEFINE_uint32(proto_max_bulk_mb, 64,
               "MiB that one value may have, 1 to 512; both nodes of a pair must be given the same");
 

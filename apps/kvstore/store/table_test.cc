@@ -23,6 +23,7 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 using testing::Pair;
 using testing::Optional;
 
@@ -41,6 +42,14 @@ class TableTest : public testing::Test {
     table_ = *std::move(opened);
   }
   void Commit() { ASSERT_TRUE(table_->Commit().ok()) << table_->status(); }
+  // What would be found if the process died now: what is in the files.
+  std::map<std::string, std::string> RecordsIfKilled() {
+    TestDirectory copy;
+    std::filesystem::copy(directory_.path(), copy.path());
+    auto opened = Table::Open({.directory = copy.path()});
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    return opened.ok() ? AllRecords(**opened) : std::map<std::string, std::string>();
+  }
 
   TestDirectory directory_;
   FaultyEnv disk_;   // outlives the table
@@ -266,6 +275,59 @@ TEST_F(TableTest, WriteBehindDoesNotPileUp) {
   table_.reset();
   Open();
   EXPECT_EQ(AllRecords(*table_).size(), 400u);
+}
+
+TEST_F(TableTest, WrittenThroughItIsThereWhenCommitReturns) {
+  Open(1 << 20, nullptr, std::chrono::hours(1));
+  table_->Put("a", "1");
+  Commit();
+  EXPECT_THAT(RecordsIfKilled(), IsEmpty());
+  table_->WriteThrough(true);
+  table_->Put("b", "2");
+  Commit();
+  EXPECT_THAT(RecordsIfKilled(), ElementsAre(Pair("a", "1"), Pair("b", "2")));
+  // However much it is.
+  const std::string large(5 << 20, 'l');
+  table_->Put("c", large);
+  Commit();
+  EXPECT_THAT(RecordsIfKilled(), ElementsAre(Pair("a", "1"), Pair("b", "2"), Pair("c", large)));
+  table_->WriteThrough(false);
+  table_->Delete("c");
+  Commit();
+  EXPECT_EQ(RecordsIfKilled().size(), 3u);
+}
+
+TEST_F(TableTest, WriteThroughCatchesUpWhileThereIsMore) {
+  Open(1 << 20, nullptr, std::chrono::hours(1));
+  // Records that each take a step of a flush, and many bytes.
+  for (int i = 0; i < 30'000; ++i) table_->Put(absl::StrCat("many", i), std::string(40, 'v'));
+  Commit();
+  table_->WriteThrough(true);
+  // It ends: nobody says after how many commits.
+  int commits = 0;
+  do {
+    table_->Put("count", absl::StrCat(++commits));
+    Commit();
+  } while (RecordsIfKilled().size() != 30'001);
+  for (int i = 1; i <= 3; ++i) {
+    table_->Put("count", absl::StrCat(commits + i));
+    Commit();
+    EXPECT_EQ(RecordsIfKilled()["count"], absl::StrCat(commits + i));
+  }
+}
+
+TEST_F(TableTest, WriteThroughTakesTheFlushAlong) {
+  Open(1 << 20, nullptr, std::chrono::milliseconds(1));
+  // Until one is under way.
+  int last = 0;
+  for (const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(5);
+       std::chrono::steady_clock::now() < end; Commit()) {
+    table_->Put("a", absl::StrCat(++last));
+  }
+  table_->WriteThrough(true);
+  table_->Put("b", "2");
+  Commit();
+  EXPECT_THAT(RecordsIfKilled(), ElementsAre(Pair("a", absl::StrCat(last)), Pair("b", "2")));
 }
 
 TEST_F(TableTest, AFailedReadIsNotAnAbsentKey) {
