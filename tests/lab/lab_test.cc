@@ -399,10 +399,29 @@ TEST(JudgeTest, WindowAndTimestampsNeverMoveBack) {
   packets.back().source_mac[0] = 1;
   EXPECT_THAT(FindMovesBack(packets), SizeIs(2));
 
+  // So are lone acknowledgements that were made before what overtook them, and no others.
+  packets.back() = FromService(2000, 1001, 12);
+  packets.back().seq = 100;
+  packets.back().length = 100;
+  SeenPacket lone = FromService(2000, 1000, 11);
+  lone.seq = 199;
+  packets.push_back(lone);
+  EXPECT_THAT(FindMovesBack(packets), IsEmpty());
+  packets.back().seq = 200;
+  EXPECT_THAT(FindMovesBack(packets), SizeIs(2)) << "made after it";
+  packets.back().ack = 1999;
+  EXPECT_THAT(FindMovesBack(packets), IsEmpty());
+  packets.back().time_ns += 10'000'000;
+  EXPECT_THAT(FindMovesBack(packets), SizeIs(2)) << "too late";
+  packets.back().time_ns -= 10'000'000;
+  packets.back().source_mac[0] = 1;
+  EXPECT_THAT(FindMovesBack(packets), SizeIs(2)) << "another sender";
+
   // Both wrap.
   packets = {FromService(0xfffffff0, 8, 0xffffffff), FromService(0x10, 8, 0x0)};
   EXPECT_THAT(FindMovesBack(packets), IsEmpty());
   packets = {FromService(0x10, 8, 0x0), FromService(0xfffffff0, 8, 0xffffffff)};
+  packets.back().time_ns += 10'000'000;  // not overtaken
   EXPECT_THAT(FindMovesBack(packets), SizeIs(2));
 }
 

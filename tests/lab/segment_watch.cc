@@ -254,17 +254,26 @@ std::vector<std::string> FindTwoSpeakers(const std::vector<SeenPacket>& packets)
 // What a connection was told last, and by which segment.
 struct Said {
   uint32_t value;
-  MacAddress by;
-  int64_t at_ns;
+  const SeenPacket* by;
 };
 
 // Two CPUs of one sender may each have segments on their way, and the wire take the later ones first (much so
-// without offloads, where each burst is cut up on the way). Data that were overtaken so are no window and no
-// clock that goes back. (Without this the judgement fails in every other run on two processors, and never with
-// the whole test on one: taskset -c 0.) Between two senders there is no such excuse.
+// without offloads, where each burst is cut up on the way). What was overtaken so is no window and no clock
+// that goes back. (Without this the judgement fails in every other run on two processors, and never with the
+// whole test on one: taskset -c 0.) Between two senders there is no such excuse, and a segment without data
+// must show that it is the older one: it carries SND.NXT, which `later` lies beyond, or acknowledges less. A
+// client takes no window from such a segment (RFC 9293 section 3.10.7.4: SND.WL1, SND.WL2).
 constexpr int64_t kOvertakenNs = 5'000'000;
-static bool Overtaken(const SeenPacket& p, const Said& later) {
-  return p.length > 0 && p.source_mac == later.by && p.time_ns - later.at_ns < kOvertakenNs;
+static bool Overtaken(const SeenPacket& p, const SeenPacket& later) {
+  if (p.source_mac != later.source_mac || p.time_ns - later.time_ns >= kOvertakenNs) return false;
+  if (p.length > 0) return true;
+  const uint32_t end = later.seq + later.length;
+  return Before(p.seq, end) || (p.seq == end && Before(p.ack, later.ack));
+}
+
+static std::string MovesBack(const char* what, uint32_t value, const Said& said, const SeenPacket& p) {
+  return absl::StrCat(what, " by ", said.value - value, ": ", Describe(p), ", ",
+                      (p.time_ns - said.by->time_ns) / 1000, " us after ", Describe(*said.by));
 }
 
 std::vector<std::string> FindMovesBack(const std::vector<SeenPacket>& packets) {
@@ -302,21 +311,19 @@ std::vector<std::string> FindMovesBack(const std::vector<SeenPacket>& packets) {
     if ((p.flags & TH_ACK) != 0) {
       uint32_t scale = syn ? 0 : seen.wscale.value_or(0);
       uint32_t edge = p.ack + (static_cast<uint32_t>(p.window) << scale);
-      if (seen.edge && Before(edge, seen.edge->value) && !Overtaken(p, *seen.edge) &&
+      if (seen.edge && Before(edge, seen.edge->value) && !Overtaken(p, *seen.edge->by) &&
           lines.size() < kMaxLines) {
-        lines.push_back(
-            absl::StrCat("right edge moves left by ", seen.edge->value - edge, ": ", Describe(p)));
+        lines.push_back(MovesBack("right edge moves left", edge, *seen.edge, p));
       }
-      if (!seen.edge || Before(seen.edge->value, edge)) seen.edge = {edge, p.source_mac, p.time_ns};
+      if (!seen.edge || Before(seen.edge->value, edge)) seen.edge = {edge, &p};
     }
     if (p.tsval) {
-      if (seen.tsval && Before(*p.tsval, seen.tsval->value) && !Overtaken(p, *seen.tsval) &&
+      if (seen.tsval && Before(*p.tsval, seen.tsval->value) && !Overtaken(p, *seen.tsval->by) &&
           lines.size() < kMaxLines) {
-        lines.push_back(
-            absl::StrCat("TSval goes back by ", seen.tsval->value - *p.tsval, ": ", Describe(p)));
+        lines.push_back(MovesBack("TSval goes back", *p.tsval, *seen.tsval, p));
       }
       if (!seen.tsval || Before(seen.tsval->value, *p.tsval)) {
-        seen.tsval = {*p.tsval, p.source_mac, p.time_ns};
+        seen.tsval = {*p.tsval, &p};
       }
     }
   }
