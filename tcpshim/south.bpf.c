@@ -288,6 +288,14 @@ int blank_options(__u32 from, __u32 length) {
   return 0;
 }
 
+// Whether there are options, in words the verifier understands: 4 <= *length <= 40. Before 6.8 it learns no
+// lower bound from "not equal", which is what clang makes of "at least one" and, knowing that the length is
+// a multiple of four, of "at least four" too. So it must not know.
+INLINE int options_length(__u32* length) {
+  asm volatile("" : "+r"(*length));
+  return *length >= 4 && *length <= 40;
+}
+
 // Reads the options of `s`; they are left in the scratch's `before`, what they say in `found`.
 INLINE struct scratch* read_options(struct __sk_buff* skb, const struct segment* s) {
   __u32 zero = 0;
@@ -295,7 +303,7 @@ INLINE struct scratch* read_options(struct __sk_buff* skb, const struct segment*
   if (!scratch) return 0;
   __builtin_memset(scratch, 0, sizeof(*scratch));
   __u32 length = s->options;
-  if (length < 1 || length > 40) return scratch;
+  if (!options_length(&length)) return scratch;
   if (bpf_skb_load_bytes(skb, s->at + sizeof(struct tcphdr), scratch->before, length)) return 0;
   walk_options(length);
   return scratch;
@@ -421,7 +429,7 @@ INLINE int blank_sack(struct __sk_buff* skb, const struct segment* s) {
   if (!scratch->found.sack_length) return 0;
   blank_options(scratch->found.sack_at, scratch->found.sack_length);
   __u32 length = s->options;
-  if (length < 1 || length > 40) return 0;
+  if (!options_length(&length)) return 0;
   // Over the whole 40 bytes (zeros behind the options), so that an odd place needs no care.
   __s64 difference = bpf_csum_diff((__be32*)scratch->before, 40, (__be32*)scratch->after, 40, 0);
   if (difference < 0) return -1;
