@@ -32,8 +32,12 @@ DEFINE_int32(max_stall_ms, 10'000,
              "whose loop stands still goes on proving that it lives, by UDP between the replication addresses. "
              "Beyond, it is taken for hung, and the other node takes over. 0: --suspect_after_ms is all it has.");
 DEFINE_string(status, "",
-              "IP:PORT for HTTP: /status (JSON), /metrics (Prometheus text). Port 0 takes a free one, "
+              "IP:PORT for HTTP: /status (JSON), /metrics (Prometheus text), /healthz, an HTML page. Port 0 takes a free one, "
               "which is logged. Empty: none.");
+DEFINE_bool(status_allow_any_host, false,
+            "Answer at --status whatever the request's Host header says. Otherwise only addresses, localhost, "
+            "this host's name and --node: a foreign site's page cannot then read the status through a "
+            "visitor's browser (DNS rebinding).");
 
 namespace understudy {
 namespace {
@@ -154,6 +158,7 @@ absl::StatusOr<NodeConfig> ConfigFromFlags() {
     auto status = AddressFlag("status", FLAGS_status, /*any_port=*/true);
     if (!status.ok()) return status.status();
     config.status = ToEndpoint(*status);
+    config.status_allow_any_host = FLAGS_status_allow_any_host;
   }
   config.node = FLAGS_node;
   if (absl::Status filled = standalone ? RefusePairFlags() : FillPair(config); !filled.ok()) return filled;

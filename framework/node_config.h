@@ -20,6 +20,7 @@ struct NodeConfig {
   Role role = Role::kStandalone;
   tcpshim::SocketAddress service;
   std::optional<boost::asio::ip::tcp::endpoint> status;
+  bool status_allow_any_host = false;
   // Pairs only:
   std::string interface;
   std::string node;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/host_name.hpp>
 #include <boost/asio/signal_set.hpp>
 
 #include "absl/status/status.h"
@@ -35,6 +36,12 @@ int Complain(const char* program, const absl::Status& status, int exit_code) {
   return exit_code;
 }
 
+// What people may call this node in a URL.
+HostPolicy HostsOf(const NodeConfig& config) {
+  boost::system::error_code ignored;
+  return {config.status_allow_any_host, {config.node, boost::asio::ip::host_name(ignored)}};
+}
+
 int RunNode(const char* program, const NodeConfig& config, const ServerFactory& make_server) {
   boost::asio::io_context loop(1);
   const SystemClock clock;
@@ -51,7 +58,7 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
 
   std::unique_ptr<StatusServer> status_server;
   if (config.status.has_value()) {
-    auto opened = StatusServer::Open(loop, *config.status, [&] { return node->Status(); });
+    auto opened = StatusServer::Open(loop, *config.status, HostsOf(config), [&] { return node->Status(); });
     if (!opened.ok()) return Complain(program, opened.status(), kCannotRun);
     status_server = *std::move(opened);
     LOG(INFO) << "status on http://" << status_server->local();
