@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace understudy::tcpshim {
 namespace {
@@ -217,7 +218,11 @@ absl::StatusOr<Segment> ParsePacket(std::string_view packet, bool verify_checksu
   return segment;
 }
 
-std::string BuildGratuitousArp(uint32_t ip, const MacAddress& mac, bool reply_form) {
+namespace {
+// To everybody. RFC 5227: the target of an announcement is the address itself; of its hardware address only
+// the reply form knows something.
+std::string BroadcastArp(uint16_t operation, const MacAddress& sender_mac, uint32_t sender_ip,
+                         const MacAddress& target_mac, uint32_t target_ip) {
   auto put_mac = [](std::string& out, const MacAddress& address) {
     for (uint8_t byte : address) out.push_back(static_cast<char>(byte));
   };
@@ -225,20 +230,31 @@ std::string BuildGratuitousArp(uint32_t ip, const MacAddress& mac, bool reply_fo
   broadcast.fill(0xff);
   std::string frame;
   put_mac(frame, broadcast);
-  put_mac(frame, mac);
+  put_mac(frame, sender_mac);
   Put16(frame, 0x0806);  // ARP
   Put16(frame, 1);       // over Ethernet
   Put16(frame, 0x0800);  // for IPv4
   frame.push_back(6);
   frame.push_back(4);
-  Put16(frame, reply_form ? 2 : 1);
-  put_mac(frame, mac);
-  Put32(frame, ip);
-  // RFC 5227: the target of an announcement is the address itself; of its hardware address only the
-  // reply form knows something.
-  put_mac(frame, reply_form ? mac : MacAddress{});
-  Put32(frame, ip);
+  Put16(frame, operation);
+  put_mac(frame, sender_mac);
+  Put32(frame, sender_ip);
+  put_mac(frame, target_mac);
+  Put32(frame, target_ip);
   return frame;
+}
+}  // namespace
+
+std::string BuildGratuitousArp(uint32_t ip, const MacAddress& mac, bool reply_form) {
+  return BroadcastArp(reply_form ? 2 : 1, mac, ip, reply_form ? mac : MacAddress{}, ip);
+}
+
+std::string BuildArpProbe(uint32_t ip, const MacAddress& mac) {
+  return BroadcastArp(1, mac, 0, MacAddress{}, ip);
+}
+
+std::string ToString(const MacAddress& mac) {
+  return absl::StrFormat("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 }
 
 }  // namespace understudy::tcpshim

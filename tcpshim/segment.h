@@ -48,6 +48,10 @@ absl::StatusOr<Segment> ParsePacket(std::string_view packet, bool verify_checksu
 using MacAddress = std::array<uint8_t, 6>;
 // Gratuitous ARP for `ip` at `mac`, request or reply form, Ethernet broadcast, 42 bytes.
 std::string BuildGratuitousArp(uint32_t ip, const MacAddress& mac, bool reply_form);
+// Asks who has `ip` without claiming it (RFC 5227): the sender's address is 0.0.0.0. Ethernet broadcast, 42 bytes.
+std::string BuildArpProbe(uint32_t ip, const MacAddress& mac);
+// "02:00:00:00:00:0a"
+std::string ToString(const MacAddress& mac);
 
 }  // namespace understudy::tcpshim
 

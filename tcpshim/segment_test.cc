@@ -329,5 +329,13 @@ TEST(SegmentTest, GratuitousArp) {
   EXPECT_EQ(BuildGratuitousArp(1, mac, true).size(), 42u);
 }
 
+TEST(SegmentTest, ArpProbeClaimsNothing) {
+  const MacAddress mac = {0x02, 0x11, 0x22, 0x33, 0x44, 0x55};
+  EXPECT_EQ(BuildArpProbe(0xc6120001, mac),
+            FromHex("ffffffffffff" "021122334455" "0806" "0001" "0800" "06" "04" "0001"
+                    "021122334455" "00000000" "000000000000" "c6120001"));
+  EXPECT_EQ(ToString(mac), "02:11:22:33:44:55");
+}
+
 }  // namespace
 }  // namespace understudy::tcpshim

@@ -20,11 +20,13 @@
 #include <utility>
 
 #include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "tcpshim/arp_prober.h"
 #include "tcpshim/unique_fd.h"
 
 namespace understudy::tcpshim {
@@ -140,7 +142,7 @@ class Rtnetlink {
 class RtnetlinkAddress final : public ServiceAddress {
  public:
   RtnetlinkAddress(boost::asio::io_context& loop, std::string interface, uint32_t ip)
-      : interface_(std::move(interface)), ip_(ip), repeat_(loop), link_events_(loop) {}
+      : loop_(loop), interface_(std::move(interface)), ip_(ip), repeat_(loop), link_events_(loop) {}
   ~RtnetlinkAddress() override {
     if (link_events_.is_open()) link_events_.release();   // the mnl socket owns it
   }
@@ -168,6 +170,9 @@ class RtnetlinkAddress final : public ServiceAddress {
     if (!packets_) {
       return ErrnoStatus(errno, absl::StrCat("cannot announce ", IpText(ip_), " on ", interface_));
     }
+    auto prober = ArpProber::Open(loop_, link_.index, ip_);
+    if (!prober.ok()) return prober.status();
+    prober_ = *std::move(prober);
     const UniqueFd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const int on = 1;   // allowed to those who may change addresses here, and changes nothing
     if (!probe || ::setsockopt(probe.get(), IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) != 0) {
@@ -199,6 +204,15 @@ class RtnetlinkAddress final : public ServiceAddress {
     ++series_;
     SendAnnouncement();
     AnnounceLater(repeats, kFirstRepeat, series_);
+  }
+
+  void Probe(std::chrono::milliseconds wait, Probed done) override {
+    if (!link_.mac) {
+      return boost::asio::post(loop_, [done = std::move(done), alive = std::weak_ptr<char>(alive_)] {
+        if (!alive.expired()) done(std::nullopt);
+      });
+    }
+    prober_->Probe(*link_.mac, wait, std::move(done));
   }
 
   bool carrier() const override {
@@ -306,12 +320,14 @@ class RtnetlinkAddress final : public ServiceAddress {
     return MNL_CB_OK;
   }
 
+  boost::asio::io_context& loop_;
   const std::string interface_;
   const uint32_t ip_;
   Link link_;                    // as of the last event
   mutable Rtnetlink requests_;
   MnlSocket monitor_;
   UniqueFd packets_;
+  std::unique_ptr<ArpProber> prober_;
   boost::asio::steady_timer repeat_;
   boost::asio::posix::stream_descriptor link_events_;
   std::function<void(bool)> changed_;

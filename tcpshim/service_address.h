@@ -5,9 +5,11 @@
 #ifndef UNDERSTUDY_TCPSHIM_SERVICE_ADDRESS_H_
 #define UNDERSTUDY_TCPSHIM_SERVICE_ADDRESS_H_
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <boost/asio/io_context.hpp>
@@ -34,6 +36,13 @@ class ServiceAddress {
   // Gratuitous ARP, request and reply form (stacks differ), now and `repeats` more times on the loop,
   // growing intervals from 50 ms on; a new call or Remove() ends an older series.
   virtual void Announce(int repeats = 4) = 0;
+
+  // Asks three times within `wait` who has the address (RFC 5227; claims nothing). `done` is called once, from
+  // the loop and never inside Probe: with the hardware address of another host as soon as one says that the
+  // address is its own, nullopt when none has after `wait`, Unavailable when the interface cannot ask. Where
+  // there is no Ethernet there is nobody to ask: nullopt.
+  using Probed = std::function<void(absl::StatusOr<std::optional<MacAddress>>)>;
+  virtual void Probe(std::chrono::milliseconds wait, Probed done) = 0;
 
   // Carrier (IFF_LOWER_UP and IFF_UP) now, and whenever it changes, on the loop. An interface that
   // disappears has no carrier.

@@ -183,6 +183,106 @@ TEST_F(ServiceAddressTest, AnnouncesWithTheMacAddressOfNow) {
   }));
 }
 
+// --- Who has the address? ---
+
+using Probed = absl::StatusOr<std::optional<MacAddress>>;
+
+TEST_F(ServiceAddressTest, ProbeFindsWhoHasTheAddress) {
+  neighbour_.Ip("link set eth0 address 02:00:00:00:00:0b\naddr add 198.18.0.1/24 dev eth0");
+  std::optional<Probed> result;
+  const auto begun = Clock::now();
+  address_->Probe(std::chrono::seconds(10), [&](Probed probed) { result = probed; });
+  EXPECT_FALSE(result.has_value()) << "inside the call";
+  ASSERT_TRUE(RunUntil([&] { return result.has_value(); }));
+  EXPECT_LT(Clock::now() - begun, std::chrono::seconds(9)) << "an answer is not waited out";
+  ASSERT_TRUE(result->ok()) << result->status();
+  EXPECT_EQ(**result, (MacAddress{0x02, 0, 0, 0, 0, 0x0b}));
+}
+
+TEST_F(ServiceAddressTest, ProbeThatNobodyAnswers) {
+  // A neighbour that has another address, and one of our own.
+  neighbour_.Ip("addr add 198.18.0.2/24 dev eth0");
+  ASSERT_TRUE(address_->Add().ok());
+  std::vector<Probed> results;
+  const auto begun = Clock::now();
+  for (const int wait : {300, 30}) {
+    address_->Probe(std::chrono::milliseconds(wait), [&](Probed probed) { results.push_back(probed); });
+  }
+  ASSERT_TRUE(RunUntil([&] { return results.size() == 1; }));
+  EXPECT_GE(Clock::now() - begun, std::chrono::milliseconds(30));
+  ASSERT_TRUE(RunUntil([&] { return results.size() == 2; }));
+  EXPECT_GE(Clock::now() - begun, std::chrono::milliseconds(300));
+  for (const Probed& result : results) {
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(*result, std::nullopt);
+  }
+  Hear();
+  EXPECT_EQ(6u, heard_.size());
+  for (const Arp& arp : heard_) EXPECT_EQ(BuildArpProbe(kIp, kMac), arp.frame.substr(0, 42));
+}
+
+TEST_F(ServiceAddressTest, ProbeHearsAnnouncementsToo) {
+  std::optional<Probed> result;
+  address_->Probe(std::chrono::seconds(10), [&](Probed probed) { result = probed; });
+  ASSERT_TRUE(RunUntil([&] {
+    Hear();
+    return !heard_.empty();
+  }));
+  // Who does not answer, but speaks for the address: of other addresses, of our own hardware, of this one.
+  const auto say = [&](const std::string& frame) {
+    sockaddr_ll to = {};
+    to.sll_family = AF_PACKET;
+    to.sll_halen = ETH_ALEN;
+    {
+      InNamespace here(neighbour_);
+      to.sll_ifindex = static_cast<int>(::if_nametoindex("eth0"));
+    }
+    ASSERT_EQ(static_cast<ssize_t>(frame.size()),
+              ::sendto(ears_.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&to), sizeof(to)));
+  };
+  const MacAddress other = {0x02, 0, 0, 0, 0, 0x0c};
+  say(BuildGratuitousArp(kIp + 1, other, false));
+  say(BuildGratuitousArp(kIp, kMac, false));
+  say(BuildArpProbe(kIp, other));
+  say(BuildGratuitousArp(kIp, other, true));
+  ASSERT_TRUE(RunUntil([&] { return result.has_value(); }));
+  ASSERT_TRUE(result->ok()) << result->status();
+  EXPECT_EQ(**result, other);
+}
+
+TEST_F(ServiceAddressTest, ProbeWithoutAnInterfaceToAskOn) {
+  std::optional<Probed> result;
+  node_.Ip("link set eth0 down");
+  address_->Probe(std::chrono::seconds(10), [&](Probed probed) { result = probed; });
+  ASSERT_TRUE(RunUntil([&] { return result.has_value(); }));
+  EXPECT_EQ(absl::StatusCode::kUnavailable, result->status().code()) << result->status();
+  node_.Ip("link set eth0 up");
+  ASSERT_TRUE(RunUntil([&] { return address_->carrier(); }));
+  result.reset();
+  address_->Probe(std::chrono::milliseconds(30), [&](Probed probed) { result = probed; });
+  ASSERT_TRUE(RunUntil([&] { return result.has_value(); }));
+  EXPECT_TRUE(result->ok()) << result->status();
+
+  auto loopback = Create("lo");
+  ASSERT_TRUE(loopback.ok()) << loopback.status();
+  result.reset();
+  (*loopback)->Probe(std::chrono::seconds(10), [&](Probed probed) { result = probed; });
+  ASSERT_TRUE(RunUntil([&] { return result.has_value(); }));
+  EXPECT_TRUE(result->ok()) << result->status();
+}
+
+TEST_F(ServiceAddressTest, DestroyedWhileProbing) {
+  address_->Probe(std::chrono::milliseconds(30), [](Probed) { FAIL() << "of an object that is gone"; });
+  ASSERT_TRUE(RunUntil([&] {
+    Hear();
+    return !heard_.empty();
+  }));
+  address_.reset();
+  loop_.run();
+}
+
+// --- Carrier ---
+
 TEST_F(ServiceAddressTest, CarrierGoesAndComes) {
   std::vector<bool> changes;
   address_->WatchCarrier([&](bool up) {

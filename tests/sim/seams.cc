@@ -709,6 +709,9 @@ class SimAddress final : public ServiceAddress {
   absl::Status Add() override { return Set(true); }
   absl::Status Remove() override { return Set(false); }
   void Announce(int repeats) override { process_->world->Announce(*process_, repeats); }
+  void Probe(std::chrono::milliseconds wait, Probed done) override {
+    process_->world->Probe(*process_, wait, std::move(done));
+  }
   bool carrier() const override { return process_->host->carrier; }
   void WatchCarrier(std::function<void(bool up)> changed) override {
     process_->carrier_changed = std::move(changed);

@@ -542,15 +542,35 @@ void World::Announce(Process& process, int repeats) {
   }
 }
 
+void World::Probe(Process& process, milliseconds wait, tcpshim::ServiceAddress::Probed done, int asked) {
+  const auto answer = [this, &process, done](absl::StatusOr<std::optional<tcpshim::MacAddress>> who) {
+    ToProcess(process, [done, who = std::move(who)] { done(who); });
+  };
+  if (!process.host->carrier) return answer(absl::UnavailableError("no carrier"));
+  if (asked == 3) return answer(std::nullopt);
+  Host& other = hosts_[1 - process.host->index];
+  if (process.host->service_out && process.host->service_in && HasAddress(other)) {
+    return At(RandomNanos(milliseconds(1)), [answer, &other] {
+      answer(tcpshim::MacAddress{2, 0, 0, 0, 0, static_cast<uint8_t>(other.index)});
+    });
+  }
+  At(wait / 3, [this, &process, wait, done = std::move(done), asked]() mutable {
+    Probe(process, wait, std::move(done), asked + 1);
+  });
+}
+
+// Answers who asks for the service address.
+bool World::HasAddress(const Host& host) const {
+  return host.process != nullptr && host.alive() && host.address && host.carrier && host.service_in &&
+         host.service_out && host.process->south.MayTalk((now_ + host.clock_offset).count());
+}
+
 // Clients ask who has the address, now and then.
 void World::RefreshArp() {
   if (mutations_.no_announcement) return;
   const int first = static_cast<int>(Random(2));
   for (const int i : {first, 1 - first}) {
-    Host& host = hosts_[i];
-    if (host.process == nullptr || !host.alive() || !host.address) continue;
-    if (!host.carrier || !host.service_in || !host.service_out) continue;
-    if (host.process->south.MayTalk((now_ + host.clock_offset).count())) owner_ = i;
+    if (HasAddress(hosts_[i])) owner_ = i;
   }
   At(milliseconds(200), [this] { RefreshArp(); });
 }

@@ -32,6 +32,7 @@
 #include "replication/arbiter.h"
 #include "replication/link.h"
 #include "replication/pulse_link.h"
+#include "tcpshim/service_address.h"
 #include "tests/sim/model_server.h"
 #include "tests/sim/south.h"
 #include "tests/sim/tcp.h"
@@ -196,6 +197,8 @@ class World {
   Socket& AddSocket(Host& host, const FourTuple& tuple, Tcp::Config config,
                     std::optional<uint32_t> timestamp = std::nullopt);
   void Announce(Process& process, int repeats);
+  // Asks the segment who has the service address: at once, and twice more within `wait`.
+  void Probe(Process& process, milliseconds wait, tcpshim::ServiceAddress::Probed done, int asked = 0);
   void GateOpened(Process& process);
   void AskArbiter(Process& process,
                   std::optional<std::pair<replication::Register, replication::Register>> swap,
@@ -238,6 +241,7 @@ class World {
   void ClientSoon(Client& client);
   void ArmClient(Client& client);
   void RefreshArp();
+  bool HasAddress(const Host& host) const;
 
   // Checks.
   void CheckLeaving(Host& host, const Packet& packet);
