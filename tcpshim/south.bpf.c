@@ -289,11 +289,14 @@ int blank_options(__u32 from, __u32 length) {
 }
 
 // Whether there are options, in words the verifier understands: 4 <= *length <= 40. Before 6.8 it learns no
-// lower bound from "not equal", which is what clang makes of "at least one" and, knowing that the length is
-// a multiple of four, of "at least four" too. So it must not know.
+// lower bound from "not equal", which is what clang makes of "at least one" and, where it knows that the length
+// is a multiple of four, of "at least four" as well. Nor from one comparison of the sum with -41, to which clang
+// folds the two. The barriers keep it from knowing, and from folding.
 INLINE int options_length(__u32* length) {
   asm volatile("" : "+r"(*length));
-  return *length >= 4 && *length <= 40;
+  if (*length < 4) return 0;
+  asm volatile("" : "+r"(*length));
+  return *length <= 40;
 }
 
 // Reads the options of `s`; they are left in the scratch's `before`, what they say in `found`.

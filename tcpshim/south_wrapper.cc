@@ -33,6 +33,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tcpshim/load_error.h"
 #include "tcpshim/south.skel.h"
 #include "tcpshim/unique_fd.h"
 
@@ -43,8 +44,7 @@ namespace {
 // packet. The number is fixed, and seldom used by others: one priority holds filters of one kind only.
 constexpr uint32_t kPriority = 7;
 
-constexpr char kNeeds[] =
-    "needs Linux 5.12 or later (BPF atomics; memory-mapped arrays and ring buffers are older) with "
+constexpr char kOptionsNeeded[] =
     "CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_ACT, CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF";
 
 constexpr std::array<const char*, SOUTH_COUNTERS> kCounterNames = {
@@ -88,21 +88,6 @@ south_tuple ToKey(const FourTuple& tuple) {
           htons(tuple.remote.port)};
 }
 
-int LogFromLibbpf(enum libbpf_print_level level, const char* format, va_list arguments) {
-  const int verbosity = level == LIBBPF_DEBUG ? 3 : 1;
-  if (!VLOG_IS_ON(verbosity)) return 0;
-  va_list copy;
-  va_copy(copy, arguments);
-  const int size = vsnprintf(nullptr, 0, format, copy);
-  va_end(copy);
-  if (size <= 0) return 0;
-  std::string text(static_cast<size_t>(size) + 1, '\0');
-  vsnprintf(text.data(), text.size(), format, arguments);
-  while (!text.empty() && (text.back() == '\0' || text.back() == '\n')) text.pop_back();
-  VLOG(verbosity) << text;
-  return 0;
-}
-
 // Which of the capabilities that Attach needs this thread lacks; empty: none.
 std::string MissingCapabilities() {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -119,6 +104,12 @@ std::string MissingCapabilities() {
   std::string text;
   for (const char* name : missing) absl::StrAppend(&text, text.empty() ? "" : ", ", name);
   return text;
+}
+
+std::string KernelRelease() {
+  utsname name = {};
+  uname(&name);
+  return name.release;
 }
 
 absl::Status Failed(const std::string& what, int error) {
@@ -140,23 +131,33 @@ absl::Status Failed(const std::string& what, int error) {
       return absl::NotFoundError(text);
     case ENOMEM:
       return absl::ResourceExhaustedError(text);
-    default: {
-      utsname name = {};
-      uname(&name);
-      return absl::FailedPreconditionError(
-          absl::StrCat(text, ". This ", kNeeds, "; the kernel here is ", name.release));
-    }
+    case EOPNOTSUPP:
+    case ENOENT:
+    case ENOSYS:
+      return absl::FailedPreconditionError(absl::StrCat(
+          text, ". The kernel may lack one of ", kOptionsNeeded, "; here is Linux ", KernelRelease()));
+    default:
+      return absl::FailedPreconditionError(absl::StrCat(text, ". Here is Linux ", KernelRelease()));
   }
 }
 
+// `complaints` are libbpf's; in them is what the kernel's verifier said.
+absl::Status NotLoaded(const std::string& complaints, int error) {
+  const std::string why = WhyNotLoaded(complaints);
+  const absl::Status status = Failed("loading the programs", error);
+  if (why.empty()) return status;
+  // First, since the rest is advice: a capability that is missing, or the kernel's release.
+  return absl::Status(status.code(), absl::StrCat("south wrapper: the kernel refused a program: ", why, " (",
+                                                  status.message(), ")"));
+}
+
 absl::Status CheckKernel() {
-  utsname name = {};
-  uname(&name);
+  const std::string release = KernelRelease();
   int major = 0, minor = 0;
-  if (sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
-      (major < 5 || (major == 5 && minor < 12))) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("south wrapper: this ", kNeeds, "; the kernel here is ", name.release));
+  if (sscanf(release.c_str(), "%d.%d", &major, &minor) == 2 && (major < 5 || (major == 5 && minor < 12))) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "south wrapper: this needs Linux 5.12 or later (BPF atomics; memory-mapped arrays and ring buffers are "
+        "older) with ", kOptionsNeeded, "; here is Linux ", release));
   }
   return absl::OkStatus();
 }
@@ -457,11 +458,11 @@ absl::StatusOr<std::unique_ptr<SouthWrapper>> SouthWrapper::Attach(const Options
   }
 
   // --- Load ---
-  libbpf_set_print(LogFromLibbpf);
   // Kernels before 5.11 count maps as locked memory. Where it is refused, loading tells.
   const rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
   if (setrlimit(RLIMIT_MEMLOCK, &unlimited) != 0) VLOG(1) << "RLIMIT_MEMLOCK: " << strerror(errno);
 
+  LibbpfComplaints complaints;
   impl->skeleton = south__open();
   if (impl->skeleton == nullptr) return Failed("opening the programs", errno);
   impl->skeleton->rodata->service_ip = htonl(options.service.ip);
@@ -470,7 +471,7 @@ absl::StatusOr<std::unique_ptr<SouthWrapper>> SouthWrapper::Attach(const Options
   bpf_map__set_max_entries(impl->skeleton->maps.connections, options.max_connections);
   bpf_map__set_max_entries(impl->skeleton->maps.slots, options.max_connections);
   int error = south__load(impl->skeleton);
-  if (error != 0) return Failed("loading the programs", -error);
+  if (error != 0) return NotLoaded(complaints.text(), -error);
 
   const int verdicts = bpf_map__fd(impl->skeleton->maps.verdicts);
   GuardForks();
