@@ -1,6 +1,8 @@
 #include "framework/run.h"
 
 #include <malloc.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
@@ -13,12 +15,19 @@
 #include <boost/asio/signal_set.hpp>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "framework/clock.h"
+#include "framework/log_sink.h"
 #include "framework/node.h"
 #include "framework/node_config.h"
 #include "framework/status_server.h"
 #include "gflags/gflags.h"
 #include "glog/logging.h"
+
+DEFINE_string(log_file, "",
+              "File that the log is appended to; SIGHUP and SIGUSR1 open it anew, for rotation. Empty: stderr. "
+              "Either way a write that hangs holds nobody up: what cannot be written is dropped and counted.");
 
 // Exported by gflags, declared in none of its headers.
 namespace google {
@@ -32,8 +41,35 @@ constexpr int kWrongFlags = 2;
 constexpr int kCannotRun = 1;
 
 int Complain(const char* program, const absl::Status& status, int exit_code) {
-  std::fprintf(stderr, "%s: %s\n", program, std::string(status.message()).c_str());
+  // Where nobody reads, the exit must not wait for it.
+  pollfd ready{STDERR_FILENO, POLLOUT, 0};
+  if (poll(&ready, 1, 200) == 1) {
+    std::fprintf(stderr, "%s: %s\n", program, std::string(status.message()).c_str());
+  }
   return exit_code;
+}
+
+absl::StatusOr<std::unique_ptr<LogSink>> OpenLog() {
+  if (FLAGS_log_file.empty()) {
+    return std::make_unique<LogSink>(BackgroundWriter::ToDescriptor(STDERR_FILENO));
+  }
+  auto writer = BackgroundWriter::ToFile(FLAGS_log_file);
+  if (!writer.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--log_file: ", std::string(writer.status().message())));
+  }
+  return std::make_unique<LogSink>(*std::move(writer));
+}
+
+// SIGHUP and SIGUSR1: what log rotation sends.
+void ReopenOnSignal(boost::asio::signal_set& signals, LogSink& log) {
+  signals.async_wait([&](boost::system::error_code error, int signal) {
+    if (error) return;
+    LOG(INFO) << "signal " << signal << ": " << (FLAGS_log_file.empty() ? "the log goes to stderr" : "reopening")
+              << " " << FLAGS_log_file;
+    log.writer().Reopen();
+    ReopenOnSignal(signals, log);
+  });
 }
 
 // What people may call this node in a URL.
@@ -42,8 +78,10 @@ HostPolicy HostsOf(const NodeConfig& config) {
   return {config.status_allow_any_host, {config.node, boost::asio::ip::host_name(ignored)}};
 }
 
-int RunNode(const char* program, const NodeConfig& config, const ServerFactory& make_server) {
+int RunNode(const char* program, const NodeConfig& config, const ServerFactory& make_server, LogSink& log) {
   boost::asio::io_context loop(1);
+  boost::asio::signal_set reopen(loop, SIGHUP, SIGUSR1);
+  ReopenOnSignal(reopen, log);
   const SystemClock clock;
   absl::Status failed;
   auto made = Node::Make(loop, config, make_server, &clock, [&](absl::Status status) {
@@ -58,7 +96,11 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
 
   std::unique_ptr<StatusServer> status_server;
   if (config.status.has_value()) {
-    auto opened = StatusServer::Open(loop, *config.status, HostsOf(config), [&] { return node->Status(); });
+    auto opened = StatusServer::Open(loop, *config.status, HostsOf(config), [&] {
+      NodeStatus status = node->Status();
+      status.counters.emplace_back("log_lines_dropped_total", log.writer().dropped());
+      return status;
+    });
     if (!opened.ok()) return Complain(program, opened.status(), kCannotRun);
     status_server = *std::move(opened);
     LOG(INFO) << "status on http://" << status_server->local();
@@ -100,12 +142,14 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
   }
   const auto config = ConfigFromFlags();
   if (!config.ok()) return Complain(program, config.status(), kWrongFlags);
+  auto log = OpenLog();
+  if (!log.ok()) return Complain(program, log.status(), kWrongFlags);
   std::signal(SIGPIPE, SIG_IGN);
   // Batches of records are large and come and go: memory that is handed back to the system each time is
   // faulted in anew each time (a fifth of the secondary's work in a bulk upload).
   mallopt(M_MMAP_THRESHOLD, 64 << 20);
   mallopt(M_TRIM_THRESHOLD, 256 << 20);
-  return RunNode(program, *config, make_server);
+  return RunNode(program, *config, make_server, **log);
 }
 
 }  // namespace understudy

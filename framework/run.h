@@ -14,7 +14,8 @@ namespace understudy {
 // says in one line why there can be none: a database that does not open, say.
 using ServerFactory = std::function<absl::StatusOr<std::unique_ptr<Server>>()>;
 
-// Parses the flags (framework/flags.h), starts logging, runs a node in the role they name until SIGINT or
+// Parses the flags (framework/node_config.cc), starts logging (to stderr or --log_file, never waiting for either;
+// SIGHUP and SIGUSR1 open the file anew), runs a node in the role they name until SIGINT or
 // SIGTERM, and returns the exit status: 0 after a signal, 2 for wrong flags, 1 when the node could not
 // start or had to give up; one line on stderr says why. Call it once, from main, without other threads.
 int RunMain(int argc, char** argv, const ServerFactory& make_server);

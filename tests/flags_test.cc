@@ -48,6 +48,7 @@ class StartTest : public testing::Test {
         {"peer", Lab::replication_ip(Host::kB) + ":7100"},
         {"arbiter", absl::StrCat("file:", dir_.path(), "/arbiter")},
         {"status", "127.0.0.1:7200"},
+        {"minloglevel", "2"},   // what is looked for is the one line that says why
     };
     for (auto& change : changes) {
       auto same = [&](auto& flag) { return flag.first == change.first; };
@@ -106,6 +107,7 @@ TEST_F(StartTest, WrongFlags) {
       {{{"role", "king"}}, "role.*king"},
       {{{"service", ""}}, "service"},
       {{{"service", "198.18.0.10"}}, "service.*198.18.0.10"},
+      {{{"log_file", "/no/such/folder/log"}}, "log_file.*/no/such/folder/log"},
       {{{"service", "198.18.0.10:0"}}, "service"},
       {{{"service", "198.18.0.10:70000"}}, "service.*70000"},
       {{{"service", "198.18.0.300:7000"}}, "service.*198.18.0.300"},
@@ -228,7 +230,7 @@ TEST_F(StartTest, PeerUnreachable) {
   Process::Options options;
   options.name = "alone";
   options.argv = {Runfile("tests/apps/workbench")};
-  auto flags = PrimaryWith({{"role", "secondary"}, {"logtostderr", "1"}});
+  auto flags = PrimaryWith({{"role", "secondary"}, {"minloglevel", "0"}});
   options.argv.insert(options.argv.end(), flags.begin(), flags.end());
   options.where = &lab_->host(Host::kA);
   auto process = Process::Start(options);

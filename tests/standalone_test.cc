@@ -1,10 +1,14 @@
 // The same program alone: an ordinary server that needs no privilege at all.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
+#include <sstream>
 
 #include "tests/pair_fixture.h"
 
@@ -163,6 +167,54 @@ TEST_F(StandaloneTest, EchoApp) {
   });
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
 }
+
+std::string Contents(const std::string& path) {
+  std::ostringstream out;
+  out << std::ifstream(path).rdbuf();
+  return out.str();
+}
+
+// What log rotation sends is no order to end.
+TEST_F(StandaloneTest, SighupAndSigusr1OpenTheLogAnew) {
+  TempDir dir;
+  const std::string path = dir.path() + "/log";
+  ASSERT_NO_FATAL_FAILURE(StartWith({"--log_file=" + path}));
+  EXPECT_THAT(Contents(path), HasSubstr("serving 127.0.0.1:7000"));
+  for (const int signal : {SIGHUP, SIGUSR1}) {
+    ASSERT_EQ(rename(path.c_str(), (path + ".1").c_str()), 0);
+    process_->Signal(signal);
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    // The line that says so goes where the log was, or to the new file already; so ask until one is there.
+    while (access(path.c_str(), F_OK) != 0 && std::chrono::steady_clock::now() < deadline) {
+      process_->Signal(signal);
+      usleep(5000);
+    }
+    EXPECT_EQ(access(path.c_str(), F_OK), 0) << signal;
+    EXPECT_TRUE(process_->running());
+  }
+  Fleet fleet = NewFleet();
+  fleet.Add(EchoPlan({.bytes = 10000, .seed = TestSeed()}));
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+}
+
+// A pipe that is full and has a reader that does not read.
+TEST_F(StandaloneTest, AStalledReaderOfTheLogHoldsNobodyUp) {
+  TempDir dir;
+  const std::string path = dir.path() + "/pipe";
+  ASSERT_EQ(mkfifo(path.c_str(), 0666), 0);
+  ASSERT_EQ(chmod(path.c_str(), 0666), 0);
+  const int pipe = open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(pipe, 0);
+  const std::string filler(4096, '.');
+  while (write(pipe, filler.data(), filler.size()) > 0) {
+  }
+  ASSERT_NO_FATAL_FAILURE(StartWith({"--log_file=" + path}));
+  Fleet fleet = NewFleet();
+  fleet.Add(EchoPlan({.bytes = 10000, .seed = TestSeed()}));
+  process_->Signal(SIGHUP);
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+  close(pipe);
+}   // and it ends, status 0
 
 }  // namespace
 }  // namespace understudy::lab
