@@ -44,6 +44,11 @@ class Node {
   virtual absl::Status Start() = 0;
   virtual NodeStatus Status() const = 0;
 
+  // Begins to end, as SIGTERM asks for; once. `stopped` is called on the loop, or inside, when the node may be
+  // destroyed: at once where another node goes on with the clients; where there is none, when they have what
+  // was answered and a FIN behind it, or after --stop_within_ms.
+  virtual void Stop(std::function<void()> stopped) = 0;
+
   // `failed` is called on the loop when a node that has started must give up.
   using Failed = std::function<void(absl::Status)>;
   // The error is that of `make_server`.

@@ -31,6 +31,9 @@ DEFINE_int32(max_stall_ms, 10'000,
              "Longest time that one call of the Server may take, milliseconds, 0 to 600000: so long a primary "
              "whose loop stands still goes on proving that it lives, by UDP between the replication addresses. "
              "Beyond, it is taken for hung, and the other node takes over. 0: --suspect_after_ms is all it has.");
+DEFINE_int32(stop_within_ms, 5000,
+             "After SIGTERM, a node without another to hand its clients to waits at most so long for them to take "
+             "what was answered, milliseconds, 0 to 600000. A second SIGTERM ends it at once.");
 DEFINE_string(status, "",
               "IP:PORT for HTTP: /status (JSON), /metrics (Prometheus text), /healthz, an HTML page. Port 0 takes a free one, "
               "which is logged. Empty: none.");
@@ -160,6 +163,10 @@ absl::StatusOr<NodeConfig> ConfigFromFlags() {
     config.status = ToEndpoint(*status);
     config.status_allow_any_host = FLAGS_status_allow_any_host;
   }
+  if (FLAGS_stop_within_ms < 0 || FLAGS_stop_within_ms > 600'000) {
+    return Wrong("stop_within_ms", absl::StrCat(FLAGS_stop_within_ms), "wants 0 to 600000");
+  }
+  config.stop_within = std::chrono::milliseconds(FLAGS_stop_within_ms);
   config.node = FLAGS_node;
   if (absl::Status filled = standalone ? RefusePairFlags() : FillPair(config); !filled.ok()) return filled;
   return config;

@@ -21,6 +21,7 @@ struct NodeConfig {
   tcpshim::SocketAddress service;
   std::optional<boost::asio::ip::tcp::endpoint> status;
   bool status_allow_any_host = false;
+  std::chrono::milliseconds stop_within{5000};
   // Pairs only:
   std::string interface;
   std::string node;

@@ -1,5 +1,6 @@
 #include "framework/pair_node.h"
 
+#include <algorithm>
 #include <random>
 #include <utility>
 
@@ -266,6 +267,28 @@ void PairNode::GiveUp(absl::Status why) {
   boost::asio::post(loop_, [this, why = std::move(why), alive = alive_] {
     if (*alive) failed_(why);
   });
+}
+
+void PairNode::Stop(std::function<void()> stopped) {
+  stopping_ = true;
+  stopped_ = std::move(stopped);
+  stop_limit_ = Now() + config_.stop_within;
+  StopWhenPossible();
+}
+
+// A node with a secondary just ends, and the secondary goes on with the clients: as after any other death.
+// One that is alone says good-bye to them; while it waits for the arbiter's leave to be, that answer is
+// waited for.
+void PairNode::StopWhenPossible() {
+  if (stopped_ == nullptr) return;
+  const bool serves = primary_ != nullptr && !silent_;
+  if (serves && primary_->state() == PrimaryCore::State::kSolo && gate_open_) {
+    const auto left = std::max(stop_limit_ - Now(), replication::MonotonicTime::duration::zero());
+    return serving_->ShutDown(std::chrono::duration_cast<std::chrono::milliseconds>(left),
+                              std::exchange(stopped_, nullptr));
+  }
+  const bool asking = serves && primary_->state() == PrimaryCore::State::kAlone;
+  if (!asking || Now() >= stop_limit_) std::exchange(stopped_, nullptr)();
 }
 
 const char* PairNode::State() const {

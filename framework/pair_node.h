@@ -42,6 +42,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
 
   absl::Status Start() override;
   NodeStatus Status() const override;
+  void Stop(std::function<void()> stopped) override;
 
  private:
   using Link = replication::Link;
@@ -58,6 +59,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void FallSilentForGood(const std::string& reason);
   void BeSilent(const std::string& reason);
   void GiveUp(absl::Status why);
+  void StopWhenPossible();
   const char* State() const;
 
   // --- Links, arbiter, time (pair_node_links.cc) ---
@@ -143,6 +145,9 @@ class PairNode final : public Node, private Journal, private replication::Link::
   bool taking_over_ = false;
   bool silent_ = false;
   std::string reason_;                               // for the status
+  bool stopping_ = false;                            // Stop was called
+  std::function<void()> stopped_;                    // its answer, still owed
+  replication::MonotonicTime stop_limit_{};
   // As primary: batches that the secondary has not replayed yet, by last LSN and bytes.
   std::deque<std::pair<replication::Lsn, size_t>> replay_lag_;
   size_t replay_lag_bytes_ = 0;

@@ -86,6 +86,8 @@ replication::Link::Handler::Verdict PairNode::OnJoin(Link& link, const wire::Joi
   Verdict verdict;
   if (stranger == strangers_.end()) {
     verdict = {true, NotPrimary("joined already")};
+  } else if (stopping_) {
+    verdict = {true, NotPrimary(absl::StrCat(config_.node, " is stopping"))};
   } else if (primary_ == nullptr || silent_) {
     verdict = {true, NotPrimary(absl::StrCat(config_.node, " is not the primary, it is ", State()))};
   } else {
@@ -316,6 +318,7 @@ void PairNode::TickNow() {
   if (primary_ != nullptr) primary_->OnTick(Now());
   if (secondary_ != nullptr) secondary_->OnTick(Now());
   Pump();
+  StopWhenPossible();
 }
 
 void PairNode::NoteStall(replication::MonotonicTime now) {

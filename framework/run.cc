@@ -109,7 +109,12 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
   signals.async_wait([&](boost::system::error_code error, int signal) {
     if (error) return;
     LOG(INFO) << "signal " << signal << ": stopping";
-    loop.stop();
+    node->Stop([&loop] { loop.stop(); });
+    signals.async_wait([&](boost::system::error_code aborted, int again) {
+      if (aborted) return;
+      LOG(WARNING) << "signal " << again << " again: stopping at once";
+      loop.stop();
+    });
   });
   loop.run();
   return failed.ok() ? EXIT_SUCCESS : Complain(program, failed, kCannotRun);

@@ -103,7 +103,7 @@ void Serving::Execute(const RecordView& record, ConnectionId id) {
 }
 
 void Serving::EndTurn() {
-  if (in_turn_ || silent_ || taking_over_) return;   // in_turn_: a journal that is stable at once
+  if (in_turn_ || silent_ || taking_over_ || ShuttingDown()) return;   // in_turn_: a journal that is stable at once
   in_turn_ = true;
   ExecuteWaiting();
   // What became stable at once may have let more happen; but other work must get its turn too.
@@ -163,7 +163,7 @@ void Serving::Drop(Live& live) {
 // --- Input from the north wrapper ----------------------------------------------------------------
 
 std::optional<ConnectionId> Serving::OnAccepted(int, const FourTuple& tuple) {
-  if (silent_) return std::nullopt;
+  if (silent_ || ShuttingDown()) return std::nullopt;
   if (south_.wrapper == nullptr) {
     Opened opened;
     opened.connection = ++last_id_;
@@ -190,6 +190,7 @@ bool Serving::TooMuchPending(const ConnectionState& state) const {
 absl::Span<char> Serving::BeginReceive(ConnectionId id) {
   Live* live = Find(id);
   if (live == nullptr || silent_) return {};
+  if (ShuttingDown()) return BeginDiscard(id);
   if (!journal_->CanAppend()) {
     input_refused_ = true;
     return {};
@@ -213,6 +214,10 @@ void Serving::EndReceive(ConnectionId id, size_t size) {
   DCHECK_EQ(id, receiving_);
   if (size == 0) return builder_.Cancel();
   Live* live = Find(id);
+  if (ShuttingDown()) {
+    live->discarded += static_cast<uint32_t>(size);
+    return builder_.Cancel();
+  }
   if (size == receive_room_) live->read_size = std::min(live->read_size * 4, kMaxReadSize);
   counters_.bytes_received += size;
   const size_t at = builder_.size_bytes();
@@ -224,6 +229,11 @@ void Serving::EndReceive(ConnectionId id, size_t size) {
 void Serving::OnEndOfStream(ConnectionId id) {
   Live* live = Find(id);
   if (live == nullptr || silent_) return;
+  if (ShuttingDown()) {
+    ++live->discarded;
+    live->peer_ended = true;
+    return;
+  }
   Append(RecordKind::kPeerClosed, Encode(ConnectionOnly{id}), id);
   Watch(*live);
 }
@@ -232,6 +242,10 @@ void Serving::OnBroken(ConnectionId id, int error) {
   Live* live = Find(id);
   if (live == nullptr || silent_) return;
   ++counters_.broken;
+  if (ShuttingDown()) {
+    live->broken = true;
+    return;
+  }
   north_->Forget(id);
   Append(RecordKind::kBroken, Encode(Broken{id, error}), 0);
   Drop(*live);
@@ -270,6 +284,7 @@ void Serving::WaitForSouthEvents() {
 
 // The kernel's SYN-ACK was swallowed: it may leave once `Opened` is stable (SendSynAck).
 void Serving::HandleSynAck(const south_event& event) {
+  if (ShuttingDown()) return;
   const FourTuple tuple = TupleOf(event.tuple);
   if (const ConnectionState* known = executor_->FindByTuple(tuple)) {
     Live* live = Find(known->id());
@@ -349,7 +364,7 @@ void Serving::HandleAcked(const south_event& event) {
 
 void Serving::ScheduleTick() {
   if (silent_) return;
-  const bool watching = !watched_.empty();
+  const bool watching = !watched_.empty() || ShuttingDown();
   if (tick_scheduled_ && !watching) return;
   const auto due = clock_->Monotonic() + (watching ? kWatchInterval : kIdleInterval);
   if (tick_scheduled_ && tick_.expiry() <= due) return;
@@ -363,6 +378,7 @@ void Serving::ScheduleTick() {
 }
 
 void Serving::Tick() {
+  if (ShuttingDown()) return ShutDownTick();
   ticking_ = true;
   ExpireHalfOpen();
   EndTurn();

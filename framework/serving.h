@@ -6,13 +6,15 @@
 // batch; when the journal says they are stable, output and acknowledgements leave. Standalone is the same with
 // a journal that is stable at once and no south wrapper.
 //
-// The code is in three files: serving.cc (input, time), serving_output.cc (what leaves), and
-// serving_takeover.cc (endpoints of the dead).
+// The code is in four files: serving.cc (input, time), serving_output.cc (what leaves), serving_takeover.cc
+// (endpoints of the dead), and serving_shutdown.cc (a graceful end).
 #ifndef UNDERSTUDY_FRAMEWORK_SERVING_H_
 #define UNDERSTUDY_FRAMEWORK_SERVING_H_
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -96,6 +98,11 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   // Everything up to `lsn` is stable.
   void OnStable(replication::Lsn lsn);
 
+  // Graceful end of a node that has no other to hand its clients to (serving_shutdown.cc): takes nothing more
+  // from clients, lets leave what was answered, and a FIN behind it. `finished` is called once, on the loop:
+  // when each client has all of it, or after `limit`. The Server is not called any more.
+  void ShutDown(std::chrono::milliseconds limit, std::function<void()> finished);
+
   // Writes nothing more and calls the Server no more.
   void Stop();
   // Stops, and closes all sockets without a FIN or RST. For a node that has lost its right to serve.
@@ -133,6 +140,10 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     bool blocked = false;                      // TCP takes nothing now; OnWritable follows
     bool paused = false;                       // reading was refused: see TooMuchPending
     bool fin_written = false;
+    // While shutting down, beyond what the log says:
+    uint32_t discarded = 0;                    // bytes, and 1 for the client's FIN
+    bool peer_ended = false;                   // that FIN has come
+    bool broken = false;
     Released released;
     uint64_t written = 0;                      // output offset handed to TCP
     size_t read_size = 4096;                   // grows with what the client sends
@@ -179,6 +190,12 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool CheckProgress(Live& live);   // false: need not be watched any longer
   bool CheckFinished(Live& live);   // true: it has ended
 
+  // serving_shutdown.cc
+  bool ShuttingDown() const { return shutdown_.has_value(); }
+  absl::Span<char> BeginDiscard(ConnectionId id);
+  void ShutDownTick();
+  bool HasShutDown(Live& live);
+
   // serving_takeover.cc
   bool RestoreOne(const ConnectionState& state, uint32_t timestamp_shift);
   void ResendOne(Live& live);
@@ -199,6 +216,11 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool taking_over_ = false;         // from RestoreEndpoints to ResumeTurns: nothing new happens
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for what is posted
   bool input_refused_ = false;
+  struct Shutdown {
+    std::chrono::steady_clock::time_point limit;
+    std::function<void()> finished;
+  };
+  std::optional<Shutdown> shutdown_;
   std::optional<int64_t> timers_at_us_;
 
   replication::BatchBuilder builder_;

@@ -79,7 +79,9 @@ void Serving::Flush(Live& live) {
 void Serving::WriteOutput(Live& live) {
   const OutputQueue& output = live.state->output();
   if (!live.blocked) {
-    const uint64_t limit = std::min(live.released.output, live.released.acked + kMaxUnacked);
+    // While shutting down, no heir will have to claim it as sent.
+    const uint64_t limit = ShuttingDown() ? live.released.output
+                                          : std::min(live.released.output, live.released.acked + kMaxUnacked);
     const std::string_view bytes = output.View(live.written, limit);
     if (!bytes.empty()) {
       const iovec piece{const_cast<char*>(bytes.data()), bytes.size()};

@@ -28,6 +28,10 @@ absl::Status StandaloneNode::Start() {
   return absl::OkStatus();
 }
 
+void StandaloneNode::Stop(std::function<void()> stopped) {
+  serving_.ShutDown(config_.stop_within, std::move(stopped));
+}
+
 // Nobody takes over, so nothing waits: stable at once.
 void StandaloneNode::Append(replication::RecordBatch batch, replication::Lsn, uint64_t) {
   serving_.OnStable(batch.last_lsn());

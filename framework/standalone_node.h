@@ -16,6 +16,7 @@ class StandaloneNode final : public Node, private Journal {
                  const Clock* clock, Failed failed);
   absl::Status Start() override;
   NodeStatus Status() const override;
+  void Stop(std::function<void()> stopped) override;
   tcpshim::SocketAddress listening() const { return serving_.north_address(); }
 
  private:

@@ -1,0 +1,83 @@
+// A graceful end, for a node that is alone: its clients are not left in silence.
+//
+// The log ends before it begins: no record is made any more, the Server is not called. What clients still
+// send is read and thrown away, so that no RST cuts off bytes on their way to them.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/post.hpp>
+
+#include "framework/serving.h"
+#include "glog/logging.h"
+
+namespace understudy {
+
+namespace {
+constexpr size_t kDiscardSize = 64 << 10;
+// For a client that has everything and keeps its side open: what it may have on its way is let come.
+constexpr std::chrono::milliseconds kLinger{500};
+}  // namespace
+
+void Serving::ShutDown(std::chrono::milliseconds limit, std::function<void()> finished) {
+  ExecuteWaiting();
+  EndTurn();   // what has been taken from clients is answered
+  if (silent_) return finished();
+  (void)Commit(/*always=*/true);
+  if (silent_) return finished();
+  shutdown_ = {clock_->Monotonic() + limit, std::move(finished)};
+  north_->StopListening();
+  LOG(INFO) << "closing " << live_.size() << " connections";
+  for (auto& [id, live] : live_) {
+    live->since = clock_->Monotonic();
+    live->paused = false;
+    // Only output that no other node could contradict.
+    if (journal_->StableAtOnce()) live->released = Released::Of(*live->state);
+  }
+  north_->Resume();
+  // Not from inside the call: whoever asked may be about to be destroyed by `finished`.
+  boost::asio::post(loop_, [this, alive = alive_] {
+    if (*alive) ShutDownTick();
+  });
+}
+
+absl::Span<char> Serving::BeginDiscard(ConnectionId id) {
+  receiving_ = id;
+  receive_room_ = kDiscardSize;
+  return {builder_.Reserve(static_cast<uint32_t>(RecordKind::kReceived), {}, kDiscardSize), kDiscardSize};
+}
+
+void Serving::ShutDownTick() {
+  if (silent_ || !ShuttingDown()) return;
+  std::vector<ConnectionId> ids;
+  for (const auto& [id, live] : live_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  size_t left = 0;
+  for (ConnectionId id : ids) left += !HasShutDown(*Find(id));
+  const bool late = clock_->Monotonic() >= shutdown_->limit;
+  if (left == 0 || late) {
+    if (left > 0) LOG(WARNING) << left << " clients did not take what was left for them in time";
+    // Still shutting down: `finished` destroys this later, and nothing else may begin until then.
+    if (const auto finished = std::exchange(shutdown_->finished, nullptr)) finished();
+    return;
+  }
+  ScheduleTick();
+}
+
+// True: nothing is left to do for this client.
+bool Serving::HasShutDown(Live& live) {
+  if (!live.has_socket || live.broken) return true;
+  if (live.slot.has_value()) south_.wrapper->SetStable(*live.slot, live.state->rcv_nxt() + live.discarded);
+  WriteOutput(live);
+  if (live.slot.has_value()) SendHeldAck(live);
+  if (!live.fin_written && live.written == live.state->output().end() && !live.released.abort) {
+    if (live.slot.has_value()) south_.wrapper->Allow(*live.slot, SOUTH_FIN_OK);
+    live.fin_written = true;
+    live.since = clock_->Monotonic();
+    north_->ShutdownWrite(live.id);
+  }
+  return live.fin_written && FinAcked(live) &&
+         (live.peer_ended || live.state->peer_closed() || clock_->Monotonic() - live.since >= kLinger);
+}
+
+}  // namespace understudy
