@@ -180,9 +180,6 @@ absl::Status Executor::Open(const Opened& body) {
   if (body.connection <= last_opened_) {
     return absl::InvalidArgumentError(absl::StrCat("connection ", body.connection, " is not new"));
   }
-  if (by_tuple_.contains(body.tuple)) {
-    return absl::InvalidArgumentError(absl::StrCat(body.tuple.ToString(), " is open already"));
-  }
   last_opened_ = body.connection;
   by_tuple_[body.tuple] = body.connection;
   departed_.erase(body.tuple);
@@ -277,17 +274,17 @@ void Executor::End(ConnectionState& connection, CloseReason reason) {
   connection.fin_wanted_ = true;   // nothing can be sent from OnClosed
   if (connection.connected_) server_->OnClosed(connection, reason);
   for (const auto& [timer, due] : connection.timers_) timers_.erase({due, id, timer});
-  if (reason == CloseReason::kDone && connection.connected_) {
+  const auto newest = by_tuple_.find(connection.opened_.tuple);
+  const bool is_newest = newest != by_tuple_.end() && newest->second == id;
+  // Without the client's FIN there is nothing to acknowledge: what it sends after the end is refused.
+  if (reason == CloseReason::kDone && connection.peer_closed_ && is_newest) {
     ForgetDeparted();
-    departed_[connection.opened_.tuple] = {connection.opened_.tuple,
-                                           connection.SeqOf(connection.output_.end()) + 1,
-                                           connection.rcv_nxt(),
-                                           connection.timestamp_offset_,
-                                           connection.opened_.options.timestamps,
-                                           time_us_};
+    departed_[connection.opened_.tuple] = {connection.SeqOf(connection.output_.end()) + 1,
+                                           connection.rcv_nxt(), connection.timestamp_offset_,
+                                           connection.opened_.options.timestamps, time_us_};
     departed_order_.emplace_back(time_us_, connection.opened_.tuple);
   }
-  by_tuple_.erase(connection.opened_.tuple);
+  if (is_newest) by_tuple_.erase(newest);
   connections_.erase(id);
 }
 

@@ -57,21 +57,23 @@ class Executor {
 
   // nullptr: never opened, or ended.
   const ConnectionState* Find(ConnectionId id) const;
+  // The newest: a client that has given a connection up may open the next one from the same port before the
+  // end of the old one is in the log. Those before it are known by their ids until then.
   const ConnectionState* FindByTuple(const tcpshim::FourTuple& tuple) const;
   size_t connection_count() const { return connections_.size(); }
   // In order of id. Do not apply records inside.
   void ForEach(const std::function<void(const ConnectionState&)>& visit) const;
 
-  // A connection that has ended in order may still be asked for the last acknowledgement (TIME_WAIT).
+  // A connection of which both streams have ended may still be asked for the last acknowledgement
+  // (TIME_WAIT). As many as the kernel keeps (net.ipv4.tcp_max_tw_buckets), the newest.
   struct Departed {
-    tcpshim::FourTuple tuple;
     tcpshim::Seq snd_nxt = 0, rcv_nxt = 0;
     uint32_t timestamp_offset = 0;
     bool timestamps = false;
     int64_t ended_us = 0;
   };
   static constexpr int64_t kTimeWaitUs = 60'000'000;
-  static constexpr size_t kMaxDeparted = 1 << 15;
+  static constexpr size_t kMaxDeparted = 1 << 18;
   const Departed* FindDeparted(const tcpshim::FourTuple& tuple) const;
 
   // When the next timer is due, in logged time; and which. Only a kTimerFired record fires it.

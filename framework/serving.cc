@@ -12,19 +12,14 @@ namespace understudy {
 using replication::Lsn;
 using replication::RecordView;
 using tcpshim::FourTuple;
+using tcpshim::TupleOf;
 using tcpshim::Segment;
 
 namespace {
 constexpr std::chrono::milliseconds kWatchInterval{20};     // in case a report was lost
 constexpr std::chrono::milliseconds kIdleInterval{100};     // only expiry
-constexpr std::chrono::seconds kHandshakeTimeout{75};       // the kernel gives up after 63 s
 constexpr size_t kMaxReadSize = 256 << 10;
 constexpr int kEventsPerTurn = 64;
-
-// The event's addresses are in network byte order.
-FourTuple TupleOf(const south_tuple& t) {
-  return {{ntohl(t.local_ip), ntohs(t.local_port)}, {ntohl(t.remote_ip), ntohs(t.remote_port)}};
-}
 }  // namespace
 
 Serving::Serving(boost::asio::io_context& loop, const Clock* clock, Executor* executor, Journal* journal,
@@ -109,6 +104,7 @@ void Serving::EndTurn() {
   // What became stable at once may have let more happen; but other work must get its turn too.
   for (int round = 0; round < 8; ++round) {
     FireTimers();
+    ConnectWaiting();
     if (ticking_ || !look_.empty()) CheckWatched();
     if (builder_.empty()) break;
     // Output must not leave before the Server's Commit. Where it waits for another node anyway, the records
@@ -120,7 +116,7 @@ void Serving::EndTurn() {
   }
   in_turn_ = false;
   if (silent_) return;
-  if (!builder_.empty() || !look_.empty()) {
+  if (!builder_.empty() || !look_.empty() || !connectable_.empty()) {
     boost::asio::post(loop_, [this, alive = alive_] {
       if (*alive) EndTurn();
     });
@@ -145,8 +141,9 @@ Serving::Live& Serving::AddLive(ConnectionId id) {
   auto live = std::make_unique<Live>();
   live->id = id;
   live->state = executor_->Find(id);
-  live->since = clock_->Monotonic();
   CHECK(live->state != nullptr);
+  live->tuple = live->state->opened().tuple;
+  live->since = clock_->Monotonic();
   return *(live_[id] = std::move(live));
 }
 
@@ -155,33 +152,18 @@ Serving::Live& Serving::AddLive(ConnectionId id) {
 void Serving::Drop(Live& live) {
   const ConnectionId id = live.id;
   if (live.slot.has_value()) south_.wrapper->Remove(*live.slot);
+  if (live.superseded) {
+    superseded_.erase(live.tuple);
+    const Live* next = FindNewest(live.tuple);
+    if (next != nullptr && next->has_socket) connectable_.push_back(next->id);
+  }
   watched_.erase(id);
   half_open_.erase(id);
+  unproven_.erase(id);
   live_.erase(id);
 }
 
 // --- Input from the north wrapper ----------------------------------------------------------------
-
-std::optional<ConnectionId> Serving::OnAccepted(int, const FourTuple& tuple) {
-  if (silent_ || ShuttingDown()) return std::nullopt;
-  if (south_.wrapper == nullptr) {
-    Opened opened;
-    opened.connection = ++last_id_;
-    opened.tuple = tuple;
-    if (executor_->FindByTuple(tuple) != nullptr) return std::nullopt;   // the old one's end is on its way
-    Append(RecordKind::kOpened, Encode(opened), 0);
-    AddLive(opened.connection);
-  }
-  const ConnectionState* state = executor_->FindByTuple(tuple);
-  // A handshake that the log does not know was refused above its bound, or has expired.
-  Live* live = state == nullptr ? nullptr : Find(state->id());
-  if (live == nullptr || state->connected()) return std::nullopt;
-  live->has_socket = true;
-  half_open_.erase(live->id);
-  ++counters_.accepted;
-  Append(RecordKind::kConnected, Encode(ConnectionOnly{live->id}), live->id);
-  return live->id;
-}
 
 bool Serving::TooMuchPending(const ConnectionState& state) const {
   return state.pending_output() >= kMaxPending || (state.held_back() && state.unread_size() >= kMaxHeldBack);
@@ -192,8 +174,12 @@ absl::Span<char> Serving::BeginReceive(ConnectionId id) {
   if (live == nullptr || silent_) return {};
   if (ShuttingDown()) return BeginDiscard(id);
   if (!journal_->CanAppend()) {
-    input_refused_ = true;
+    refused_by_log_.push_back(id);
     return {};
+  }
+  if (!live->state->connected()) {
+    if (!IsProven(*live)) return {};   // Connect lets it go on
+    Prove(*live);
   }
   // What was read from this connection before may have changed what is asked here.
   const auto is_its = [id](const Waiting& waiting) { return waiting.connection == id; };
@@ -273,6 +259,7 @@ void Serving::WaitForSouthEvents() {
                                  case SOUTH_EVENT_RST_UNKNOWN: return HandleUnknownRst(event);
                                  case SOUTH_EVENT_SYN_KNOWN: return HandleRepeatedSyn(event);
                                  case SOUTH_EVENT_ACKED: return HandleAcked(event);
+                                 case SOUTH_EVENT_RST_HANDSHAKE: return HandleHandshakeReset(event);
                                }
                              };
                              // What is left keeps the descriptor readable: others get their turn first.
@@ -280,44 +267,6 @@ void Serving::WaitForSouthEvents() {
                              EndTurn();
                              WaitForSouthEvents();
                            });
-}
-
-// The kernel's SYN-ACK was swallowed: it may leave once `Opened` is stable (SendSynAck).
-void Serving::HandleSynAck(const south_event& event) {
-  if (ShuttingDown()) return;
-  const FourTuple tuple = TupleOf(event.tuple);
-  if (const ConnectionState* known = executor_->FindByTuple(tuple)) {
-    Live* live = Find(known->id());
-    if (known->connected() || live == nullptr) return;          // its end is on its way
-    if (known->opened().iss == event.seq) return;               // the kernel's retransmission
-    Append(RecordKind::kEnded, Encode(ConnectionOnly{known->id()}), 0);   // it began anew
-    Drop(*live);
-  }
-  if (half_open_.size() >= kMaxHalfOpen) {
-    ++counters_.half_open_refused;
-    return;
-  }
-  auto slot = south_.wrapper->Add(tuple, event.ack, 0, event.rcv_wscale);
-  if (!slot.ok()) {
-    LOG_EVERY_N(ERROR, 1000) << "no room for another connection: " << slot.status();
-    return;
-  }
-  Opened opened;
-  opened.connection = ++last_id_;
-  opened.tuple = tuple;
-  opened.iss = event.seq;
-  opened.irs = event.ack - 1;
-  opened.options = {event.peer_mss,   event.own_mss, event.window_scaling != 0, event.snd_wscale,
-                    event.rcv_wscale, event.sack != 0, event.timestamps != 0};
-  opened.window = event.window;
-  opened.timestamp = event.tsval;
-  opened.timestamp_echo = event.tsecr;
-  opened.timestamp_offset = event.tsval - static_cast<uint32_t>(event.at_ns / 1'000'000);
-  Append(RecordKind::kOpened, Encode(opened), 0);
-  Live& live = AddLive(opened.connection);
-  live.slot = *slot;
-  half_open_.insert(live.id);
-  commit_.Mark(executor_->applied_lsn(), live.id, Released::Of(*live.state));
 }
 
 // A segment found no socket, and the kernel would like to say so. Only a live, serving process can know
@@ -346,18 +295,10 @@ void Serving::HandleUnknownRst(const south_event& event) {
   (void)south_.sender->Send(segment);   // as good as a lost segment when it fails
 }
 
-void Serving::HandleRepeatedSyn(const south_event& event) {
-  const ConnectionState* state = executor_->FindByTuple(TupleOf(event.tuple));
-  Live* live = state == nullptr ? nullptr : Find(state->id());
-  // Where the kernel knows of the handshake it answers itself; of a restored one it does not.
-  if (live == nullptr || !live->restored || south_.wrapper->Client(*live->slot).has_value()) return;
-  if (event.seq == state->opened().irs) SendSynAck(*live);
-}
-
 void Serving::HandleAcked(const south_event& event) {
-  const ConnectionState* state = executor_->FindByTuple(TupleOf(event.tuple));
-  Live* live = state == nullptr ? nullptr : Find(state->id());
-  if (live != nullptr) Look(*live);
+  Live* live = FindNewest(TupleOf(event.tuple));
+  if (live == nullptr || ShuttingDown()) return;
+  IsProven(*live) ? Prove(*live) : Look(*live);
 }
 
 // --- Time ----------------------------------------------------------------------------------------
@@ -380,25 +321,11 @@ void Serving::ScheduleTick() {
 void Serving::Tick() {
   if (ShuttingDown()) return ShutDownTick();
   ticking_ = true;
-  ExpireHalfOpen();
+  CheckHandshakes();
   EndTurn();
   if (!silent_ && !in_turn_ && !taking_over_) Commit(/*always=*/true);
   ticking_ = false;
   ScheduleTick();
-}
-
-void Serving::ExpireHalfOpen() {
-  if (half_open_.empty()) return;
-  const auto before = clock_->Monotonic() - kHandshakeTimeout;
-  std::vector<Live*> expired;
-  for (ConnectionId id : half_open_) {
-    if (Live* live = Find(id); live->since < before) expired.push_back(live);
-  }
-  for (Live* live : expired) {
-    ++counters_.half_open_expired;
-    Append(RecordKind::kEnded, Encode(ConnectionOnly{live->id}), 0);
-    Drop(*live);
-  }
 }
 
 void Serving::FireTimers() {

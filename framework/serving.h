@@ -6,8 +6,9 @@
 // batch; when the journal says they are stable, output and acknowledgements leave. Standalone is the same with
 // a journal that is stable at once and no south wrapper.
 //
-// The code is in four files: serving.cc (input, time), serving_output.cc (what leaves), serving_takeover.cc
-// (endpoints of the dead), and serving_shutdown.cc (a graceful end).
+// The code is in five files: serving.cc (input, time), serving_handshake.cc (the beginning of connections),
+// serving_output.cc (what leaves), serving_takeover.cc (endpoints of the dead), and serving_shutdown.cc (a graceful
+// end).
 #ifndef UNDERSTUDY_FRAMEWORK_SERVING_H_
 #define UNDERSTUDY_FRAMEWORK_SERVING_H_
 
@@ -31,6 +32,7 @@
 #include "framework/executor.h"
 #include "framework/output_commit.h"
 #include "replication/record.h"
+#include "tcpshim/endpoint.h"
 #include "tcpshim/north_wrapper.h"
 #include "tcpshim/raw_sender.h"
 #include "tcpshim/south_wrapper.h"
@@ -68,8 +70,11 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   // Input that a Server which is held back (Server::OnWritable) has left unread, beyond which no more is
   // read (I7). One that waits for more input may leave as much unread as it likes.
   static constexpr size_t kMaxHeldBack = 1u << 20;
-  // Handshakes under way at once; more SYNs are left to the clients' retransmissions (I7).
+  // Handshakes under way at once (I7); beyond them the oldest makes room, so that a flood of SYNs keeps nobody
+  // out. As many as TCP itself keeps (the listener's backlog) before it goes over to SYN cookies.
   static constexpr size_t kMaxHalfOpen = 4096;
+  // A takeover restores the endpoints of as many handshakes at once; of more, those whose clients answer.
+  static constexpr size_t kMaxRestoredHandshakes = 512;
 
   // `executor` has applied everything up to its applied_lsn; the first record here follows it.
   Serving(boost::asio::io_context& loop, const Clock* clock, Executor* executor, Journal* journal,
@@ -91,8 +96,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   RestoreOutcome RestoreEndpoints(uint32_t timestamp_shift);
   // The gate is open: sends what clients may be missing, without waiting for a timer.
   void ResendPending();
-  // Appends the epoch's first record; handshakes that were under way are complete from here on, what could
-  // not be restored is broken. Turns begin.
+  // Appends the epoch's first record; what could not be restored is broken. Turns begin. Handshakes that were
+  // under way are complete when their clients say a word; those that do not are forgotten without one.
   void ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node);
 
   // Everything up to `lsn` is stable.
@@ -111,14 +116,15 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   replication::Lsn last_lsn() const { return builder_.next_lsn() - 1; }
 
   struct Counters {
-    uint64_t accepted = 0, ended = 0, broken = 0, half_open_refused = 0, half_open_expired = 0;
+    uint64_t accepted = 0, accepts_refused = 0, ended = 0, broken = 0, superseded = 0;
+    uint64_t half_open_refused = 0, half_open_evicted = 0, half_open_expired = 0, half_open_reset = 0;
     uint64_t acks_by_hand = 0, syn_acks_by_hand = 0, rsts_vouched = 0, time_wait_acks = 0;
     uint64_t bytes_received = 0, bytes_sent = 0, segments_resent = 0;
   };
   const Counters& counters() const { return counters_; }
 
   // --- NorthWrapper::Log ---
-  std::optional<ConnectionId> OnAccepted(int fd, const tcpshim::FourTuple& tuple) override;
+  tcpshim::NorthWrapper::Accepted OnAccepted(int fd, const tcpshim::FourTuple& tuple) override;
   absl::Span<char> BeginReceive(ConnectionId id) override;
   void EndReceive(ConnectionId id, size_t size) override;
   void OnEndOfStream(ConnectionId id) override;
@@ -131,9 +137,13 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   struct Live {
     ConnectionId id = 0;
     const ConnectionState* state = nullptr;    // the executor's; gone when this is
+    tcpshim::FourTuple tuple;
+    uint64_t cookie = 0;                       // of the socket that its handshake becomes; 0: unknown
     std::optional<tcpshim::SouthWrapper::Slot> slot;
     bool has_socket = false;
     bool syn_ack_sent = false;
+    uint8_t syn_acks = 0;                      // SYN-ACKs sent after a takeover
+    bool superseded = false;                   // its client has begun anew from the same port
     bool dirty = false;                        // in dirty_
     bool look = false;                         // in look_
     bool restored = false;                     // by takeover: something may have to be resent
@@ -147,7 +157,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     Released released;
     uint64_t written = 0;                      // output offset handed to TCP
     size_t read_size = 4096;                   // grows with what the client sends
-    std::chrono::steady_clock::time_point since{};   // of the handshake; then of our FIN
+    std::chrono::steady_clock::time_point since{};   // of the handshake, or the takeover; then of our FIN
   };
 
   // serving.cc
@@ -157,21 +167,34 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void EndTurn();
   bool Commit(bool always = false);
   bool TooMuchPending(const ConnectionState& state) const;
-  void HandleSynAck(const south_event& event);
   void HandleUnknownRst(const south_event& event);
-  void HandleRepeatedSyn(const south_event& event);
   void HandleAcked(const south_event& event);
   void WaitForSouthEvents();
   void Tick();
   void ScheduleTick();
   void FireTimers();
   void ScheduleTimers();
-  void ExpireHalfOpen();
   Live* Find(ConnectionId id);
   Live& AddLive(ConnectionId id);
   void Drop(Live& live);
   int64_t TimeUs() const;
   int64_t NextTimeUs() { return appended_us_ = TimeUs(); }
+
+  // serving_handshake.cc
+  void HandleSynAck(const south_event& event);
+  void HandleRepeatedSyn(const south_event& event);
+  void HandleHandshakeReset(const south_event& event);
+  Live* FindNewest(const tcpshim::FourTuple& tuple);
+  bool IsAcceptOf(int fd, const Live& live) const;
+  void Connect(Live& live);
+  void ConnectWaiting();
+  void Supersede(Live& old);
+  bool CheckSuperseded(Live& live);   // true: it has ended
+  void EndHandshake(Live& live);
+  bool EvictHalfOpen();
+  void CheckHandshakes();
+  bool IsProven(const Live& live) const;
+  void Prove(Live& live);
 
   // serving_output.cc
   void MarkDirty(Live& live);
@@ -197,7 +220,9 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool HasShutDown(Live& live);
 
   // serving_takeover.cc
-  bool RestoreOne(const ConnectionState& state, uint32_t timestamp_shift);
+  tcpshim::Endpoint EndpointOf(const ConnectionState& state) const;
+  bool RestoreOne(const ConnectionState& state);
+  bool RestoreSocket(Live& live, const tcpshim::Endpoint& endpoint);
   void ResendOne(Live& live);
 
   boost::asio::io_context& loop_;
@@ -215,7 +240,6 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool in_turn_ = false;
   bool taking_over_ = false;         // from RestoreEndpoints to ResumeTurns: nothing new happens
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for what is posted
-  bool input_refused_ = false;
   struct Shutdown {
     std::chrono::steady_clock::time_point limit;
     std::function<void()> finished;
@@ -236,9 +260,16 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   std::vector<ConnectionId> dirty_;              // released further, not flushed yet
   // Ordered: what comes of walking through them shows in the log, and a run must be repeatable.
   absl::btree_set<ConnectionId> watched_;        // something depends on the client's acknowledgements
-  absl::btree_set<ConnectionId> half_open_;
+  absl::btree_set<ConnectionId> half_open_;      // oldest first
+  absl::btree_set<ConnectionId> unproven_;       // of a takeover: their clients have said nothing yet
+  // Connections that the log still has as open, although their clients have begun anew; at most one each.
+  // The next one is accepted, and waits for its end.
+  absl::flat_hash_map<tcpshim::FourTuple, ConnectionId> superseded_;
+  std::vector<ConnectionId> connectable_;        // which wait no longer
+  std::vector<ConnectionId> refused_by_log_;     // whose input was refused until the next OnStable
   std::vector<ConnectionId> look_;               // of the watched, those to look at in this turn
   std::vector<ConnectionId> not_restored_;
+  uint32_t timestamp_shift_ = 0;                 // while taking over, before EpochBegan has it applied
   ConnectionId receiving_ = 0;
   size_t receive_room_ = 0;
   ConnectionId last_id_ = 0;

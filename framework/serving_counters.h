@@ -15,7 +15,11 @@ inline void AppendServingCounters(const Serving::Counters& c,
   out.emplace_back("connections_accepted_total", c.accepted);
   out.emplace_back("connections_ended_total", c.ended);
   out.emplace_back("connections_broken_total", c.broken);
+  out.emplace_back("accepts_refused_total", c.accepts_refused);
+  out.emplace_back("connections_superseded_total", c.superseded);
   out.emplace_back("handshakes_refused_total", c.half_open_refused);
+  out.emplace_back("handshakes_evicted_total", c.half_open_evicted);
+  out.emplace_back("handshakes_reset_total", c.half_open_reset);
   out.emplace_back("handshakes_expired_total", c.half_open_expired);
   out.emplace_back("acks_sent_by_hand_total", c.acks_by_hand);
   out.emplace_back("syn_acks_sent_by_hand_total", c.syn_acks_by_hand);

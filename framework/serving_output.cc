@@ -28,9 +28,8 @@ void Serving::OnStable(Lsn lsn) {
     MarkDirty(*live);
   });
   FlushDirty();
-  if (input_refused_ && journal_->CanAppend()) {
-    input_refused_ = false;
-    north_->Resume();
+  if (!refused_by_log_.empty() && journal_->CanAppend()) {
+    for (ConnectionId id : std::exchange(refused_by_log_, {})) north_->Resume(id);
   }
   EndTurn();
 }
@@ -121,7 +120,9 @@ void Serving::SendHeldAck(Live& live) {
 // A TSval for a segment by hand: not before what has left (I6), and not ahead of what the socket itself
 // will send next, or the client would drop that as old (RFC 7323, PAWS).
 uint32_t Serving::TimestampByHand(const Live& live) const {
-  uint32_t now = tcpshim::CurrentTimestamp(north_->fd(live.id));
+  uint32_t now = live.has_socket ? tcpshim::CurrentTimestamp(north_->fd(live.id))
+                                 : live.state->timestamp_offset() + timestamp_shift_ +
+                                       Milliseconds32(clock_->Monotonic());
   if (const auto sent = south_.wrapper->Sent(*live.slot)) now = tcpshim::SeqMax(now, sent->tsval);
   return now;
 }
@@ -193,6 +194,10 @@ void Serving::CheckWatched() {
     if (live == nullptr) continue;
     live->look = false;
     if (!live->has_socket || !watched_.contains(id) || CheckFinished(*live)) continue;
+    if (live->superseded) {
+      CheckSuperseded(*live);
+      continue;
+    }
     if (!CheckProgress(*live)) {
       watched_.erase(id);
     } else if (live->slot.has_value() && AwaitAck(*live)) {
@@ -226,7 +231,7 @@ bool Serving::CheckProgress(Live& live) {
   }
   if (live.paused && state.pending_output() < kMaxPending / 2 && !TooMuchPending(state)) {
     live.paused = false;
-    north_->Resume();
+    north_->Resume(live.id);
   }
   return live.paused || state.fin_wanted() || state.writable_wanted() ||
          state.pending_output() >= kProgressStep;

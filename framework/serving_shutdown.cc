@@ -31,10 +31,10 @@ void Serving::ShutDown(std::chrono::milliseconds limit, std::function<void()> fi
   for (auto& [id, live] : live_) {
     live->since = clock_->Monotonic();
     live->paused = false;
+    north_->Resume(id);
     // Only output that no other node could contradict.
     if (journal_->StableAtOnce()) live->released = Released::Of(*live->state);
   }
-  north_->Resume();
   // Not from inside the call: whoever asked may be about to be destroyed by `finished`.
   boost::asio::post(loop_, [this, alive = alive_] {
     if (*alive) ShutDownTick();

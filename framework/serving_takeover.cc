@@ -29,17 +29,21 @@ bool NothingPending(const ConnectionState& state) {
 Serving::RestoreOutcome Serving::RestoreEndpoints(uint32_t timestamp_shift) {
   RestoreOutcome outcome;
   taking_over_ = true;
+  timestamp_shift_ = timestamp_shift;
+  executor_->ForEach([&](const ConnectionState& state) {
+    if (!state.connected()) unproven_.insert(state.id());
+  });
   // Connections with something pending come first: somebody is waiting on them.
   for (const bool idle : {false, true}) {
     executor_->ForEach([&](const ConnectionState& state) {
-      if (NothingPending(state) != idle) return;
-      RestoreOne(state, timestamp_shift) ? ++outcome.restored : ++outcome.failed;
+      if (NothingPending(state) != idle || executor_->FindByTuple(state.opened().tuple) != &state) return;
+      RestoreOne(state) ? ++outcome.restored : ++outcome.failed;
     });
   }
   return outcome;
 }
 
-bool Serving::RestoreOne(const ConnectionState& state, uint32_t timestamp_shift) {
+Endpoint Serving::EndpointOf(const ConnectionState& state) const {
   const OutputQueue& output = state.output();
   const uint64_t acked = state.view().acked;
   // As far as the dead primary may have sent: the client may have acknowledged any of it.
@@ -54,32 +58,47 @@ bool Serving::RestoreOne(const ConnectionState& state, uint32_t timestamp_shift)
   endpoint.snd_wnd = state.view().window;
   endpoint.rcv_edge = state.rcv_nxt() + state.window_limit();
   endpoint.timestamp =
-      state.timestamp_offset() + timestamp_shift + Milliseconds32(clock_->Monotonic());
+      state.timestamp_offset() + timestamp_shift_ + Milliseconds32(clock_->Monotonic());
+  return endpoint;
+}
 
+// Into the south wrapper's table, and a socket for it. Of very many handshakes the sockets can wait: a flood of SYNs
+// must not delay the takeover.
+bool Serving::RestoreOne(const ConnectionState& state) {
+  const Endpoint endpoint = EndpointOf(state);
   Live& live = AddLive(state.id());
-  auto fd = tcpshim::Restore(endpoint);
-  const uint32_t flags = SOUTH_OPEN | (state.fin_wanted() ? SOUTH_FIN_OK : 0);
+  const uint32_t flags = SOUTH_OPEN | SOUTH_NO_SOCKET | (state.fin_wanted() ? SOUTH_FIN_OK : 0);
   const tcpshim::SouthWrapper::ServerView said{
       endpoint.snd_una + static_cast<uint32_t>(endpoint.sent.size()) + endpoint.fin_sent, endpoint.rcv_nxt,
-      endpoint.rcv_edge, fd.ok() ? tcpshim::CurrentTimestamp(fd->get()) : 0};
-  auto slot =
-      south_.wrapper->Add(endpoint.tuple, endpoint.rcv_nxt, flags, endpoint.options.rcv_wscale, &said);
-  if (!fd.ok() || !slot.ok()) {
-    LOG(ERROR) << "cannot restore " << endpoint.tuple.ToString() << ": "
-               << (fd.ok() ? slot.status() : fd.status());
-    if (slot.ok()) live.slot = *slot;
-    if (fd.ok()) tcpshim::CloseSilently(*std::move(fd));
-    not_restored_.push_back(live.id);
+      endpoint.rcv_edge, endpoint.timestamp};
+  auto slot = south_.wrapper->Add(endpoint.tuple, state.opened().iss, endpoint.rcv_nxt, flags,
+                                  endpoint.options.rcv_wscale, &said);
+  if (slot.ok()) {
+    live.slot = *slot;
+    live.restored = true;
+    live.syn_ack_sent = true;
+    live.released = Released::Of(state);   // all that this node has stored is stable: it alone holds it
+    if (!state.connected() && unproven_.size() > kMaxRestoredHandshakes) return true;
+    if (RestoreSocket(live, endpoint)) return true;
+  } else {
+    LOG(ERROR) << "cannot restore " << endpoint.tuple.ToString() << ": " << slot.status();
+  }
+  live.restored = false;
+  not_restored_.push_back(live.id);
+  return false;
+}
+
+bool Serving::RestoreSocket(Live& live, const Endpoint& endpoint) {
+  auto fd = tcpshim::Restore(endpoint);
+  if (!fd.ok()) {
+    LOG(ERROR) << "cannot restore " << endpoint.tuple.ToString() << ": " << fd.status();
     return false;
   }
-  live.slot = *slot;
   live.has_socket = true;
-  live.restored = true;
-  live.syn_ack_sent = true;
-  live.written = sent_end;
+  live.written = live.state->view().acked + endpoint.sent.size();
   live.fin_written = endpoint.fin_sent;
-  live.released = Released::Of(state);   // all that this node has stored is stable: it alone holds it
-  north_->Adopt(live.id, *std::move(fd), !state.peer_closed());
+  north_->Adopt(live.id, *std::move(fd), !live.state->peer_closed());
+  south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
   return true;
 }
 
@@ -87,7 +106,7 @@ void Serving::ResendPending() {
   for (const bool idle : {false, true}) {
     executor_->ForEach([&](const ConnectionState& state) {
       Live* live = Find(state.id());
-      if (live->restored && NothingPending(state) == idle) ResendOne(*live);
+      if (live != nullptr && live->has_socket && NothingPending(state) == idle) ResendOne(*live);
     });
   }
 }
@@ -98,7 +117,10 @@ void Serving::ResendOne(Live& live) {
   const ConnectionState& state = *live.state;
   const tcpshim::TcpOptions& options = state.opened().options;
   // The client may never have had our SYN-ACK; if it had, it answers with a duplicate acknowledgement.
-  if (!state.connected()) SendSynAck(live);
+  if (!state.connected()) {
+    ++live.syn_acks;
+    SendSynAck(live);
+  }
 
   Segment segment;
   segment.source = state.opened().tuple.local;
@@ -137,21 +159,31 @@ void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::s
     Append(RecordKind::kBroken, Encode(Broken{id, ECONNABORTED}), 0);
     Drop(*live);
   }
-  std::vector<ConnectionId> handshakes;
+  // Their clients had begun anew from the same port, so nobody waits for these.
+  std::vector<ConnectionId> superseded;
   executor_->ForEach([&](const ConnectionState& state) {
-    if (!state.connected()) handshakes.push_back(state.id());
+    if (Find(state.id()) == nullptr) superseded.push_back(state.id());
   });
-  for (ConnectionId id : handshakes) {
-    Append(RecordKind::kConnected, Encode(ConnectionOnly{id}), id);
+  for (ConnectionId id : superseded) {
+    Append(RecordKind::kBroken, Encode(Broken{id, ECONNRESET}), 0);
+    unproven_.erase(id);
   }
+  // A client that has our SYN-ACK answers the one of ResendPending with a duplicate acknowledgement.
+  std::vector<ConnectionId> proven;
+  for (ConnectionId id : unproven_) {
+    const Live& live = *Find(id);
+    if (south_.wrapper->WakeWhenAcked(*live.slot, live.state->opened().iss + 1)) proven.push_back(id);
+  }
+  for (ConnectionId id : proven) Prove(*Find(id));
   // What the dead primary owed: output beyond what it may have sent, aborts, ends.
   executor_->ForEach([&](const ConnectionState& state) {
     Live* live = Find(state.id());
-    if (!live->restored) return;
+    if (live == nullptr || !live->restored) return;
     MarkDirty(*live);
     Watch(*live);
   });
   taking_over_ = false;
+  timestamp_shift_ = 0;
   FlushDirty();
   EndTurn();
 }

@@ -408,6 +408,11 @@ void CloseSilently(UniqueFd fd) {
   }
 }
 
+uint64_t SocketCookie(int fd) {
+  uint64_t cookie = 0;
+  return Get(fd, SOL_SOCKET, SO_COOKIE, cookie) ? cookie : 0;
+}
+
 uint32_t CurrentTimestamp(int fd) {
   tcp_info info;
   uint32_t timestamp;

@@ -59,6 +59,10 @@ absl::StatusOr<Endpoint> Capture(int fd, CapturedBytes& storage);
 // Closes a socket so that neither FIN nor RST is sent.
 void CloseSilently(UniqueFd fd);
 
+// A number that no other socket of this host has or had (SO_COOKIE). An accepted socket has that of its handshake,
+// see south_event::cookie. 0: unknown.
+uint64_t SocketCookie(int fd);
+
 // TSval the socket would send now; 0 when the connection has no timestamps.
 uint32_t CurrentTimestamp(int fd);
 

@@ -963,7 +963,7 @@ INSTANTIATE_TEST_SUITE_P(States, EndpointStateTest,
 
 class NoLog : public NorthWrapper::Log {
  public:
-  std::optional<uint64_t> OnAccepted(int, const FourTuple&) override { return ++accepted; }
+  NorthWrapper::Accepted OnAccepted(int, const FourTuple&) override { return {.id = ++accepted}; }
   absl::Span<char> BeginReceive(uint64_t) override { return {}; }
   void EndReceive(uint64_t, size_t) override {}
   void OnEndOfStream(uint64_t) override {}

@@ -22,7 +22,6 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "tcpshim/endpoint.h"
@@ -47,6 +46,12 @@ SocketAddress LocalAddress(int fd) {
   socklen_t size = sizeof(address);
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
   return FromSockaddr(address);
+}
+
+void CloseWithReset(UniqueFd fd) {
+  linger option = {};
+  option.l_onoff = 1;
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &option, sizeof(option)) != 0) PLOG(ERROR) << "SO_LINGER";
 }
 
 absl::Status ListenError(const SocketAddress& address, const char* step, int error) {
@@ -188,12 +193,7 @@ class EpollNorthWrapper final : public NorthWrapper {
 
   void Abort(ConnectionId id) override {
     UniqueFd fd = Take(id);
-    if (!fd) return;
-    linger option = {};
-    option.l_onoff = 1;
-    if (::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &option, sizeof(option)) != 0) {
-      PLOG(ERROR) << "connection " << id << ": SO_LINGER";
-    }
+    if (fd) CloseWithReset(std::move(fd));
   }
 
   void Forget(ConnectionId id) override { Take(id); }
@@ -208,15 +208,12 @@ class EpollNorthWrapper final : public NorthWrapper {
     return it == sockets_.end() ? -1 : it->second.fd.get();
   }
 
-  void Resume() override {
-    for (ConnectionId id : paused_) {
-      auto it = sockets_.find(id);
-      CHECK(it != sockets_.end()) << "paused connection " << id << " is unknown";
-      it->second.paused = false;
-      Arm(id, it->second);
-      if (it->second.error != 0) Fail(id);
-    }
-    paused_.clear();
+  void Resume(ConnectionId id) override {
+    auto it = sockets_.find(id);
+    if (it == sockets_.end() || !it->second.paused) return;
+    it->second.paused = false;
+    Arm(id, it->second);
+    if (it->second.error != 0) Fail(id);
   }
 
   size_t connections() const override { return sockets_.size(); }
@@ -294,7 +291,6 @@ class EpollNorthWrapper final : public NorthWrapper {
     if (it == sockets_.end()) return {};
     UniqueFd fd = std::move(it->second.fd);
     if (!it->second.broken) Unwatch(fd.get());
-    if (it->second.paused) paused_.erase(id);
     sockets_.erase(it);
     // A descriptor is about to be free.
     if (!accepting_) ResumeAccepting(listener_generation_);
@@ -370,7 +366,6 @@ class EpollNorthWrapper final : public NorthWrapper {
     }
     if (room.empty()) {
       it->second.paused = true;
-      paused_.insert(id);
       Arm(id, it->second);
       return;
     }
@@ -400,7 +395,6 @@ class EpollNorthWrapper final : public NorthWrapper {
   void Break(ConnectionId id, int error) {
     auto it = sockets_.find(id);
     it->second.broken = true;
-    if (it->second.paused) paused_.erase(id);
     it->second.paused = false;
     Unwatch(it->second.fd.get());
     reported_ = true;
@@ -451,11 +445,11 @@ class EpollNorthWrapper final : public NorthWrapper {
       tuple.local = listening_.ip == INADDR_ANY ? LocalAddress(fd.get()) : listening_;
       tuple.remote = FromSockaddr(peer);
       reported_ = true;
-      const std::optional<ConnectionId> id = log_->OnAccepted(fd.get(), tuple);
-      if (id) {
-        Watch(*id, std::move(fd), /*ended=*/false);
+      const Accepted accepted = log_->OnAccepted(fd.get(), tuple);
+      if (accepted.id.has_value()) {
+        Watch(*accepted.id, std::move(fd), /*ended=*/false);
       } else {
-        CloseSilently(std::move(fd));
+        accepted.reset ? CloseWithReset(std::move(fd)) : CloseSilently(std::move(fd));
       }
     }
   }
@@ -507,7 +501,6 @@ class EpollNorthWrapper final : public NorthWrapper {
   std::chrono::steady_clock::time_point next_accept_log_;
 
   absl::flat_hash_map<ConnectionId, Socket> sockets_;
-  absl::flat_hash_set<ConnectionId> paused_;
   std::vector<ConnectionId> failed_;
   bool in_turn_ = false;
   bool reported_ = false;   // in this turn, to the log

@@ -30,16 +30,20 @@ class NorthWrapper {
  public:
   using ConnectionId = uint64_t;
 
+  struct Accepted {
+    std::optional<ConnectionId> id = {};   // under which it is watched from now on; UINT64_MAX is none
+    bool reset = false;               // without an id: closed with a RST, else silently
+  };
+
   // What the north wrapper needs of the log. Called on the loop only, never inside a method of
   // NorthWrapper; may call any of its methods, but not destroy it.
   class Log {
    public:
     virtual ~Log() = default;
-    // A connection was accepted. Returns its id, under which it is watched from now on, or nullopt: the
-    // socket is then closed silently (the node has fallen silent meanwhile). Until it has returned, the
-    // id is unknown to Write and the like. UINT64_MAX is no id.
-    virtual std::optional<ConnectionId> OnAccepted(int fd, const FourTuple& tuple) = 0;
-    // Room for the next bytes of `id`; an empty span: not now (back-pressure; see Resume).
+    // A connection was accepted. Until it has returned, the id is unknown to Write and the like.
+    virtual Accepted OnAccepted(int fd, const FourTuple& tuple) = 0;
+    // Room for the next bytes of `id`; an empty span: not now (back-pressure, or its turn has not come; see
+    // Resume).
     virtual absl::Span<char> BeginReceive(ConnectionId id) = 0;
     // `size` bytes were put there; 0: nothing was, forget the room. Follows each non-empty room at once,
     // also when BeginReceive itself forgot the connection.
@@ -76,8 +80,8 @@ class NorthWrapper {
   virtual void ForgetSilently(ConnectionId id) = 0;  // neither FIN nor RST is sent
   virtual int fd(ConnectionId id) const = 0;         // -1: unknown
 
-  // After BeginReceive refused: read again.
-  virtual void Resume() = 0;
+  // After BeginReceive refused: read again. Nothing happens when it did not, or is not known any more.
+  virtual void Resume(ConnectionId id) = 0;
   virtual size_t connections() const = 0;
 };
 

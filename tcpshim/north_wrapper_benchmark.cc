@@ -116,7 +116,7 @@ class NorthServer : public Server, public NorthWrapper::Log {
   }
   void Stop() override { loop_.stop(); }
 
-  std::optional<uint64_t> OnAccepted(int, const FourTuple&) override { return ++last_id_; }
+  NorthWrapper::Accepted OnAccepted(int, const FourTuple&) override { return {.id = ++last_id_}; }
   absl::Span<char> BeginReceive(uint64_t) override {
     return absl::MakeSpan(buffer_).subspan(used_, 4096);
   }

@@ -107,14 +107,14 @@ class FakeLog : public NorthWrapper::Log {
     int writable = 0;
   };
 
-  std::optional<ConnectionId> OnAccepted(int fd, const FourTuple& tuple) override {
+  NorthWrapper::Accepted OnAccepted(int fd, const FourTuple& tuple) override {
     ++callbacks;
     last_accepted_fd = fd;
-    if (refuse_connections) return std::nullopt;
+    if (refuse_connections) return {.reset = reset_refused};
     const ConnectionId id = next_id++;
     entries[id].tuple = tuple;
     if (on_accepted) on_accepted(id);
-    return id;
+    return {.id = id};
   }
   absl::Span<char> BeginReceive(ConnectionId id) override {
     ++callbacks;
@@ -161,7 +161,7 @@ class FakeLog : public NorthWrapper::Log {
 
   std::map<ConnectionId, Entry> entries;
   ConnectionId next_id = 1;
-  bool refuse_connections = false;
+  bool refuse_connections = false, reset_refused = false;
   bool full = false;
   size_t room = 1 << 16;
   int refused = 0;
@@ -312,13 +312,13 @@ TEST_F(NorthWrapperTest, BackPressureStopsReadingUntilResume) {
   EXPECT_EQ(1, log_.refused) << "asked again without Resume";
   EXPECT_EQ(0, log_.entries[id].ends) << "the end came before the bytes";
 
-  north_->Resume();   // still full: refused once more
+  north_->Resume(id);   // still full: refused once more
   ASSERT_TRUE(RunUntil([&] { return log_.refused == 2; }));
   EXPECT_LT(Settle(), 10);
   EXPECT_EQ(2, log_.refused);
 
   log_.full = false;
-  north_->Resume();
+  north_->Resume(id);
   ASSERT_TRUE(RunUntil([&] { return log_.entries[id].ends == 1; }));
   EXPECT_EQ("hello", log_.entries[id].received);
 }
@@ -333,7 +333,7 @@ TEST_F(NorthWrapperTest, ResetUnderBackPressureIsReportedBehindTheBytes) {
   EXPECT_LT(Settle(), 10) << "a hang-up must not spin";
   EXPECT_TRUE(log_.entries[id].broken.empty());
   log_.full = false;
-  north_->Resume();
+  north_->Resume(id);
   ASSERT_TRUE(RunUntil([&] { return !log_.entries[id].broken.empty(); }));
   EXPECT_EQ("last words", log_.entries[id].received);
   EXPECT_EQ(std::vector<int>{ECONNRESET}, log_.entries[id].broken);
@@ -351,7 +351,7 @@ TEST_F(NorthWrapperTest, WriteToResetConnectionUnderBackPressure) {
   Settle();
   EXPECT_TRUE(log_.entries[id].broken.empty());
   log_.full = false;
-  north_->Resume();
+  north_->Resume(id);
   ASSERT_TRUE(RunUntil([&] { return !log_.entries[id].broken.empty(); }));
   EXPECT_EQ("last words", log_.entries[id].received);
   EXPECT_EQ(std::vector<int>{ECONNRESET}, log_.entries[id].broken);
@@ -366,7 +366,7 @@ TEST_F(NorthWrapperTest, ForgettingAPausedConnection) {
   ASSERT_TRUE(RunUntil([&] { return log_.refused == 1; }));
   north_->Forget(id);
   log_.full = false;
-  north_->Resume();
+  north_->Resume(id);
   Settle();
   EXPECT_EQ("", log_.entries[id].received);
 }
@@ -670,6 +670,31 @@ TEST_F(NorthWrapperTest, RefusedConnectionIsNotKept) {
   ASSERT_TRUE(RunUntil([&] { return log_.last_accepted_fd >= 0; }));
   Settle();
   EXPECT_EQ(0u, north_->connections());
+}
+
+TEST_F(NorthWrapperTest, RefusedConnectionCanBeReset) {
+  log_.refuse_connections = log_.reset_refused = true;
+  Client client(north_->listening());
+  ASSERT_TRUE(RunUntil([&] { return !client.ReceiveSome() && client.error() == ECONNRESET; }));
+  EXPECT_EQ(0u, north_->connections());
+}
+
+TEST_F(NorthWrapperTest, ResumeIsForOne) {
+  Client one(north_->listening()), two(north_->listening());
+  ASSERT_TRUE(RunUntil([&] { return log_.entries.size() == 2; }));
+  log_.full = true;
+  one.Send("x");
+  two.Send("x");
+  ASSERT_TRUE(RunUntil([&] { return log_.refused == 2; }));
+  log_.full = false;
+  north_->Resume(1);
+  north_->Resume(1);    // has resumed
+  north_->Resume(77);   // is not known
+  ASSERT_TRUE(RunUntil([&] { return log_.entries[1].received == "x"; }));
+  Settle();
+  EXPECT_EQ("", log_.entries[2].received);
+  north_->Resume(2);
+  EXPECT_TRUE(RunUntil([&] { return log_.entries[2].received == "x"; }));
 }
 
 TEST_F(NorthWrapperTest, StopListeningInsideOnAccepted) {

@@ -552,6 +552,7 @@ INLINE int new_syn_ack(struct __sk_buff* skb, const struct segment* s) {
   event->timestamps = o->timestamps;
   event->tsval = o->tsval;
   event->tsecr = o->tsecr;
+  event->cookie = bpf_get_socket_cookie(skb);
   bpf_ringbuf_submit(event, 0);
   return count(SOUTH_EGRESS_SYN_ACK_HELD, SWALLOW);
 }
@@ -564,6 +565,12 @@ INLINE int unknown_egress(struct __sk_buff* skb, const struct segment* s) {
   }
   if ((s->flags & (SYN | ACK)) == (SYN | ACK)) return new_syn_ack(skb, s);
   if (s->payload || s->flags & FIN) return count(SOUTH_EGRESS_STRAY, SWALLOW);
+  // Nothing tells what the log has of it: a handshake that had to make room and was completed all the same.
+  const struct bpf_sock* sk = skb->sk;
+  if (sk) sk = bpf_sk_fullsock((struct bpf_sock*)sk);
+  if (sk && (sk->state == BPF_TCP_ESTABLISHED || sk->state == BPF_TCP_CLOSE_WAIT)) {
+    return count(SOUTH_EGRESS_STRAY, SWALLOW);
+  }
   return count(SOUTH_EGRESS_PASSED, PASS);  // TIME_WAIT's acknowledgements
 }
 
@@ -641,6 +648,9 @@ int south_egress_verdict(struct __sk_buff* skb) {
     }
     return count(SOUTH_EGRESS_MARKED, PASS);
   }
+  // TCP makes a SYN-ACK only where it has no connection any more: one with another ISS than the log has is the
+  // next incarnation.
+  if (c && (s.flags & (SYN | ACK)) == (SYN | ACK) && s.seq != c->iss) c = 0;
   return c ? known_egress(skb, c, &s) : unknown_egress(skb, &s);
 }
 
@@ -661,12 +671,14 @@ INLINE void remember_syn(struct __sk_buff* skb, const struct segment* s) {
 // it could be. TCP itself has the last word on the segment; it is passed in any case.
 INLINE void note_arrival(struct south_connection* c, const struct segment* s) {
   if (!(s->flags & ACK) || s->flags & (RST | SYN)) return;
-  if (READ(c->egress_seen)) {
-    if (seq_after(s->ack, READ(c->snd_max))) return;
-    __u32 left = READ(c->last_ack) - 1;
-    if (s->seq - left > READ(c->rcv_edge) - left) return;
-  }
+  if (!READ(c->egress_seen)) return;
+  __u32 snd_max = READ(c->snd_max);
+  if (seq_after(s->ack, snd_max)) return;
+  __u32 left = READ(c->last_ack) - 1;
+  if (s->seq - left > READ(c->rcv_edge) - left) return;
   int first = !READ(c->ingress_seen);
+  // Nothing but our SYN-ACK has left: whoever has it acknowledges that.
+  if (first && snd_max == c->iss + 1 && s->ack != snd_max) return;
   if (first || !seq_after(c->una, s->ack)) {
     const struct south_connection both = {.una = s->ack, .window = s->window};
     *(volatile __u64*)&c->una_and_window = both.una_and_window;
@@ -705,10 +717,17 @@ int south_ingress_verdict(struct __sk_buff* skb) {
       struct south_event* event = new_event(SOUTH_EVENT_SYN_KNOWN, &s);
       if (event) bpf_ringbuf_submit(event, 0);
     }
+  } else if (c && s.flags & RST) {
+    // As RFC 5961 has it: the exact number. After the handshake TCP tells of resets itself.
+    if (!READ(c->ingress_seen) && s.seq == READ(c->stable)) {
+      struct south_event* event = new_event(SOUTH_EVENT_RST_HANDSHAKE, &s);
+      if (event) bpf_ringbuf_submit(event, 0);
+    }
   } else if (c) {
     read_timestamps(skb, &s);
     note_arrival(c, &s);
   }
+  if (c && READ(c->flags) & SOUTH_NO_SOCKET) return count(SOUTH_INGRESS_NO_SOCKET, SWALLOW);
   return count(SOUTH_INGRESS_PASSED, PASS);
 }
 

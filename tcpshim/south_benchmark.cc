@@ -116,7 +116,7 @@ int Main() {
   Print("egress, gate closed", Run(egress, stable, kRepeat));
   (*south)->OpenGate();
   (*south)->RenewUntil(std::chrono::steady_clock::now() + std::chrono::hours(1));
-  auto slot = (*south)->Add({kService, kClient}, 1000, SOUTH_OPEN, 7);
+  auto slot = (*south)->Add({kService, kClient}, 1, 1000, SOUTH_OPEN, 7);
   CHECK(slot.ok()) << slot.status();
   Print("egress, lone ACK that is stable: pass", Run(egress, stable, kRepeat));
   Print("egress, data with an ACK that is stable: pass", Run(egress, data, kRepeat));

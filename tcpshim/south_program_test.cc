@@ -37,6 +37,7 @@ constexpr int kSwallow = 4;  // TC_ACT_STOLEN
 constexpr SocketAddress kService = {0xc6120001, 7000};
 constexpr uint32_t kClientIp = 0xc6120002;
 constexpr uint32_t kMark = 0x1234;
+constexpr Seq kIss = 5;   // of what the tests add to the table
 
 constexpr SegmentFlags kAck = {.ack = true};
 constexpr SegmentFlags kSynAck = {.syn = true, .ack = true};
@@ -206,7 +207,7 @@ class SouthProgramTest : public ::testing::Test {
   }
 
   SouthWrapper::Slot Add(Seq stable, uint32_t flags = SOUTH_OPEN, uint8_t wscale = 7) {
-    auto slot = south_->Add({kService, client_}, stable, flags, wscale);
+    auto slot = south_->Add({kService, client_}, kIss, stable, flags, wscale);
     EXPECT_TRUE(slot.ok()) << slot.status();
     slots_.push_back(*slot);
     return *slot;
@@ -550,6 +551,68 @@ TEST_F(SouthProgramTest, KnownButNotOpenIsSilent) {
   EXPECT_EQ(sent->snd_max, 6u);
   EXPECT_EQ(sent->last_ack, 1000u);
   EXPECT_EQ(sent->rcv_edge, 61000u) << "the window of a SYN-ACK is not scaled";
+}
+
+// A client that began anew: what the log has of the old connection says nothing of this one.
+TEST_F(SouthProgramTest, SynAckWithAnotherIssIsThatOfAnotherConnection) {
+  for (const uint32_t flags : {0u, static_cast<uint32_t>(SOUTH_OPEN)}) {
+    auto slot = Add(1000, flags);
+    EXPECT_EQ(Ingress(FromClient(4999, 0, {.syn = true})), kPass);
+    DrainEvents();
+    EXPECT_EQ(Egress(FromServer(kIss + 1, 5000, kSynAck)), kSwallow);
+    const auto events = DrainEvents();
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(events[0].kind, static_cast<uint32_t>(SOUTH_EVENT_SYN_ACK));
+    EXPECT_EQ(events[0].seq, kIss + 1);
+    EXPECT_EQ(events[0].ack, 5000u);
+    EXPECT_FALSE(south_->Sent(slot)) << "nothing of this one has left";
+    south_->Remove(slot);
+    slots_.clear();
+  }
+}
+
+TEST_F(SouthProgramTest, ResetInTheHandshakeIsReported) {
+  auto slot = Add(1000);
+  Egress(FromServer(kIss, 1000, kSynAck));
+  EXPECT_EQ(Ingress(FromClient(1001, 0, {.rst = true})), kPass);
+  EXPECT_EQ(Ingress(FromClient(999, 0, {.rst = true})), kPass);
+  EXPECT_THAT(DrainEvents(), ElementsAre()) << "it may be anybody's guess";
+  EXPECT_EQ(Ingress(FromClient(1000, 0, {.rst = true})), kPass);
+  const auto events = DrainEvents();
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].kind, static_cast<uint32_t>(SOUTH_EVENT_RST_HANDSHAKE));
+  EXPECT_EQ(events[0].seq, 1000u);
+  EXPECT_EQ(ntohs(events[0].tuple.remote_port), client_.port);
+  EXPECT_EQ(Ingress(FromClient(1000, kIss + 1, kAck)), kPass);
+  ASSERT_TRUE(south_->Client(slot));
+  EXPECT_EQ(Ingress(FromClient(1000, 0, {.rst = true})), kPass);
+  EXPECT_THAT(DrainEvents(), ElementsAre()) << "TCP itself tells";
+}
+
+// An acknowledgement of an earlier incarnation's SYN-ACK, or a guess, does not complete this handshake.
+TEST_F(SouthProgramTest, TheHandshakesLastAckAcknowledgesItsSynAck) {
+  auto slot = Add(1000);
+  Egress(FromServer(kIss, 1000, kSynAck));
+  for (const Seq ack : {kIss, kIss - 1000, kIss + 2}) EXPECT_EQ(Ingress(FromClient(1000, ack, kAck)), kPass);
+  EXPECT_FALSE(south_->Client(slot));
+  EXPECT_EQ(Ingress(FromClient(1000, kIss + 1, kAck)), kPass);
+  ASSERT_TRUE(south_->Client(slot));
+  EXPECT_EQ(south_->Client(slot)->una, kIss + 1);
+}
+
+TEST_F(SouthProgramTest, WithoutASocketTcpSeesNothing) {
+  auto slot = Add(1000, SOUTH_OPEN | SOUTH_NO_SOCKET);
+  Egress(FromServer(kIss, 1000, kSynAck), kMark);
+  EXPECT_FALSE(south_->WakeWhenAcked(slot, kIss + 1));
+  EXPECT_EQ(Ingress(FromClient(999, 0, {.syn = true})), kSwallow);
+  EXPECT_EQ(Ingress(FromClient(1000, kIss + 1, kAck)), kSwallow);
+  const auto events = DrainEvents();
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events[0].kind, static_cast<uint32_t>(SOUTH_EVENT_SYN_KNOWN));
+  EXPECT_EQ(events[1].kind, static_cast<uint32_t>(SOUTH_EVENT_ACKED));
+  EXPECT_THAT(Counted(), ElementsAre(Pair("egress_marked", 1), Pair("ingress_no_socket", 2)));
+  south_->Disallow(slot, SOUTH_NO_SOCKET);
+  EXPECT_EQ(Ingress(FromClient(1000, kIss + 1, kAck)), kPass);
 }
 
 TEST_F(SouthProgramTest, SynByHandCounts) {
@@ -929,6 +992,9 @@ TEST_F(SouthProgramTest, ClientsAcknowledgementsAreKept) {
   Segment ack = FromClient(1000, 51, kAck, 400);
   ack.timestamps = Segment::Timestamps{70, 10};
   EXPECT_EQ(Ingress(ack), kPass);
+  EXPECT_FALSE(south_->Client(slot)) << "nothing has left that it could acknowledge";
+  EXPECT_EQ(Egress(FromServer(60, 1000, kAck)), kPass);
+  EXPECT_EQ(Ingress(ack), kPass);
   auto client = south_->Client(slot);
   ASSERT_TRUE(client);
   EXPECT_EQ(client->una, 51u);
@@ -981,7 +1047,7 @@ TEST_F(SouthProgramTest, SlotsAreBoundedAndUsedAgain) {
   std::set<SouthWrapper::Slot> distinct;
   absl::Status full;
   for (uint16_t port = 1; full.ok(); ++port) {
-    auto slot = south_->Add({kService, {0xc6120063, port}}, 1, SOUTH_OPEN, 0);
+    auto slot = south_->Add({kService, {0xc6120063, port}}, kIss, 1, SOUTH_OPEN, 0);
     if (!slot.ok()) {
       full = slot.status();
       break;
@@ -998,16 +1064,16 @@ TEST_F(SouthProgramTest, SlotsAreBoundedAndUsedAgain) {
   EXPECT_FALSE(south_->Sent(slot));
   EXPECT_FALSE(south_->Client(slot));
   EXPECT_FALSE(south_->TakeHeldAck(slot));
-  EXPECT_EQ(south_->Add({kService, client_}, 1, 0, 0).status().code(),
+  EXPECT_EQ(south_->Add({kService, client_}, kIss, 1, 0, 0).status().code(),
             absl::StatusCode::kAlreadyExists);
-  EXPECT_EQ(south_->Add({{kService.ip, 1}, client_}, 1, 0, 0).status().code(),
+  EXPECT_EQ(south_->Add({{kService.ip, 1}, client_}, kIss, 1, 0, 0).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(south_->Add({kService, {1, 1}}, 1, 0, 15).status().code(),
+  EXPECT_EQ(south_->Add({kService, {1, 1}}, kIss, 1, 0, 15).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(SouthProgramTest, RemovedConnectionsAreUnknown) {
-  auto slot = south_->Add({kService, client_}, 1000, SOUTH_OPEN, 7);
+  auto slot = south_->Add({kService, client_}, kIss, 1000, SOUTH_OPEN, 7);
   ASSERT_TRUE(slot.ok());
   EXPECT_EQ(Egress(FromServer(50, 2000, kAck)), kSwallow);
   south_->Remove(*slot);

@@ -22,6 +22,7 @@ enum {
   SOUTH_OPEN = 1,    /* `Opened` is stable: its SYN-ACK may leave */
   SOUTH_FIN_OK = 2,  /* a logged close explains a FIN */
   SOUTH_RST_OK = 4,  /* a logged abort explains a RST */
+  SOUTH_NO_SOCKET = 8,  /* TCP must not see its segments: it knows of no such connection (yet) */
 };
 struct south_connection {
   __u32 stable;      /* no acknowledgement after this may leave */
@@ -57,7 +58,8 @@ struct south_connection {
   __u32 ingress_seen;/* 1: the fields before are valid: the handshake is complete */
   __u32 wake_armed;  /* 1: report when una reaches wake_at. Set by user space, taken by ingress */
   __u32 wake_at;     /* user space */
-  __u32 reserved[10];
+  __u32 iss;         /* our initial sequence number, as logged: another one is another connection. User space */
+  __u32 reserved[9];
 };
 #ifdef __cplusplus
 static_assert(sizeof(struct south_connection) == 128, "two cache lines: egress's and ingress's");
@@ -76,12 +78,15 @@ enum { SOUTH_VERDICT_EGRESS, SOUTH_VERDICT_INGRESS, SOUTH_VERDICTS };
 
 /* Reports to user space, through a ring buffer. */
 enum {
-  SOUTH_EVENT_SYN_ACK = 1,      /* the kernel's SYN-ACK of an unknown connection was swallowed */
+  SOUTH_EVENT_SYN_ACK = 1,      /* the kernel's SYN-ACK of an unknown connection was swallowed; it is unknown
+                                 * also when the table has its tuple with another ISS */
   SOUTH_EVENT_RST_UNKNOWN = 2,  /* a RST for a connection that is not in the table was swallowed: user space
                                  * alone, while alive and serving, can vouch for it and send it by hand */
   SOUTH_EVENT_SYN_KNOWN = 3,    /* a client repeats the SYN of a known connection: it never got our SYN-ACK.
                                  * The segment is passed on to TCP all the same */
   SOUTH_EVENT_ACKED = 4,        /* the client has acknowledged up to wake_at */
+  SOUTH_EVENT_RST_HANDSHAKE = 5,/* a RST, with the right sequence number, of a client that has acknowledged
+                                 * nothing yet. Passed on to TCP all the same */
 };
 struct south_event {
   __u32 kind;
@@ -99,6 +104,8 @@ struct south_event {
   __u32 tsval, tsecr;
   __u32 pad2;
   __u64 at_ns;           /* CLOCK_MONOTONIC; SYN_ACK: when TCP made it, which tsval belongs to */
+  __u64 cookie;          /* SYN_ACK: SO_COOKIE of the socket that it will become; 0: TCP has none, it is a SYN
+                          * cookie */
 };
 
 /* Counters (per-CPU). Every packet counts in exactly one of them; EVENTS_LOST counts on top. Names for the
@@ -125,6 +132,7 @@ enum south_counter {
   SOUTH_EGRESS_STRAY,            /* data or FIN of a connection that is not in the table */
   SOUTH_INGRESS_OTHER,
   SOUTH_INGRESS_OWNER_DEAD,
+  SOUTH_INGRESS_NO_SOCKET,       /* noted, and kept from TCP */
   SOUTH_COUNTERS
 };
 

@@ -69,6 +69,7 @@ constexpr std::array<const char*, SOUTH_COUNTERS> kCounterNames = {
     "egress_stray",
     "ingress_other",
     "ingress_owner_dead",
+    "ingress_no_socket",
 };
 static_assert(kCounterNames.back() != nullptr, "each counter has a name");
 
@@ -538,8 +539,9 @@ void SouthWrapper::RenewUntil(std::chrono::steady_clock::time_point deadline) {
   }
 }
 
-absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq stable, uint32_t flags,
-                                                     uint8_t rcv_wscale, const ServerView* said) {
+absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq iss, Seq stable,
+                                                     uint32_t flags, uint8_t rcv_wscale,
+                                                     const ServerView* said) {
   Impl& impl = *impl_;
   if (tuple.local != impl.options.service) {
     return absl::InvalidArgumentError(
@@ -555,6 +557,7 @@ absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq
   }
   const Slot slot = reuse ? impl.freed.front() : impl.next_unused;
   south_connection fresh = {};
+  fresh.iss = iss;
   fresh.stable = stable;
   fresh.flags = flags;
   fresh.rcv_wscale = rcv_wscale;
@@ -601,6 +604,10 @@ void SouthWrapper::Remove(Slot slot) {
 
 void SouthWrapper::Allow(Slot slot, uint32_t flags) {
   std::atomic_ref<__u32>(impl_->At(slot).flags).fetch_or(flags);
+}
+
+void SouthWrapper::Disallow(Slot slot, uint32_t flags) {
+  std::atomic_ref<__u32>(impl_->At(slot).flags).fetch_and(~flags);
 }
 
 void SouthWrapper::SetStable(Slot slot, Seq stable) {

@@ -23,6 +23,8 @@
 #ifndef UNDERSTUDY_TCPSHIM_SOUTH_WRAPPER_H_
 #define UNDERSTUDY_TCPSHIM_SOUTH_WRAPPER_H_
 
+#include <arpa/inet.h>
+
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -37,6 +39,11 @@
 #include "tcpshim/tcp_types.h"
 
 namespace understudy::tcpshim {
+
+// Of an event.
+inline FourTuple TupleOf(const south_tuple& t) {
+  return {{ntohl(t.local_ip), ntohs(t.local_port)}, {ntohl(t.remote_ip), ntohs(t.remote_port)}};
+}
 
 class SouthWrapper {
  public:
@@ -66,16 +73,18 @@ class SouthWrapper {
   void RenewUntil(std::chrono::steady_clock::time_point deadline);
 
   // --- Connections ---
-  // `stable`: first acknowledgement allowed. `flags`: SOUTH_*. ResourceExhausted when the slots are used up.
+  // `iss`: ours; a SYN-ACK with another one is reported as that of a new connection. `stable`: first
+  // acknowledgement allowed. `flags`: SOUTH_*. ResourceExhausted when the slots are used up.
   // `said`: of a restored connection, what may have left from another host: snd_max and rcv_edge are what
   // the client may know, and nothing will contradict them. nullptr: nothing has left.
   struct ServerView { Seq snd_max, last_ack, rcv_edge; uint32_t tsval; };
-  absl::StatusOr<Slot> Add(const FourTuple& tuple, Seq stable, uint32_t flags, uint8_t rcv_wscale,
+  absl::StatusOr<Slot> Add(const FourTuple& tuple, Seq iss, Seq stable, uint32_t flags, uint8_t rcv_wscale,
                            const ServerView* said = nullptr);
   // Offers the client no window beyond `bytes`, except what was offered already. 0: no limit.
   void SetWindowLimit(Slot slot, uint32_t bytes);
   void Remove(Slot slot);
   void Allow(Slot slot, uint32_t flags);      // adds to the flags
+  void Disallow(Slot slot, uint32_t flags);   // takes from them
   // Moves the stable point forward (never back).
   void SetStable(Slot slot, Seq stable);
 

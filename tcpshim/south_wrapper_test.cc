@@ -280,7 +280,7 @@ class SouthWrapperTest : public ::testing::Test {
     if (!event) return c;
     c.opened = *event;
     c.tuple = {service_, {ntohl(event->tuple.remote_ip), ntohs(event->tuple.remote_port)}};
-    auto slot = south_->Add(c.tuple, event->ack, SOUTH_OPEN, event->rcv_wscale);
+    auto slot = south_->Add(c.tuple, event->seq, event->ack, SOUTH_OPEN, event->rcv_wscale);
     EXPECT_TRUE(slot.ok()) << slot.status();
     c.slot = *slot;
     EXPECT_TRUE(hand_->Send(SynAckOf(*event)).ok());
@@ -362,7 +362,7 @@ TEST_F(SouthWrapperTest, SynAckIsHeldAndThenSentByHand) {
   EXPECT_EQ(event->own_mss, 1460);
   const FourTuple tuple = {service_,
                            {ntohl(event->tuple.remote_ip), ntohs(event->tuple.remote_port)}};
-  auto slot = south_->Add(tuple, event->ack, 0, event->rcv_wscale);
+  auto slot = south_->Add(tuple, event->seq, event->ack, 0, event->rcv_wscale);
   ASSERT_TRUE(slot.ok());
   // TCP's own repetition, a second later, is held too: `Opened` is not stable.
   ASSERT_TRUE(Until([&] { return Count(SOUTH_EGRESS_SYN_ACK_HELD) >= 2; }));
@@ -393,7 +393,7 @@ TEST_F(SouthWrapperTest, RepeatedSynIsReported) {
   ASSERT_TRUE(event);
   const FourTuple tuple = {service_,
                            {ntohl(event->tuple.remote_ip), ntohs(event->tuple.remote_port)}};
-  ASSERT_TRUE(south_->Add(tuple, event->ack, SOUTH_OPEN, event->rcv_wscale).ok());
+  ASSERT_TRUE(south_->Add(tuple, event->seq, event->ack, SOUTH_OPEN, event->rcv_wscale).ok());
   // Nobody sends the SYN-ACK; the client asks again.
   auto again = Event(SOUTH_EVENT_SYN_KNOWN);
   ASSERT_TRUE(again);

@@ -1,6 +1,7 @@
 #include "tests/sim/model_server.h"
 
 #include "absl/strings/str_cat.h"
+#include "framework/connection_state.h"
 
 namespace understudy::sim {
 
@@ -17,7 +18,9 @@ void ModelServer::EndOutput(Connection& c) {
 
 void ModelServer::OnConnect(Connection& c) {
   auto mine = std::make_unique<Mine>();
-  mine->transcript = &transcripts_[c.peer()];
+  // From one port there may be several, of which the client knows by its own numbers.
+  const tcpshim::Seq isn = static_cast<ConnectionState&>(c).opened().irs;
+  mine->transcript = &transcripts_[absl::StrCat(c.peer(), "/", isn)];
   mine->transcript->connected = true;
   c.set_context(std::move(mine));
   if (manner_ == Manner::kTransform) Say(c, absl::StrCat("hello ", c.Random(), "\n"));

@@ -35,7 +35,7 @@ class ModelServer final : public Server {
 
   std::function<void()> on_call = [] {};   // time may pass in a call
 
-  // By the client's address.
+  // By the client's address and initial sequence number.
   const std::map<std::string, Transcript>& transcripts() const { return transcripts_; }
   const Transcript* Find(const std::string& peer) const {
     auto found = transcripts_.find(peer);

@@ -66,33 +66,69 @@ Socket* SimNorth::SocketOf(ConnectionId id) const {
   if (process_->dead) return nullptr;
   auto known = known_.find(id);
   if (known == known_.end()) return nullptr;
-  auto socket = process_->host->sockets.find(known->second.tuple);
-  return socket == process_->host->sockets.end() ? nullptr : &socket->second;
+  Host& host = *process_->host;
+  auto socket = host.sockets.find(known->second.tuple);
+  if (socket != host.sockets.end() && socket->second.number == known->second.number) return &socket->second;
+  auto past = host.past.find(known->second.number);
+  return past == host.past.end() ? nullptr : &past->second;
+}
+
+void SimNorth::Erase(ConnectionId id) {
+  Host& host = *process_->host;
+  const Known& known = known_[id];
+  auto socket = host.sockets.find(known.tuple);
+  if (socket != host.sockets.end() && socket->second.number == known.number) host.sockets.erase(socket);
+  host.past.erase(known.number);
+}
+
+void SimNorth::Accept(Socket& socket, const FourTuple& tuple) {
+  socket.accepted = true;
+  const uint64_t number = socket.number;
+  const auto accepted = log_->OnAccepted(kFirstFd + static_cast<int>(number), tuple);
+  if (accepted.id.has_value()) {
+    known_[*accepted.id] = Known{tuple, number};
+    return;
+  }
+  if (accepted.reset && !socket.tcp->reset()) socket.tcp->Reset();
+  known_[0] = Known{tuple, number};
+  Erase(0);
+  known_.erase(0);
 }
 
 void SimNorth::Turn() {
   if (is_listening_) {
-    std::vector<FourTuple> accepted;
-    for (auto& [tuple, socket] : process_->host->sockets) {
-      if (!socket.accepted && !socket.time_wait && socket.tcp->established())
-        accepted.push_back(tuple);
+    // Those that broke in the queue come out of it, too.
+    std::vector<uint64_t> broken;
+    for (auto& [number, socket] : process_->host->past) {
+      if (!socket.accepted) broken.push_back(number);
     }
-    for (const FourTuple& tuple : accepted) {
+    for (const uint64_t number : broken) {
+      Socket& socket = process_->host->past[number];
+      Accept(socket, {socket.tcp->config().local, socket.tcp->config().remote});
+    }
+    std::vector<FourTuple> complete;
+    for (auto& [tuple, socket] : process_->host->sockets) {
+      if (!socket.accepted && !socket.time_wait && socket.tcp->established()) complete.push_back(tuple);
+    }
+    for (const FourTuple& tuple : complete) {
       auto found = process_->host->sockets.find(tuple);
-      if (found == process_->host->sockets.end()) continue;
-      found->second.accepted = true;
-      const auto id = log_->OnAccepted(kFirstFd + static_cast<int>(found->second.number), tuple);
-      if (id.has_value()) {
-        known_[*id] = Known{tuple};
-      } else {
-        process_->host->sockets.erase(tuple);
-      }
+      if (found != process_->host->sockets.end()) Accept(found->second, tuple);
     }
   }
   std::vector<ConnectionId> ids;
   for (const auto& [id, known] : known_) ids.push_back(id);
   for (const ConnectionId id : ids) Serve(id);
   log_->OnTurnDone();
+}
+
+// As the real one, which asks for room before it knows what a read will bring.
+bool SimNorth::MayRead(ConnectionId id) {
+  if (!log_->BeginReceive(id).empty()) {
+    log_->EndReceive(id, 0);
+    return known_.contains(id) && SocketOf(id) != nullptr;
+  }
+  if (auto known = known_.find(id); known != known_.end()) known->second.paused = true;
+  return false;
 }
 
 void SimNorth::Serve(ConnectionId id) {
@@ -106,9 +142,14 @@ void SimNorth::Serve(ConnectionId id) {
     known = known_.find(id);
     if (known == known_.end() || socket == nullptr) return;
   }
+  if (known->second.paused) return;
   if (socket->tcp->readable() > 0 && known->second.expect_input) {
     const absl::Span<char> room = log_->BeginReceive(id);
-    if (room.empty()) return;  // asked again in the next turn, as if it had been Resumed
+    if (room.empty()) {
+      known = known_.find(id);
+      if (known != known_.end()) known->second.paused = true;
+      return;
+    }
     const std::string bytes = socket->tcp->Read(room.size());
     std::copy(bytes.begin(), bytes.end(), room.begin());
     log_->EndReceive(id, bytes.size());
@@ -119,13 +160,17 @@ void SimNorth::Serve(ConnectionId id) {
     if (socket->tcp->readable() > 0) process_->world->Wake(*process_, Nanos(0));
   }
   if (socket->tcp->at_end() && known->second.expect_input) {
+    if (!MayRead(id)) return;
+    known = known_.find(id);
     known->second.expect_input = false;
     log_->OnEndOfStream(id);
     socket = SocketOf(id);
     known = known_.find(id);
     if (known == known_.end() || socket == nullptr) return;
   }
-  if (socket->tcp->reset() && !known->second.broken_reported) {
+  if (socket->tcp->reset() && !known->second.broken_reported && socket->tcp->readable() == 0) {
+    if (known->second.expect_input && !MayRead(id)) return;
+    known = known_.find(id);
     known->second.broken_reported = true;
     log_->OnBroken(id, ECONNRESET);
   }
@@ -135,7 +180,7 @@ void SimNorth::Adopt(ConnectionId id, tcpshim::UniqueFd fd, bool expect_input) {
   const int number = fd.release() - kFirstFd;
   for (auto& [tuple, socket] : process_->host->sockets) {
     if (static_cast<int>(socket.number) != number) continue;
-    known_[id] = Known{tuple, expect_input};
+    known_[id] = Known{tuple, socket.number, expect_input};
     return;
   }
 }
@@ -168,7 +213,7 @@ void SimNorth::ShutdownWrite(ConnectionId id) {
 void SimNorth::Abort(ConnectionId id) {
   if (Socket* socket = SocketOf(id); socket != nullptr) {
     if (!socket->tcp->reset()) socket->tcp->Reset();
-    process_->host->sockets.erase(known_[id].tuple);
+    Erase(id);
   }
   known_.erase(id);
 }
@@ -179,14 +224,16 @@ void SimNorth::Forget(ConnectionId id) {
   if (Socket* socket = SocketOf(id); socket != nullptr) {
     Tcp& tcp = *socket->tcp;
     if (tcp.reset()) {
-      process_->host->sockets.erase(known_[id].tuple);
+      Erase(id);
     } else if (tcp.readable() > 0) {
       tcp.Reset();
-      process_->host->sockets.erase(known_[id].tuple);
+      Erase(id);
     } else {
       if (!tcp.fin_sent()) tcp.Shutdown();
-      if (tcp.fin_acked() && tcp.fin_received() && process_->world->Chance(50)) {
-        process_->host->sockets.erase(known_[id].tuple);  // was in LAST_ACK
+      if (process_->host->past.contains(socket->number)) {
+        Erase(id);
+      } else if (tcp.fin_acked() && tcp.fin_received() && process_->world->Chance(50)) {
+        Erase(id);  // was in LAST_ACK
       } else {
         socket->time_wait = true;
         process_->world->ArmSocket(*process_->host, known_[id].tuple);
@@ -197,7 +244,7 @@ void SimNorth::Forget(ConnectionId id) {
 }
 
 void SimNorth::ForgetSilently(ConnectionId id) {
-  if (SocketOf(id) != nullptr) process_->host->sockets.erase(known_[id].tuple);
+  if (SocketOf(id) != nullptr) Erase(id);
   known_.erase(id);
 }
 
@@ -206,7 +253,12 @@ int SimNorth::fd(ConnectionId id) const {
   return socket == nullptr ? -1 : kFirstFd + static_cast<int>(socket->number);
 }
 
-void SimNorth::Resume() { process_->world->Wake(*process_, Nanos(0)); }
+void SimNorth::Resume(ConnectionId id) {
+  auto known = known_.find(id);
+  if (known == known_.end()) return;
+  known->second.paused = false;
+  process_->world->Wake(*process_, Nanos(0));
+}
 
 // --- Connections between the nodes
 // ----------------------------------------------------------------
@@ -551,13 +603,14 @@ void SouthWrapper::RenewUntil(std::chrono::steady_clock::time_point deadline) {
       std::max<int64_t>(impl_->south().deadline_ns, deadline.time_since_epoch().count());
 }
 
-absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq stable,
+absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq iss, Seq stable,
                                                      uint32_t flags, uint8_t rcv_wscale,
                                                      const ServerView* said) {
   sim::South& south = impl_->south();
   if (south.by_tuple.contains(tuple)) return absl::AlreadyExistsError(tuple.ToString());
   sim::South::Connection connection;
   connection.tuple = tuple;
+  connection.iss = iss;
   connection.stable = connection.held_ack = stable;
   connection.flags = flags;
   connection.shift = rcv_wscale;
@@ -576,6 +629,7 @@ void SouthWrapper::SetWindowLimit(Slot slot, uint32_t bytes) {
 }
 void SouthWrapper::Remove(Slot slot) { impl_->south().by_tuple.erase(impl_->At(slot).tuple); }
 void SouthWrapper::Allow(Slot slot, uint32_t flags) { impl_->At(slot).flags |= flags; }
+void SouthWrapper::Disallow(Slot slot, uint32_t flags) { impl_->At(slot).flags &= ~flags; }
 void SouthWrapper::SetStable(Slot slot, Seq stable) {
   impl_->At(slot).stable = SeqMax(impl_->At(slot).stable, stable);
 }
@@ -689,6 +743,8 @@ absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
 }
 
 void CloseSilently(UniqueFd fd) { fd.release(); }
+
+uint64_t SocketCookie(int fd) { return static_cast<uint64_t>(fd - sim::kFirstFd); }
 
 uint32_t CurrentTimestamp(int fd) {
   for (auto& [tuple, socket] : Here().host->sockets) {

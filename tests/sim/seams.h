@@ -27,7 +27,7 @@ class SimNorth final : public tcpshim::NorthWrapper {
   void Forget(ConnectionId id) override;
   void ForgetSilently(ConnectionId id) override;
   int fd(ConnectionId id) const override;
-  void Resume() override;
+  void Resume(ConnectionId id) override;
   size_t connections() const override { return known_.size(); }
 
   bool is_listening() const { return is_listening_; }
@@ -35,13 +35,18 @@ class SimNorth final : public tcpshim::NorthWrapper {
  private:
   struct Known {
     FourTuple tuple;
+    uint64_t number = 0;   // of the socket
     bool expect_input = true;
     bool broken_reported = false;
     bool blocked = false;
     bool shut = false;
+    bool paused = false;
   };
   Socket* SocketOf(ConnectionId id) const;
+  void Erase(ConnectionId id);
+  void Accept(Socket& socket, const FourTuple& tuple);
   void Serve(ConnectionId id);
+  bool MayRead(ConnectionId id);
 
   Process* const process_;
   Log* const log_;

@@ -171,6 +171,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Taken{"OutputCommit", {.acknowledge_unstored = true}, {"I1"}},
                     Taken{"Clamp", {.no_clamp = true}, {"I1"}},
                     Taken{"SynAckHold", {.no_syn_ack_hold = true}, {"I1"}},
+                    Taken{"Incarnation", {.any_syn_ack = true}, {"I1", "I4", "liveness"}, 1000},
                     Taken{"Deadline", {.no_deadline = true}, {"I3"}},
                     Taken{"PulseAnswer", {.unanswered_pulses = true}, {"I3"}, 2000},
                     Taken{"PulseHearing", {.answers_every_pulse = true}, {"I3"}, 4000},
@@ -178,7 +179,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Taken{"WindowFit", {.no_window_fit = true}, {"I6"}},
                     Taken{"RightBytes", {.garble_restored = true}, {"I4"}},
                     Taken{"Announcement", {.no_announcement = true}, {"liveness"}},
-                    Taken{"Replay", {.skip_replay = true}, {"I2"}}),
+                    Taken{"Replay", {.skip_replay = true}, {"I2"}, 2000}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

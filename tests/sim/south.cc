@@ -35,14 +35,17 @@ south_event South::NewEvent(uint32_t kind, const Packet& packet, const FourTuple
   return event;
 }
 
-bool South::Egress(Packet& packet, bool by_hand, int64_t now_ns) {
+bool South::Egress(Packet& packet, bool by_hand, const Sender& sender, int64_t now_ns) {
   if (!MayTalk(now_ns)) return false;
   Connection* c = Find(Outgoing(packet));
   if (by_hand) {
     if (c != nullptr) NoteDeparture(*c, packet, true);
     return true;
   }
-  return c != nullptr ? KnownEgress(*c, packet) : UnknownEgress(packet, now_ns);
+  if (c != nullptr && packet.flags.syn && packet.flags.ack && packet.seq != c->iss && !mutations_.any_syn_ack) {
+    c = nullptr;
+  }
+  return c != nullptr ? KnownEgress(*c, packet) : UnknownEgress(packet, sender, now_ns);
 }
 
 void South::NoteDeparture(Connection& c, const Packet& packet, bool by_hand) {
@@ -108,7 +111,7 @@ bool South::KnownEgress(Connection& c, Packet& packet) {
   return true;
 }
 
-bool South::UnknownEgress(const Packet& packet, int64_t now_ns) {
+bool South::UnknownEgress(const Packet& packet, const Sender& sender, int64_t now_ns) {
   const FourTuple tuple = Outgoing(packet);
   if (packet.flags.rst) {
     if (mutations_.no_fin_rst_filter) return true;
@@ -126,37 +129,45 @@ bool South::UnknownEgress(const Packet& packet, int64_t now_ns) {
       event.rcv_wscale = *packet.wscale;
     }
     event.timestamps = packet.timestamp_option;
+    event.cookie = sender.cookie;
     events.push_back(event);
     return mutations_.no_syn_ack_hold;
   }
-  return packet.payload.empty() && !packet.flags.fin;
+  return packet.payload.empty() && !packet.flags.fin && !sender.open;
 }
 
 bool South::Ingress(const Packet& packet, int64_t now_ns) {
   if (!gate) return false;
   const FourTuple tuple = Incoming(packet);
   Connection* c = Find(tuple);
-  if (packet.flags.syn && !packet.flags.ack) {
+  if (packet.flags.syn && !packet.flags.ack && !packet.flags.rst) {
     syn_shift_[tuple] = packet.wscale;
     if (c != nullptr) events.push_back(NewEvent(SOUTH_EVENT_SYN_KNOWN, packet, tuple, now_ns));
-    return true;
+  } else if (c != nullptr && packet.flags.rst) {
+    if (!c->ingress_seen && packet.seq == c->stable) {
+      events.push_back(NewEvent(SOUTH_EVENT_RST_HANDSHAKE, packet, tuple, now_ns));
+    }
+  } else if (c != nullptr) {
+    NoteArrival(*c, packet, now_ns);
   }
-  if (c == nullptr || !packet.flags.ack || packet.flags.rst || packet.flags.syn) return true;
-  if (c->egress_seen) {
-    if (SeqAfter(packet.ack, c->snd_max)) return true;
-    const Seq left = c->last_ack - 1;
-    if (packet.seq - left > c->rcv_edge - left) return true;
+  return c == nullptr || !(c->flags & SOUTH_NO_SOCKET);
+}
+
+void South::NoteArrival(Connection& c, const Packet& packet, int64_t now_ns) {
+  if (!packet.flags.ack || packet.flags.syn || !c.egress_seen) return;
+  if (SeqAfter(packet.ack, c.snd_max)) return;
+  const Seq left = c.last_ack - 1;
+  if (packet.seq - left > c.rcv_edge - left) return;
+  if (!c.ingress_seen && c.snd_max == c.iss + 1 && packet.ack != c.snd_max) return;
+  if (!c.ingress_seen || !SeqAfter(c.una, packet.ack)) {
+    c.una = packet.ack;
+    c.window = packet.window;
   }
-  if (!c->ingress_seen || !SeqAfter(c->una, packet.ack)) {
-    c->una = packet.ack;
-    c->window = packet.window;
+  c.ingress_seen = true;
+  if (c.wake_armed && !SeqAfter(c.wake_at, packet.ack)) {
+    c.wake_armed = false;
+    events.push_back(NewEvent(SOUTH_EVENT_ACKED, packet, c.tuple, now_ns));
   }
-  c->ingress_seen = true;
-  if (c->wake_armed && !SeqAfter(c->wake_at, packet.ack)) {
-    c->wake_armed = false;
-    events.push_back(NewEvent(SOUTH_EVENT_ACKED, packet, tuple, now_ns));
-  }
-  return true;
 }
 
 }  // namespace understudy::sim

@@ -27,6 +27,7 @@ struct Mutations {
   bool garble_restored = false;    // an heir sends another byte
   bool no_announcement = false;    // nobody learns where the service address is now
   bool unanswered_pulses = false;  // the lease is extended by pulses that nobody has answered
+  bool any_syn_ack = false;        // a SYN-ACK of a known tuple passes whatever its ISS
   bool answers_every_pulse = false;  // whoever hears a pulse, in whatever state, answers it
 };
 
@@ -34,6 +35,7 @@ class South {
  public:
   struct Connection {
     tcpshim::FourTuple tuple;
+    Seq iss = 0;
     Seq stable = 0;
     uint32_t flags = 0;
     uint8_t shift = 0;
@@ -55,8 +57,13 @@ class South {
 
   explicit South(const Mutations& mutations) : mutations_(mutations) {}
 
+  // The socket that the kernel sends for: its cookie (0: none), and whether it is open still.
+  struct Sender {
+    uint64_t cookie = 0;
+    bool open = false;
+  };
   // May this leave? Changes it where that is the verdict. `now_ns`: CLOCK_MONOTONIC of the host.
-  bool Egress(Packet& packet, bool by_hand, int64_t now_ns);
+  bool Egress(Packet& packet, bool by_hand, const Sender& sender, int64_t now_ns);
   bool Ingress(const Packet& packet, int64_t now_ns);
   // Anything that is not TCP, ARP say.
   bool MayTalk(int64_t now_ns) const {
@@ -72,11 +79,12 @@ class South {
 
  private:
   Connection* Find(const tcpshim::FourTuple& tuple);
+  void NoteArrival(Connection& c, const Packet& packet, int64_t now_ns);
   void NoteDeparture(Connection& c, const Packet& packet, bool by_hand);
   static uint16_t FitWindow(const Connection& c, const Packet& packet, Seq ack);
   bool LetPass(Connection& c, Packet& packet);
   bool KnownEgress(Connection& c, Packet& packet);
-  bool UnknownEgress(const Packet& packet, int64_t now_ns);
+  bool UnknownEgress(const Packet& packet, const Sender& sender, int64_t now_ns);
   south_event NewEvent(uint32_t kind, const Packet& packet, const tcpshim::FourTuple& tuple,
                        int64_t now_ns);
 

@@ -191,10 +191,22 @@ std::string Tcp::Read(size_t at_most) {
 }
 
 void Tcp::Reset() {
+  const bool silent = state_ == State::kNew || state_ == State::kSynSent;   // nobody knows of it
   Packet packet = Base(SndNxt());
   packet.flags.rst = true;
   state_ = State::kReset;
-  Emit(std::move(packet));
+  retransmit_at_.reset();
+  ack_at_.reset();
+  if (!silent) Emit(std::move(packet));
+}
+
+void Tcp::EmitReset(Seq seq) {
+  Packet packet;
+  packet.source = config_.local;
+  packet.destination = config_.remote;
+  packet.seq = seq;
+  packet.flags.rst = true;
+  host_.emit(std::move(packet));
 }
 
 // Answers what cannot be, now and then: two ends that answer each other each time never stop.
@@ -280,9 +292,17 @@ void Tcp::TakeData(const Packet& packet) {
 }
 
 void Tcp::OnPacket(const Packet& packet) {
-  if (state_ == State::kReset) return;
+  if (state_ == State::kReset || state_ == State::kNew) return;
+  if (Resets(packet)) {
+    state_ = State::kReset;
+    retransmit_at_.reset();
+    ack_at_.reset();
+    return;
+  }
   if (state_ == State::kSynSent) {
-    if (packet.flags.rst && packet.ack == snd_base_) state_ = State::kReset;
+    if (packet.flags.rst) return;
+    // It is about another connection, of which the peer shall know that it is gone.
+    if (packet.flags.ack && packet.ack != snd_base_) return EmitReset(packet.ack);
     if (!packet.flags.syn || !packet.flags.ack || packet.ack != snd_base_) return;
     rcv_base_ = packet.seq + 1;
     peer_window_ = packet.window;
@@ -296,13 +316,11 @@ void Tcp::OnPacket(const Packet& packet) {
     return;
   }
   if (packet.flags.rst) {
-    state_ = State::kReset;
-    retransmit_at_.reset();
-    ack_at_.reset();
+    if (packet.seq - RcvNxt() < config_.receive_buffer) Challenge();
     return;
   }
   if (packet.flags.syn) {
-    if (state_ == State::kSynReceived && !packet.flags.ack) {
+    if (state_ == State::kSynReceived && !packet.flags.ack && packet.seq + 1 == rcv_base_) {
       EmitSyn(true);
     } else {
       EmitAck();

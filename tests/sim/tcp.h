@@ -87,7 +87,17 @@ class Tcp {
   std::string Read(size_t at_most);
   void Reset();  // sends a RST
 
+  bool fresh() const { return state_ == State::kNew; }
+  bool half_open() const { return state_ == State::kSynSent || state_ == State::kSynReceived; }
   bool established() const { return state_ == State::kEstablished; }
+  // Of both streams there is nothing left to come: TIME_WAIT, as far as a new SYN is concerned.
+  bool finished() const { return fin_received_ && fin_acked_; }
+  // A RST that ends this connection (RFC 5961).
+  bool Resets(const Packet& packet) const {
+    if (!packet.flags.rst || state_ == State::kNew || state_ == State::kReset) return false;
+    return state_ == State::kSynSent ? packet.flags.ack && packet.ack == snd_base_ : packet.seq == RcvNxt();
+  }
+  bool MayFollow(const Packet& syn) const { return tcpshim::SeqAfter(syn.seq, RcvNxt()); }
   bool reset() const { return state_ == State::kReset; }
   size_t readable() const { return receive_.size(); }
   // Everything up to the peer's FIN has been read.
@@ -114,6 +124,7 @@ class Tcp {
   void Challenge();
   void EmitAck() { Emit(Base(SndNxt())); }
   Seq SndNxt() const { return SndSeq(nxt_) + (fin_sent_ ? 1 : 0); }
+  void EmitReset(Seq seq);
   void EmitSyn(bool with_ack);
   uint64_t EmitFrom(uint64_t offset);  // the offset behind it
   void Output();

@@ -88,8 +88,8 @@ void Shadow::Apply(const replication::RecordBatch& batch) {
       continue;
     std::copy_n(record.body.data(), sizeof id, reinterpret_cast<char*>(&id));
     if (const ConnectionState* state = executor.Find(id)) {
-      known[state->opened().tuple.remote] = {state->opened().iss, state->opened().irs,
-                                             state->rcv_nxt()};
+      const Opened& opened = state->opened();
+      known[{opened.tuple.remote, opened.irs}] = {opened.iss, opened.irs, state->rcv_nxt()};
     }
   }
 }
@@ -127,43 +127,85 @@ World::World(uint64_t seed, const Mutations& mutations, bool trace)
     hosts_[i].replication = {0x0a000001u + i, 7001};
     hosts_[i].clock_offset = seconds(Random(100'000));
   }
+  // Some of one address.
   const int count = 1 + static_cast<int>(Random(5));
   for (int i = 0; i < count; ++i) {
-    auto client = std::make_unique<Client>();
-    client->address = {0xc6120009u + static_cast<uint32_t>(i), static_cast<uint16_t>(40000 + i)};
-    client->name = client->address.ToString();
-    client->plan = Bytes(*this, Random(Chance(20) ? 60'000 : 15'000));
-    client->pace = milliseconds(Chance(20) ? 1 : Chance(60) ? 20 : 60);
-    client->ends = Chance(70);
-    client->appetite = Chance(80) ? 1 << 20 : 300 + Random(3000);
-    Tcp::Config config;
-    config.local = client->address;
-    config.remote = service();
-    config.mss = 200 + static_cast<uint32_t>(Random(1000));
-    config.receive_buffer = Chance(80) ? 48 << 10 : 2000 + static_cast<uint32_t>(Random(8000));
-    config.scaling = Chance(60);
-    config.shift = config.scaling ? static_cast<uint8_t>(Random(4)) : 0;
-    config.timestamps = Chance(60);
-    if (Chance(50)) config.delayed_ack = milliseconds(1 + Random(40));
-    Client* raw = client.get();
-    const uint32_t offset = static_cast<uint32_t>(Random(uint64_t{1} << 32));  // of its timestamps
-    client->tcp = std::make_unique<Tcp>(
-        config, Tcp::Host{[this] { return now_; },
-                          [this, offset] {
-                            return offset + static_cast<uint32_t>(now_.count() / 1'000'000);
-                          },
-                          [this](Packet&& packet) { ToHosts(packet); }});
-    clients_.push_back(std::move(client));
-    At(milliseconds(5) + RandomNanos(milliseconds(600)), [this, raw, i] {
-      if (i >= static_cast<int>(clients_.size())) return;
-      // Numbers that wrap soon, as often as not.
-      const Seq iss =
-          Chance(50) ? 0u - static_cast<Seq>(Random(20'000)) : static_cast<Seq>(Random(1ull << 32));
-      raw->tcp->Connect(iss);
-      ArmClient(*raw);
-      ClientSoon(*raw);
+    const SocketAddress address = {0xc6120009u + static_cast<uint32_t>(Random(3)),
+                                   static_cast<uint16_t>(40000 + i)};
+    // Numbers that wrap soon, as often as not.
+    Client& client = AddClient(
+        address, Chance(50) ? 0u - static_cast<Seq>(Random(20'000)) : static_cast<Seq>(Random(1ull << 32)));
+    if (Chance(40)) client.lives_left = 1 + static_cast<int>(Random(4));
+    At(milliseconds(5) + RandomNanos(milliseconds(600)), [this, &client, i] {
+      if (i < static_cast<int>(clients_.size())) Connect(client);
     });
   }
+}
+
+Client& World::AddClient(const SocketAddress& address, Seq isn) {
+  clients_.push_back(std::make_unique<Client>());
+  Client* client = clients_.back().get();
+  client->address = address;
+  client->isn = isn;
+  client->name = absl::StrCat(address.ToString(), "/", isn);
+  client->plan = Bytes(*this, Random(Chance(20) ? 60'000 : 15'000));
+  client->pace = milliseconds(Chance(20) ? 1 : Chance(60) ? 20 : 60);
+  client->ends = Chance(70);
+  client->appetite = Chance(80) ? 1 << 20 : 300 + Random(3000);
+  Tcp::Config config;
+  config.local = client->address;
+  config.remote = service();
+  config.mss = 200 + static_cast<uint32_t>(Random(1000));
+  config.receive_buffer = Chance(80) ? 48 << 10 : 2000 + static_cast<uint32_t>(Random(8000));
+  config.scaling = Chance(60);
+  config.shift = config.scaling ? static_cast<uint8_t>(Random(4)) : 0;
+  config.timestamps = Chance(60);
+  if (Chance(50)) config.delayed_ack = milliseconds(1 + Random(40));
+  const uint32_t offset = static_cast<uint32_t>(Random(uint64_t{1} << 32));  // of its timestamps
+  client->tcp = std::make_unique<Tcp>(
+      config, Tcp::Host{[this] { return now_; },
+                        [this, offset] { return offset + static_cast<uint32_t>(now_.count() / 1'000'000); },
+                        [this](Packet&& packet) { ToHosts(packet); }});
+  return *client;
+}
+
+void World::Connect(Client& client) {
+  client.tcp->Connect(client.isn);
+  ArmClient(client);
+  ClientSoon(client);
+  if (client.lives_left == 0) return;
+  // In the handshake, in mid-stream, or when all is done.
+  const Nanos when = Chance(30) ? RandomNanos(milliseconds(3)) : RandomNanos(milliseconds(1500));
+  At(when, [this, &client] { BeginAnew(client, Chance(60)); });
+}
+
+// From the same port; with a RST before it, or as a host that has forgotten everything.
+void World::BeginAnew(Client& client, bool reset) {
+  if (client.over) return;
+  Note(absl::StrCat(client.name, reset ? " resets and begins anew" : " begins anew"));
+  if (reset) client.tcp->Reset();
+  client.over = true;
+  // Initial sequence numbers of one pair of addresses grow (RFC 6528).
+  Client& next = AddClient(client.address, client.isn + static_cast<Seq>(client.plan.size() + 200'000 + Random(1 << 20)));
+  next.lives_left = client.lives_left - 1;
+  if (healed_) Hurry(next);
+  At(Chance(50) ? Nanos(0) : RandomNanos(milliseconds(5)), [this, &next] { Connect(next); });
+}
+
+Client* World::ClientOf(const SocketAddress& address) {
+  for (auto client = clients_.rbegin(); client != clients_.rend(); ++client) {
+    if ((*client)->address == address) return client->get();
+  }
+  return nullptr;
+}
+
+// The one whose numbers it acknowledges.
+Client* World::ClientOf(const Packet& leaving) {
+  for (const auto& client : clients_) {
+    const Seq behind = leaving.ack - (client->isn + 1);
+    if (client->address == leaving.destination && behind <= client->plan.size() + 1) return client.get();
+  }
+  return nullptr;
 }
 
 World::~World() {
@@ -359,6 +401,7 @@ size_t World::RunHoarder(size_t bytes, Nanos span) {
   client.plan = Bytes(*this, bytes);
   client.appetite = 0;
   client.greedy = true;
+  client.lives_left = 0;
   StartProcess(hosts_[0], Role::kPrimary);
   StartProcess(hosts_[1], Role::kSecondary);
   RunUntil(now_ + span);
@@ -437,11 +480,21 @@ Socket& World::AddSocket(Host& host, const FourTuple& tuple, Tcp::Config config,
   socket = Socket{};
   socket.number = ++sockets_made_;
   socket.timestamp = [clock_ms, offset] { return clock_ms() + offset; };
-  socket.tcp = std::make_unique<Tcp>(config, Tcp::Host{[this] { return now_; }, socket.timestamp,
-                                                       [this, &host](Packet&& packet) {
-                                                         Egress(host, std::move(packet), false);
-                                                       }});
+  const auto emit = [this, &host, tuple, number = socket.number](Packet&& packet) {
+    const auto found = host.sockets.find(tuple);
+    if (found == host.sockets.end() || found->second.number != number) return;   // let go of
+    const Tcp& tcp = *found->second.tcp;
+    Egress(host, std::move(packet), false, {number, tcp.established() && !tcp.fin_sent()});
+  };
+  socket.tcp =
+      std::make_unique<Tcp>(config, Tcp::Host{[this] { return now_; }, socket.timestamp, emit});
   return socket;
+}
+
+void World::LetGo(Host& host, const FourTuple& tuple) {
+  auto found = host.sockets.find(tuple);
+  if (!found->second.time_wait) host.past[found->second.number] = std::move(found->second);
+  host.sockets.erase(found);
 }
 
 void World::ArmSocket(Host& host, const FourTuple& tuple) {
@@ -463,14 +516,14 @@ void World::ArmSocket(Host& host, const FourTuple& tuple) {
   });
 }
 
-bool World::Egress(Host& host, Packet packet, bool by_hand) {
+bool World::Egress(Host& host, Packet packet, bool by_hand, const South::Sender& sender) {
   if (!host.powered) return false;
   Process& process = *host.process;
   if (process.dead) {
     if (!mutations_.no_fin_rst_filter || !(packet.flags.fin || packet.flags.rst)) return false;
   } else {
     const bool may_leave =
-        process.south.Egress(packet, by_hand, (now_ + host.clock_offset).count());
+        process.south.Egress(packet, by_hand, sender, (now_ + host.clock_offset).count());
     if (!process.south.events.empty()) Wake(process, Nanos(0));
     if (!may_leave) return false;
   }
@@ -489,10 +542,16 @@ void World::Ingress(Host& host, const Packet& packet) {
   if (!host.address) return;
   const FourTuple tuple{packet.destination, packet.source};
   auto found = host.sockets.find(tuple);
+  if (found != host.sockets.end() && packet.flags.syn && !packet.flags.ack &&
+      found->second.tcp->finished() && found->second.tcp->MayFollow(packet)) {
+    LetGo(host, tuple);   // TIME_WAIT
+    found = host.sockets.end();
+  }
   if (found != host.sockets.end()) {
+    const bool half_open = found->second.tcp->half_open();
     found->second.tcp->OnPacket(packet);
-    if (found->second.tcp->reset() && (found->second.time_wait || !found->second.accepted)) {
-      host.sockets.erase(found);
+    if (found->second.tcp->reset()) {
+      half_open ? void(host.sockets.erase(found)) : LetGo(host, tuple);
     } else {
       ArmSocket(host, tuple);
     }
@@ -607,16 +666,23 @@ void World::ToClients(Host& host, const Packet& packet) {
   for (int copies = Chance(duplicate_percent_) ? 2 : 1; copies > 0; --copies) {
     if (Chance(loss_percent_)) continue;
     At(microseconds(20) + RandomNanos(client_delay_), [this, packet] {
-      for (auto& client : clients_) {
-        if (client->address != packet.destination) continue;
-        if (packet.flags.rst && !client->tcp->reset() &&
-            !(client->tcp->fin_received() && client->tcp->all_acked())) {
-          Violate("I5", absl::StrCat(client->name, " is reset"));
-        }
-        client->tcp->OnPacket(packet);
-        ArmClient(*client);
-        ClientTurn(*client);
+      Client* client = ClientOf(packet.destination);
+      if (client == nullptr) return;
+      if (client->tcp->fresh()) {   // between two connections
+        if (packet.flags.rst || !packet.flags.ack) return;
+        Packet reset;
+        reset.source = packet.destination;
+        reset.destination = packet.source;
+        reset.seq = packet.ack;
+        reset.flags.rst = true;
+        return ToHosts(reset);
       }
+      if (client->tcp->Resets(packet) && !(client->tcp->fin_received() && client->tcp->all_acked())) {
+        Violate("I5", absl::StrCat(client->name, " is reset"));
+      }
+      client->tcp->OnPacket(packet);
+      ArmClient(*client);
+      ClientTurn(*client);
     });
   }
 }
@@ -638,6 +704,7 @@ void World::ArmClient(Client& client) {
   At(*next - now_, [this, &client, at = *next] {
     if (client.timer_at != at) return;
     client.timer_at.reset();
+    if (client.over) return;
     client.tcp->OnTimer();
     ArmClient(client);
   });
@@ -647,6 +714,10 @@ void World::ClientSoon(Client& client) {
   const Nanos pause =
       client.greedy ? Nanos(0) : RandomNanos(Chance(95) ? client.pace : Nanos(milliseconds(300)));
   At(microseconds(200) + pause, [this, &client] {
+    if (client.over) return;
+    if (client.lives_left > 0 && client.ends && client.tcp->finished() && Chance(30)) {
+      return BeginAnew(client, /*reset=*/false);
+    }
     if (client.tcp->established() && client.sent < client.plan.size()) {
       const size_t chunk = client.greedy ? 1 << 20 : 1 + Random(Chance(80) ? 600 : 6000);
       client.sent += client.tcp->Write(std::string_view(client.plan).substr(client.sent, chunk));
@@ -666,8 +737,14 @@ void World::ClientSoon(Client& client) {
   });
 }
 
+void World::Hurry(Client& client) {
+  client.appetite = 1 << 20;
+  client.pace = std::min<Nanos>(client.pace, milliseconds(5));
+  ClientTurn(client);
+}
+
 void World::ClientTurn(Client& client) {
-  if (client.appetite < (1 << 20) || client.tcp->readable() == 0) return;
+  if (client.over || client.appetite < (1 << 20) || client.tcp->readable() == 0) return;
   client.received += client.tcp->Read(client.appetite);
   CheckReceived(client);
   ArmClient(client);
@@ -699,30 +776,32 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
     return Violate("I3", absl::StrCat(host.name, " speaks, and ", register_.ToString(), ": ",
                                       packet.ToString()));
   }
-  Client* client = nullptr;
-  for (auto& candidate : clients_) {
-    if (candidate->address == packet.destination) client = candidate.get();
+  if (packet.flags.rst) return;  // resets are judged where they arrive
+  Client* client = ClientOf(packet);
+  if (client == nullptr) {
+    return Violate("I1", absl::StrCat("acknowledges what nobody has sent: ", packet.ToString()));
   }
-  if (client == nullptr || packet.flags.rst) return;  // resets are judged where they arrive
-
   const Shadow* shadow = nullptr;
   const ModelServer* reference = Reference(&shadow);
   if (reference == nullptr) return;
   const Shadow::Known* known = nullptr;
   if (shadow != nullptr) {
-    auto found = shadow->known.find(client->address);
+    auto found = shadow->known.find({client->address, client->isn});
+    // What TCP says of a handshake (to segments of the one before) without a SYN-ACK promises nothing.
+    const bool bare = packet.payload.empty() && !packet.flags.syn && !packet.flags.fin;
+    if (found == shadow->known.end() && !client->syn_ack_seen && bare && packet.ack == client->isn + 1) return;
     if (found == shadow->known.end()) {
       return Violate("I1", absl::StrCat("a connection leaves that the log does not have: ",
                                         packet.ToString()));
     }
     known = &found->second;
-    if (client->syn_ack_seen && known->iss != client->iss) {
+    if (client->syn_ack_seen && !client->over && known->iss != client->iss) {
       return Violate("I1", absl::StrCat("the log has another connection than the client: ",
                                         packet.ToString()));
     }
   }
   if (packet.flags.syn) {
-    if (client->syn_ack_seen && packet.seq != client->iss) {
+    if (client->syn_ack_seen && !client->over && packet.seq != client->iss) {
       return Violate("I4", absl::StrCat("a second, different SYN-ACK: ", packet.ToString()));
     }
     if (known != nullptr && known->iss != packet.seq) {
@@ -731,7 +810,6 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
     }
     client->syn_ack_seen = true;
     client->iss = packet.seq;
-    client->irs = packet.ack - 1;
     client->shift = packet.wscale.value_or(0);
     return;
   }
@@ -759,6 +837,7 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
     return Violate(unstable,
                    absl::StrCat("a FIN that the log does not explain: ", packet.ToString()));
   }
+  if (client->over) return;
   // I6: the window's right edge, but for what scaling rounds away, and the timestamps of data.
   const Seq edge = packet.ack + (uint32_t{packet.window} << client->shift);
   if (client->edge_seen && SeqBefore(edge + (1u << client->shift), client->edge + 1) &&
@@ -804,6 +883,7 @@ void World::CheckStreams() {
 }
 
 bool World::Done(const Client& client) {
+  if (client.over) return true;
   for (Host& host : hosts_) {
     if (register_.holder != host.name || host.process == nullptr) continue;
     const ModelServer::Transcript* said = host.process->server->Find(client.name);
@@ -961,6 +1041,7 @@ void World::Kill(Host& host, bool power) {
     }
   }
   host.sockets.clear();
+  host.past.clear();
 }
 
 void World::SetReplication(int from, bool passes) {
@@ -999,11 +1080,8 @@ void World::Heal() {
     Stop(host, false);
   }
   // Also the clients: from here on nobody but the pair is slow.
-  for (auto& client : clients_) {
-    client->appetite = 1 << 20;
-    client->pace = std::min<Nanos>(client->pace, milliseconds(5));
-    ClientTurn(*client);
-  }
+  healed_ = true;
+  for (auto& client : clients_) Hurry(*client);
   arbiter_slow_ = false;
   arbiter_lost_percent_ = 0;
   stall_percent_ = 0;

@@ -58,7 +58,7 @@ struct Shadow {
   struct Known {
     Seq iss = 0, irs = 0, rcv_nxt = 0;
   };
-  std::map<SocketAddress, Known> known;  // by client, also those that have ended
+  std::map<std::pair<SocketAddress, Seq>, Known> known;  // by client and its ISN, also those that have ended
   std::string fault;                     // a record did not apply
 };
 
@@ -118,13 +118,20 @@ struct Host {
   bool address = false;  // has the service address
   bool slow = false;     // its process gets little of the CPU
   std::map<FourTuple, Socket> sockets;
+  // Of which the kernel has let go, but no process yet (in the listener's queue, or accepted), by number.
+  std::map<uint64_t, Socket> past;
   std::unique_ptr<Process> process;
   bool alive() const { return powered && !process->dead; }
 };
 
+// One connection of a client. From one port there may be several after each other: each ends the one before,
+// without a word or with a RST, or follows on its orderly end.
 struct Client {
   SocketAddress address;
-  std::string name;
+  Seq isn = 0;
+  std::string name;     // "198.18.0.9:40000/isn"
+  bool over = false;    // the client has begun anew
+  int lives_left = 0;
   std::unique_ptr<Tcp> tcp;
   std::optional<Nanos> timer_at;
   std::string plan;  // bytes to send
@@ -137,7 +144,6 @@ struct Client {
   // The wire as seen by an observer between hosts and client.
   bool syn_ack_seen = false;
   Seq iss = 0;
-  Seq irs = 0;
   uint8_t shift = 0;
   bool edge_seen = false;
   Seq edge = 0;
@@ -191,8 +197,10 @@ class World {
   // --- What the seams call ---
   void Wake(Process& process, Nanos delay);
   void ToProcess(Process& process, std::function<void()> run);  // in its next turn
-  bool Egress(Host& host, Packet packet, bool by_hand);
+  bool Egress(Host& host, Packet packet, bool by_hand, const South::Sender& sender = {});
   void ArmSocket(Host& host, const FourTuple& tuple);
+  // The kernel has no such connection any more; a process may hold the socket still.
+  void LetGo(Host& host, const FourTuple& tuple);
   // `timestamp`: TSval now; none: the kernel's choice.
   Socket& AddSocket(Host& host, const FourTuple& tuple, Tcp::Config config,
                     std::optional<uint32_t> timestamp = std::nullopt);
@@ -237,7 +245,13 @@ class World {
   void ToClients(Host& host, const Packet& packet);
   void ToHosts(const Packet& packet);
   void Ingress(Host& host, const Packet& packet);
+  Client& AddClient(const SocketAddress& address, Seq isn);
+  void Connect(Client& client);
+  void BeginAnew(Client& client, bool reset);
+  Client* ClientOf(const SocketAddress& address);
+  Client* ClientOf(const Packet& leaving);
   void ClientTurn(Client& client);
+  void Hurry(Client& client);
   void ClientSoon(Client& client);
   void ArmClient(Client& client);
   void RefreshArp();
@@ -287,6 +301,7 @@ class World {
   bool arbiter_slow_ = false;
   int arbiter_lost_percent_ = 0;
 
+  bool healed_ = false;
   bool died_ = false;  // the one permanent failure has happened
   Outcome outcome_;
 
