@@ -17,7 +17,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -34,6 +33,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "tcpshim/load_error.h"
+#include "tcpshim/name_lock.h"
 #include "tcpshim/south.skel.h"
 #include "tcpshim/unique_fd.h"
 
@@ -163,28 +163,10 @@ absl::Status CheckKernel() {
   return absl::OkStatus();
 }
 
-// An abstract Unix socket as a lock: it belongs to the network namespace, as interfaces do, and goes
-// with its process, however that dies. -1 with EADDRINUSE: taken.
-UniqueFd TakeName(const std::string& name) {
-  UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!fd) return fd;
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  CHECK_LT(name.size() + 1, sizeof(address.sun_path));
-  memcpy(address.sun_path + 1, name.data(), name.size());
-  const socklen_t size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
-  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0) {
-    const int error = errno;
-    fd.reset();
-    errno = error;
-  }
-  return fd;
-}
-
 // Two processes on one interface must not make and remove its clsact qdisc at the same time: removing it
 // removes the other's filters. Held for a few system calls.
 UniqueFd LockQdisc(int interface_index) {
-  const std::string name = absl::StrCat("understudy-south/", interface_index, "/qdisc");
+  const std::string name = absl::StrCat("south-", interface_index, "-qdisc");
   for (int i = 0; i < 1000; ++i) {
     UniqueFd fd = TakeName(name);
     if (fd || errno != EADDRINUSE) return fd;
@@ -448,14 +430,15 @@ absl::StatusOr<std::unique_ptr<SouthWrapper>> SouthWrapper::Attach(const Options
   // The same for the same service address, always: that is how the filter of a dead process is found
   // again. Whoever holds the name has the handle, so that even two that hash alike do not clash.
   impl->handle = (options.service.ip ^ (options.service.port * 0x9e3779b1u)) | 0x80000000u;
-  impl->name = TakeName(absl::StrFormat("understudy-south/%d/%08x", impl->interface_index, impl->handle));
+  impl->name = TakeName(absl::StrFormat("south-%d-%08x", impl->interface_index, impl->handle));
   if (!impl->name) {
     if (errno == EADDRINUSE) {
       return absl::AlreadyExistsError(absl::StrCat("south wrapper: a live process holds ",
                                                    options.service.ToString(), " on ",
                                                    options.interface));
     }
-    return Failed("abstract Unix socket", errno);
+    const int error = errno;
+    return Failed(absl::StrCat("cannot lock a name in ", kNameLockFolder), error);
   }
 
   // --- Load ---
