@@ -6,6 +6,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "gflags/gflags.h"
+#include "replication/auth.h"
+#include "replication/names.h"
 
 DEFINE_string(role, "standalone",
               "What this node is: standalone (a plain server; no root needed, nothing replicated), "
@@ -14,9 +16,20 @@ DEFINE_string(service, "",
               "IP:PORT that clients connect to. In a pair whoever serves puts the IP on --interface; it "
               "must not be anybody's own address. Required.");
 DEFINE_string(interface, "", "Network interface that carries the service address. Pairs only.");
-DEFINE_string(node, "", "Name of this node, unique in the pair; what the arbiter knows it by.");
+DEFINE_string(node, "",
+              "Name of this node, unique in the pair; what the arbiter knows it by. At most 64 letters, digits, "
+              "'.', '_' and '-'.");
 DEFINE_string(replication, "", "IP:PORT of this node that its peer connects to. Pairs only.");
-DEFINE_string(peer, "", "The other node's --replication. Pairs only.");
+DEFINE_string(peer, "",
+              "The other node's --replication. Only this address may connect. Pairs only.");
+DEFINE_string(replication_key_file, "",
+              "File with the secret that the two nodes share, the same on both: 32 to 4096 bytes that nobody but "
+              "its owner may read (head -c 32 /dev/urandom > key; chmod 600 key). With it each node proves to the "
+              "other who it is, and what travels between them cannot be forged; it can still be read. Pairs only.");
+DEFINE_bool(replication_insecure, false,
+            "Run a pair without --replication_key_file. Whoever can send from the peer's address on the "
+            "replication network can then read all that clients say, join in the peer's place, stop the service "
+            "or take it over: for networks on which every host is trusted. Not needed on loopback.");
 DEFINE_string(arbiter, "",
               "Who decides which node may serve: file:/path (both nodes on one host: demos and tests). "
               "unsafe-none grants everything, and lets a cut cable make two primaries. Pairs only.");
@@ -64,19 +77,37 @@ boost::asio::ip::tcp::endpoint ToEndpoint(const tcpshim::SocketAddress& address)
 absl::Status RefusePairFlags() {
   const std::pair<const char*, const std::string*> pair_flags[] = {
       {"interface", &FLAGS_interface}, {"replication", &FLAGS_replication}, {"peer", &FLAGS_peer},
-      {"arbiter", &FLAGS_arbiter}};
+      {"arbiter", &FLAGS_arbiter}, {"replication_key_file", &FLAGS_replication_key_file}};
   for (const auto& [flag, value] : pair_flags) {
     if (!value->empty()) return Wrong(flag, *value, "has no meaning with --role=standalone");
   }
   return absl::OkStatus();
 }
 
+absl::Status FillKey(NodeConfig& config) {
+  if (!FLAGS_replication_key_file.empty()) {
+    if (FLAGS_replication_insecure) {
+      return Wrong("replication_insecure", "true", "contradicts --replication_key_file");
+    }
+    auto key = replication::LoadReplicationKey(FLAGS_replication_key_file);
+    if (!key.ok()) return key.status();
+    config.key = *std::move(key);
+    return absl::OkStatus();
+  }
+  const bool loopback = config.replication.address().is_loopback() && config.peer.address().is_loopback();
+  if (loopback || FLAGS_replication_insecure) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "--replication_key_file is required in a pair (head -c 32 /dev/urandom > key; chmod 600 key; the same on "
+      "both nodes); --replication_insecure does without, where every host of the network is trusted");
+}
+
 absl::Status FillPair(NodeConfig& config) {
   if (FLAGS_interface.empty()) return absl::InvalidArgumentError("--interface is required in a pair");
   if (FLAGS_interface.size() > 15) return Wrong("interface", FLAGS_interface, "longer than 15 letters");
   if (FLAGS_node.empty()) return absl::InvalidArgumentError("--node is required in a pair");
-  if (FLAGS_node.size() > 64 || FLAGS_node.find_first_of(" \t\n,;\"'") != std::string::npos) {
-    return Wrong("node", FLAGS_node, "wants at most 64 letters, without blanks, commas or quotes");
+  if (!replication::IsNodeName(FLAGS_node)) {
+    return Wrong("node", replication::Printable(FLAGS_node, replication::kMaxNodeName),
+                 absl::StrCat("wants ", replication::kNodeNameWants));
   }
   if (FLAGS_arbiter.empty()) {
     return absl::InvalidArgumentError(
@@ -107,6 +138,7 @@ absl::Status FillPair(NodeConfig& config) {
   config.node = FLAGS_node;
   config.replication = ToEndpoint(*replication);
   config.peer = ToEndpoint(*peer);
+  if (absl::Status filled = FillKey(config); !filled.ok()) return filled;
   config.arbiter = FLAGS_arbiter;
   config.heartbeat = std::chrono::milliseconds(FLAGS_heartbeat_ms);
   config.suspect_after = std::chrono::milliseconds(FLAGS_suspect_after_ms);

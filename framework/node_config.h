@@ -27,6 +27,7 @@ struct NodeConfig {
   std::string node;
   boost::asio::ip::tcp::endpoint replication;
   boost::asio::ip::tcp::endpoint peer;
+  std::string key;        // shared by the pair; empty: none
   std::string arbiter;
   std::chrono::milliseconds heartbeat{10};
   std::chrono::milliseconds suspect_after{80};

@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -33,6 +35,7 @@ class NodeConfigTest : public testing::Test {
          {"node", "alpha"},
          {"replication", "198.18.1.1:7001"},
          {"peer", "198.18.1.2:7001"},
+         {"replication_insecure", "true"},
          {"arbiter", "file:/run/arbiter"}});
   }
   // A pair's flags with these changes are refused with one line that names the flag and the reason.
@@ -133,11 +136,11 @@ TEST_F(NodeConfigTest, WhatAPairCannotDoWithout) {
 
 TEST_F(NodeConfigTest, NamesThatCannotBe) {
   Refused({{"interface", "sixteen-letters!"}}, "interface", "longer than 15");
-  Refused({{"node", "a b"}}, "node=a b", "without blanks");
-  Refused({{"node", "a,b"}}, "node", "commas");
-  Refused({{"node", "a\"b"}}, "node", "quotes");
+  for (const char* name : {"a b", "a,b", "a\"b", "a:1", "new\nline", "n\xc3\xa4me"}) {
+    Refused({{"node", name}}, "node=", "wants 1 to 64 letters");
+  }
   const std::string longest(64, 'n'), longer(65, 'n');
-  Refused({{"node", longer.c_str()}}, "node", "at most 64");
+  Refused({{"node", longer.c_str()}}, "node", "wants 1 to 64 letters");
   Set({{"node", longest.c_str()}});
   EXPECT_TRUE(ConfigFromFlags().ok());
 }
@@ -192,6 +195,31 @@ TEST(RoleNameTest, IsWhatTheFlagTakes) {
   EXPECT_STREQ(RoleName(Role::kStandalone), "standalone");
   EXPECT_STREQ(RoleName(Role::kPrimary), "primary");
   EXPECT_STREQ(RoleName(Role::kSecondary), "secondary");
+}
+
+TEST_F(NodeConfigTest, APairNeedsAKeyOrSaysThatItNeedsNone) {
+  Refused({{"replication_insecure", "false"}}, "replication_key_file", "is required in a pair");
+  Set({{"replication", "127.0.0.1:7001"}});
+  RefusedAsSet("replication_key_file", "is required in a pair");
+  Set({{"peer", "127.0.0.2:7001"}});
+  ASSERT_TRUE(ConfigFromFlags().ok()) << "loopback";
+  EXPECT_EQ(ConfigFromFlags()->key, "");
+}
+
+TEST_F(NodeConfigTest, TheKeyIsRead) {
+  const std::string path = testing::TempDir() + "/key";
+  const std::string key(40, 'k');
+  std::ofstream(path) << key;
+  ASSERT_EQ(chmod(path.c_str(), 0600), 0);
+  SetPair();
+  Set({{"replication_key_file", path.c_str()}});
+  RefusedAsSet("replication_insecure", "contradicts");
+  Set({{"replication_insecure", "false"}});
+  const auto config = ConfigFromFlags();
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->key, key);
+  ASSERT_EQ(chmod(path.c_str(), 0640), 0);
+  RefusedAsSet("replication_key_file", "others than its owner can use it");
 }
 
 }  // namespace

@@ -30,6 +30,7 @@ replication::ProtocolConfig ProtocolOf(const NodeConfig& config) {
   replication::ProtocolConfig protocol;
   protocol.node = config.node;
   protocol.service = config.service.ToString();
+  protocol.key = config.key;
   protocol.heartbeat = config.heartbeat;
   protocol.suspect_after = config.suspect_after;
   protocol.lease_guard = std::max(config.suspect_after / 8, std::chrono::milliseconds(1));
@@ -63,6 +64,9 @@ PairNode::~PairNode() {
 }
 
 absl::Status PairNode::Start() {
+  LOG_IF(WARNING, config_.key.empty())
+      << "no --replication_key_file: whoever can send from the peer's address can read all that clients say, "
+         "make this node give up the service, or take it over";
   auto address = tcpshim::ServiceAddress::Create(loop_, config_.interface, config_.service.ip);
   if (!address.ok()) return address.status();
   address_ = *std::move(address);
@@ -78,11 +82,12 @@ absl::Status PairNode::Start() {
   if (!arbiter.ok()) return arbiter.status();
   arbiter_ = *std::move(arbiter);
   auto listener = replication::LinkListener::Open(
-      loop_, config_.replication, [this](boost::asio::ip::tcp::socket s) { Accepted(std::move(s)); });
+      loop_, config_.replication, config_.peer.address(),
+      [this](boost::asio::ip::tcp::socket s) { Accepted(std::move(s)); });
   // A well-formed address that this host does not have is no wrong flag.
   if (!listener.ok()) return absl::UnavailableError(listener.status().message());
   listener_ = *std::move(listener);
-  auto pulse_link = replication::PulseLink::Open(loop_, config_.replication, config_.peer,
+  auto pulse_link = replication::PulseLink::Open(loop_, config_.replication, config_.peer, config_.key,
                                                  [this](std::string_view d) { return OnPulse(d); });
   if (!pulse_link.ok()) return pulse_link.status();
   pulse_link_ = *std::move(pulse_link);
@@ -135,7 +140,7 @@ void PairNode::DecideFirst(const Register& current) {
   // The other node holds the epoch, or the log of our former life. If its host says that no such process
   // runs, nobody holds anything any more.
   replication::DialPeer(
-      loop_, config_.peer, kFirstDialTimeout,
+      loop_, config_.replication.address(), config_.peer, kFirstDialTimeout,
       [this, current, claim, alive = alive_](replication::DialResult result, boost::asio::ip::tcp::socket) {
         if (!*alive) return;
         if (result == replication::DialResult::kRefused) return claim(current);
@@ -297,7 +302,8 @@ const char* PairNode::State() const {
   if (primary_ != nullptr) {
     switch (primary_->state()) {
       case PrimaryCore::State::kSolo: return gate_open_ ? "solo" : "starting";
-      case PrimaryCore::State::kProtected: return "protected";
+      case PrimaryCore::State::kProtected:
+        return primary_->peer_cannot_take_over().empty() ? "protected" : "solo";
       case PrimaryCore::State::kAlone: return "silent";
       case PrimaryCore::State::kHandingOver: return "silent";
       case PrimaryCore::State::kDeposed: return "silent";
@@ -306,7 +312,8 @@ const char* PairNode::State() const {
   if (secondary_ != nullptr) {
     switch (secondary_->state()) {
       case SecondaryCore::State::kJoining: return "joining";
-      case SecondaryCore::State::kProtected: return "protected";
+      case SecondaryCore::State::kProtected:
+        return secondary_->cannot_take_over().empty() ? "protected" : "joining";
       case SecondaryCore::State::kAsking: return "taking_over";
       case SecondaryCore::State::kTakingOver: return "taking_over";
       case SecondaryCore::State::kSilent: return "silent";
@@ -330,10 +337,16 @@ NodeStatus PairNode::Status() const {
     status.stable_lsn = primary_->stable_lsn();
     status.applied_lsn = executor_->applied_lsn();
     status.connections = executor_->connection_count();
+    if (status.reason.empty() && !status.peer.empty() && !primary_->peer_cannot_take_over().empty()) {
+      status.reason = absl::StrCat(status.peer, " could not take over: ", primary_->peer_cannot_take_over());
+    }
   } else if (secondary_ != nullptr) {
     status.epoch = secondary_->epoch();
     status.peer = secondary_->primary();
     if (status.reason.empty()) status.reason = secondary_->why();
+    if (status.reason.empty() && !secondary_->cannot_take_over().empty()) {
+      status.reason = absl::StrCat("could not take over: ", secondary_->cannot_take_over());
+    }
     status.last_lsn = status.stable_lsn = secondary_->stored_lsn();
     status.applied_lsn = replayer_->applied_lsn();
     status.connections = replayer_->connections();
@@ -342,6 +355,7 @@ NodeStatus PairNode::Status() const {
   auto& out = status.counters;
   out.emplace_back("links_accepted_total", counters_.links_accepted);
   out.emplace_back("links_closed_for_cause_total", counters_.links_closed_for_cause);
+  out.emplace_back("links_turned_away_total", listener_->turned_away());
   out.emplace_back("joins_refused_total", counters_.joins_refused);
   out.emplace_back("dials_total", counters_.dials);
   out.emplace_back("takeovers_total", counters_.takeovers);

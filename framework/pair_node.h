@@ -20,6 +20,7 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "framework/executor.h"
+#include "framework/log_filter.h"
 #include "framework/node.h"
 #include "framework/replayer.h"
 #include "framework/serving.h"
@@ -64,11 +65,14 @@ class PairNode final : public Node, private Journal, private replication::Link::
 
   // --- Links, arbiter, time (pair_node_links.cc) ---
   void Accepted(boost::asio::ip::tcp::socket socket);
+  std::shared_ptr<Link> StartLink(boost::asio::ip::tcp::socket socket, bool dialed);
   void UseLink(std::shared_ptr<Link> link);
   void DropLink();
   void CloseLinkBecause(const std::string& reason);
+  void LogAgain(const std::string& text);
   void DialPeerOnce();
   void Ask(const replication::Register* expected, const replication::Register* desired);
+  void CheckArbiter();
   void Pump();
   template <typename Core>
   bool PumpCore(Core& core);
@@ -154,7 +158,11 @@ class PairNode final : public Node, private Journal, private replication::Link::
   // Old primary's CLOCK_MONOTONIC less ours: the largest seen, which is the nearest, since a message
   // only ever arrives late.
   std::optional<std::chrono::nanoseconds> clock_ahead_;
+  // As secondary: when the newest that was heard from this primary was sent, by its clock. A datagram that is
+  // no newer has been heard, or has been overtaken; somebody may have kept it.
+  int64_t newest_sent_at_ns_ = 0;
 
+  LogFilter log_filter_;
   struct Counters {
     uint64_t links_accepted = 0, links_closed_for_cause = 0, joins_refused = 0, takeovers = 0;
     uint64_t batches = 0, dials = 0, arbiter_calls = 0, arbiter_failures = 0;

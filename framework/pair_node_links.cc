@@ -33,12 +33,27 @@ wire::Refused NotPrimary(const std::string& detail) {
 
 void PairNode::Accepted(boost::asio::ip::tcp::socket socket) {
   ++counters_.links_accepted;
+  // From the peer's address, but perhaps not of the peer's node. That one says at once what it wants; so the
+  // one that has had the longest time for it goes.
   if (strangers_.size() >= replication::LinkListener::kMaxStrangers) {
     ++counters_.links_closed_for_cause;
-    LOG(WARNING) << "closing a new replication link: " << strangers_.size() << " have not joined yet";
-    return;
+    LOG_EVERY_T(WARNING, 10) << "closing the oldest of " << strangers_.size()
+                             << " replication links that have not joined";
+    strangers_.front()->Close();
+    strangers_.erase(strangers_.begin());
   }
-  strangers_.push_back(Link::Start(std::move(socket), this));
+  strangers_.push_back(StartLink(std::move(socket), /*dialed=*/false));
+}
+
+std::shared_ptr<replication::Link> PairNode::StartLink(boost::asio::ip::tcp::socket socket, bool dialed) {
+  return Link::Start(std::move(socket), this,
+                     {.key = config_.key, .service = protocol_.service, .node = config_.node, .dialed = dialed});
+}
+
+// What comes again and again while two nodes cannot agree is said once, and now and then.
+void PairNode::LogAgain(const std::string& text) {
+  if (!log_filter_.Take(text, Now())) return;
+  LOG(WARNING) << text;
 }
 
 void PairNode::UseLink(std::shared_ptr<Link> link) {
@@ -52,7 +67,7 @@ void PairNode::DropLink() {
 }
 
 void PairNode::CloseLinkBecause(const std::string& reason) {
-  LOG(WARNING) << "closing the replication link: " << reason;
+  LogAgain(absl::StrCat("closing the replication link: ", reason));
   ++counters_.links_closed_for_cause;
   DropLink();
 }
@@ -60,7 +75,7 @@ void PairNode::CloseLinkBecause(const std::string& reason) {
 void PairNode::DialPeerOnce() {
   ++counters_.dials;
   replication::DialPeer(
-      loop_, config_.peer, kDialTimeout,
+      loop_, config_.replication.address(), config_.peer, kDialTimeout,
       [this, alive = alive_](replication::DialResult result, boost::asio::ip::tcp::socket socket) {
         if (!*alive || silent_) return;
         if (result != replication::DialResult::kConnected) {
@@ -72,7 +87,9 @@ void PairNode::DialPeerOnce() {
         if (primary_ != nullptr) {
           primary_->OnDialed(result, Now());   // it only wanted to know; the socket closes here
         } else if (secondary_ != nullptr) {
-          if (result == replication::DialResult::kConnected) UseLink(Link::Start(std::move(socket), this));
+          if (result == replication::DialResult::kConnected) {
+            UseLink(StartLink(std::move(socket), /*dialed=*/true));
+          }
           secondary_->OnDialed(result, Now());
         }
         Pump();
@@ -103,8 +120,7 @@ replication::Link::Handler::Verdict PairNode::OnJoin(Link& link, const wire::Joi
   }
   if (verdict.refuse) {
     ++counters_.joins_refused;
-    LOG(WARNING) << "refusing " << request.node << " at " << link.remote() << ": "
-                 << verdict.refused.detail;
+    LogAgain(absl::StrCat("refusing ", request.node, ": ", verdict.refused.detail));
   }
   return verdict;
 }
@@ -113,10 +129,12 @@ replication::Link::Handler::Verdict PairNode::OnAppend(Link& link, wire::AppendR
                                           wire::AppendReply& reply) {
   if (&link != link_.get() || secondary_ == nullptr) return {true, NotPrimary("not joined with this node")};
   const auto now = Now();
-  const auto ahead = std::chrono::nanoseconds(request.sent_at_ns) - now.time_since_epoch();
-  clock_ahead_ = std::max(clock_ahead_.value_or(ahead), ahead);
+  const int64_t sent_at_ns = request.sent_at_ns;
   auto outcome = secondary_->OnAppend(std::move(request), replayer_->applied_lsn(), now);
   if (outcome.refused.has_value()) return {true, *outcome.refused};
+  const auto ahead = std::chrono::nanoseconds(sent_at_ns) - now.time_since_epoch();
+  clock_ahead_ = std::max(clock_ahead_.value_or(ahead), ahead);
+  newest_sent_at_ns_ = std::max(newest_sent_at_ns_, sent_at_ns);
   reply = outcome.reply;
   return {};
 }
@@ -133,6 +151,7 @@ replication::Link::Handler::Verdict PairNode::OnHandover(Link& link, const wire:
 void PairNode::OnJoinReply(Link& link, const wire::JoinReply& reply) {
   if (&link != link_.get() || secondary_ == nullptr) return;
   if (reply.node != secondary_->primary()) clock_ahead_.reset();   // another host's clock
+  newest_sent_at_ns_ = 0;   // perhaps another host's, or that host's after a boot
   secondary_->OnJoinReply(reply, Now());
 }
 
@@ -140,6 +159,9 @@ void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {
   if (&link != link_.get() || primary_ == nullptr) return;
   const bool lagged = replay_lag_bytes_ >= kMaxReplayLag;
   primary_->OnAppendReply(reply, Now());
+  if (const std::string& cannot = primary_->peer_cannot_take_over(); !cannot.empty()) {
+    LogAgain(absl::StrCat("NOT PROTECTED: ", primary_->peer(), " could not take over: ", cannot));
+  }
   ForgetReplayed(primary_->peer_applied_lsn());
   if (lagged && replay_lag_bytes_ < kMaxReplayLag && serving_ != nullptr) {
     serving_->OnStable(primary_->stable_lsn());   // reads on
@@ -159,7 +181,7 @@ void PairNode::OnHandoverReply(Link& link, const wire::HandoverReply& reply) {
 
 void PairNode::OnRefused(Link& link, const wire::Refused& refused) {
   if (&link != link_.get()) return;
-  LOG(WARNING) << "refused by " << link.remote() << ": " << refused.detail;
+  LogAgain(absl::StrCat("refused by ", config_.peer.address().to_string(), ": ", refused.detail));
   if (primary_ != nullptr) primary_->OnRefused(refused, Now());
   if (secondary_ != nullptr) secondary_->OnRefused(refused, Now());
 }
@@ -167,12 +189,12 @@ void PairNode::OnRefused(Link& link, const wire::Refused& refused) {
 void PairNode::OnClosed(Link& link, const std::string& reason) {
   std::erase_if(strangers_, [&](const auto& stranger) { return stranger.get() == &link; });
   const bool ours = &link == link_.get() || &link == joined_.get();
-  LOG(WARNING) << (ours ? "replication link" : "unjoined link") << " with " << link.remote()
-               << " closed: " << reason;
   if (!ours) {
     ++counters_.links_closed_for_cause;
+    LogAgain(absl::StrCat("a replication link that has not joined was closed: ", reason));
     return;
   }
+  LogAgain(absl::StrCat("the replication link was closed: ", reason));
   if (&link == joined_.get()) joined_.reset();
   if (&link == link_.get()) link_.reset();
   if (primary_ != nullptr) primary_->OnLinkDown(reason, Now());
@@ -208,6 +230,22 @@ void PairNode::Ask(const replication::Register* expected, const replication::Reg
     LOG(INFO) << "asking the arbiter: " << expected->ToString() << " -> " << desired->ToString();
     arbiter_->CompareAndSwap(*expected, *desired, std::move(done));
   }
+}
+
+void PairNode::CheckArbiter() {
+  arbiter_->Probe([this, alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) {
+    if (!*alive || secondary_ == nullptr) return;
+    absl::StatusOr<std::optional<replication::Register>> seen = std::optional<replication::Register>();
+    if (!outcome.ok()) {
+      seen = outcome.status();
+    } else if (arbiter_->shared()) {
+      seen = std::optional(outcome->current);
+    }
+    secondary_->OnArbiterChecked(seen, Now());
+    const std::string& cannot = secondary_->cannot_take_over();
+    if (!cannot.empty()) LogAgain(absl::StrCat("this node could not take over: ", cannot));
+    Pump();
+  });
 }
 
 // --- Carrying out -----------------------------------------------------------------------------------
@@ -247,6 +285,7 @@ void PairNode::Carry(Action& action) {
     void operator()(replication::CloseLink& a) { node.CloseLinkBecause(a.reason); }
     void operator()(replication::Dial&) { node.DialPeerOnce(); }
     void operator()(replication::ReadRegister&) { node.Ask(nullptr, nullptr); }
+    void operator()(replication::CheckArbiter&) { node.CheckArbiter(); }
     void operator()(replication::SwapRegister& a) { node.Ask(&a.expected, &a.desired); }
     void operator()(replication::StableUpTo& a) { if (node.serving_) node.serving_->OnStable(a.lsn); }
     void operator()(replication::Lease& a) { node.Leased(a.until); }
@@ -342,13 +381,15 @@ void PairNode::SetPulse(std::optional<uint64_t> epoch) {
 }
 
 std::optional<replication::PulseMessage> PairNode::OnPulse(std::string_view datagram) {
-  auto message = replication::DecodePulse(datagram);
+  auto message = replication::DecodePulse(datagram, config_.key);
   const bool heard = message.has_value() && !message->answer && message->service == protocol_.service &&
-                     secondary_ != nullptr && !silent_ && secondary_->OnPulse(message->epoch, Now());
+                     message->sent_at_ns > newest_sent_at_ns_ && secondary_ != nullptr && !silent_ &&
+                     secondary_->OnPulse(message->epoch, Now());
   if (!heard) {
     ++counters_.pulses_dropped;
     return std::nullopt;
   }
+  newest_sent_at_ns_ = message->sent_at_ns;
   ++counters_.pulses_heard;
   message->answer = true;
   return message;

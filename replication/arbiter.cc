@@ -9,47 +9,10 @@
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "replication/names.h"
 
 namespace understudy::replication {
 namespace {
-
-bool IsPlain(unsigned char c) {
-  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' ||
-         c == '_' || c == '-' || c == ':';
-}
-
-// A name without blanks: what is not plain becomes %XX.
-std::string Escape(const std::string& name) {
-  std::string out;
-  for (unsigned char c : name) {
-    if (IsPlain(c)) {
-      out.push_back(static_cast<char>(c));
-    } else {
-      absl::StrAppendFormat(&out, "%%%02X", c);
-    }
-  }
-  return out;
-}
-
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return 0;  // not canonical: Decode's comparison finds it
-}
-
-std::string Unescape(std::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size()) {
-      out.push_back(static_cast<char>(HexDigit(text[i + 1]) * 16 + HexDigit(text[i + 2])));
-      i += 2;
-    } else {
-      out.push_back(text[i]);
-    }
-  }
-  return out;
-}
 
 // What stands between " key=" and the next blank.
 std::string_view Field(std::string_view line, std::string_view key) {
@@ -61,7 +24,7 @@ std::string_view Field(std::string_view line, std::string_view key) {
 
 absl::Status Damaged(const std::string& text) {
   return absl::InvalidArgumentError(
-      absl::StrCat("this is no register of an arbiter: \"", text.substr(0, 100), "\""));
+      absl::StrCat("this is no register of an arbiter: \"", Printable(text, 100), "\""));
 }
 
 Register Next(const Register& from, std::string holder, std::string secondary) {
@@ -78,8 +41,7 @@ std::string Register::ToString() const {
 }
 
 std::string Register::Encode() const {
-  return absl::StrCat("understudy epoch=", epoch, " holder=", Escape(holder),
-                      " secondary=", Escape(secondary), " end");
+  return absl::StrCat("understudy epoch=", epoch, " holder=", holder, " secondary=", secondary, " end");
 }
 
 absl::StatusOr<Register> Register::Decode(const std::string& text) {
@@ -88,13 +50,15 @@ absl::StatusOr<Register> Register::Decode(const std::string& text) {
   Register out;
   const std::string epoch(Field(line, " epoch="));
   if (!absl::SimpleAtoi(epoch, &out.epoch)) return Damaged(text);
-  out.holder = Unescape(Field(line, " holder="));
-  out.secondary = Unescape(Field(line, " secondary="));
+  out.holder = std::string(Field(line, " holder="));
+  out.secondary = std::string(Field(line, " secondary="));
   // There is one spelling of each register; anything else is damage.
   if (out.Encode() != line) return Damaged(text);
   // The wire has no unsigned numbers.
   if (out.epoch > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return Damaged(text);
   if ((out.epoch == 0) != out.holder.empty()) return Damaged(text);
+  if (!out.holder.empty() && !IsNodeName(out.holder)) return Damaged(text);
+  if (!out.secondary.empty() && !IsNodeName(out.secondary)) return Damaged(text);
   if (!out.secondary.empty() && (out.epoch == 0 || out.secondary == out.holder)) {
     return Damaged(text);
   }

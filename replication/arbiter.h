@@ -46,6 +46,10 @@ class Arbiter {
   using Callback = std::function<void(absl::StatusOr<Outcome>)>;
 
   virtual void Read(Callback done) = 0;
+  // Reads, and finds out, without changing anything, whether a swap could be carried out.
+  virtual void Probe(Callback done) = 0;
+  // False: what one node is told says nothing about the other.
+  virtual bool shared() const { return true; }
   virtual void CompareAndSwap(const Register& expected, const Register& desired, Callback done) = 0;
 };
 

@@ -22,8 +22,8 @@ TEST(RegisterTest, EncodeIsOneReadableLine) {
 
 TEST(RegisterTest, DecodesWhatWasEncoded) {
   for (const Register& reg :
-       {kPair, Register{}, Register{8, "a", ""}, Register{INT64_MAX, "node-1.example:7", "x y"},
-        Register{9, "100%", "new\nline"}, Register{9, "a b secondary=c end", "\xff%41"}}) {
+       {kPair, Register{}, Register{8, "a", ""}, Register{INT64_MAX, "node-1.example", "x_y"},
+        Register{9, std::string(64, 'n'), "-._"}}) {
     auto decoded = Register::Decode(reg.Encode());
     ASSERT_TRUE(decoded.ok()) << decoded.status();
     EXPECT_EQ(*decoded, reg);
@@ -49,11 +49,25 @@ TEST(RegisterTest, RefusesDamage) {
            "understudy epoch=7 holder=a secondary=a end",
            "understudy epoch=0 holder=a secondary= end",
            "understudy epoch=0 holder= secondary=b end",
+           "understudy epoch=7 holder=a:1 secondary=b end",
+           "understudy epoch=7 holder=a secondary=b\x01 end",
+           "understudy epoch=7 holder=\xff secondary=b end",
            "understudy epoch=9223372036854775808 holder=a secondary= end",
            "understudy epoch=99999999999999999999 holder=a secondary= end",
        }) {
     EXPECT_EQ(Register::Decode(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
   }
+}
+
+// A register that was spoilt by hand, or by somebody else, is said to be so without spoiling the log.
+TEST(RegisterTest, NamesAndDamageAreBounded) {
+  const std::string longest(64, 'n');
+  EXPECT_TRUE(Register::Decode(Register{7, longest, "b"}.Encode()).ok());
+  EXPECT_FALSE(Register::Decode(Register{7, longest + "n", "b"}.Encode()).ok());
+  EXPECT_FALSE(Register::Decode(Register{7, "a", std::string(5000, 'n')}.Encode()).ok());
+  const std::string said(Register::Decode("a\nE1125 forged " + std::string(5000, 'x')).status().message());
+  EXPECT_EQ(said.find('\n'), std::string::npos);
+  EXPECT_LT(said.size(), 300u);
 }
 
 TEST(RegisterTest, EveryPrefixIsDamage) {

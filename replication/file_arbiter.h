@@ -1,8 +1,9 @@
 // An arbiter in a file, for nodes of one host (demos and tests).
 //
-// The register is one line in `path`; `path`.lock serializes those who change it. There is no
-// fsync: the register needs to outlive the processes that share it, not the host, because with the
-// host all of them are gone.
+// The register is one line in `path`; `path`.lock, which only the user of the nodes can open, serializes those
+// who use it. Changes are on the disk before they are answered: in a file system in memory (/run), which
+// is enough for two nodes of one host, that costs nothing. A network file system is refused: its locks may
+// be one host's alone.
 #ifndef UNDERSTUDY_REPLICATION_FILE_ARBITER_H_
 #define UNDERSTUDY_REPLICATION_FILE_ARBITER_H_
 
@@ -26,6 +27,7 @@ class FileArbiter : public Arbiter {
   ~FileArbiter() override;
 
   void Read(Callback done) override;
+  void Probe(Callback done) override;
   void CompareAndSwap(const Register& expected, const Register& desired, Callback done) override;
 
  private:

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "replication/make_arbiter.h"
+#include "replication/network_file_system.h"
 
 namespace understudy::replication {
 namespace {
@@ -78,6 +80,75 @@ TEST_F(FileArbiterTest, SwapsWhatWasExpectedOnly) {
   FileArbiter other(loop_, path_);
   EXPECT_EQ(Read(loop_, other)->current, first);
   EXPECT_TRUE(Swap(loop_, other, first, JoinedBy(first, "b"))->swapped);
+}
+
+TEST_F(FileArbiterTest, AProbeTriesEverythingAndChangesNothing) {
+  const Register first = FirstServedBy(Register{}, "a");
+  const auto probe = [this] {
+    std::optional<absl::StatusOr<Arbiter::Outcome>> out;
+    arbiter_.Probe([&out](auto outcome) { out = std::move(outcome); });
+    loop_.restart();
+    loop_.run();
+    return out.value();
+  };
+  EXPECT_EQ(probe()->current, Register{});
+  EXPECT_NE(access(path_.c_str(), F_OK), 0) << "a probe made a register";
+  ASSERT_TRUE(Swap(loop_, arbiter_, Register{}, first)->swapped);
+  EXPECT_EQ(probe()->current, first);
+  EXPECT_EQ(Read(loop_, arbiter_)->current, first);
+  // A folder in the way of the new file: it could be read, and not be changed.
+  ASSERT_EQ(mkdir((path_ + ".new").c_str(), 0700), 0);
+  EXPECT_TRUE(Read(loop_, arbiter_).ok());
+  EXPECT_EQ(probe().status().code(), absl::StatusCode::kUnavailable);
+  ASSERT_EQ(rmdir((path_ + ".new").c_str()), 0);
+  EXPECT_TRUE(probe().ok());
+}
+
+// Any user who may open the lock may hold it, and nobody could take over.
+TEST_F(FileArbiterTest, TheLockIsNobodyElses) {
+  const std::string lock = path_ + ".lock";
+  const auto mode = [&] {
+    struct stat info;
+    EXPECT_EQ(stat(lock.c_str(), &info), 0);
+    return info.st_mode & 0777;
+  };
+  ASSERT_TRUE(Read(loop_, arbiter_).ok());
+  EXPECT_EQ(mode(), 0600u);
+  ASSERT_EQ(chmod(lock.c_str(), 0644), 0);
+  ASSERT_TRUE(Read(loop_, arbiter_).ok());
+  EXPECT_EQ(mode(), 0600u) << "left by an older version";
+}
+
+TEST_F(FileArbiterTest, LinksAreNotFollowed) {
+  const std::string prey = FreshPath();
+  std::ofstream(prey) << "precious";
+  const Register first = FirstServedBy(Register{}, "a");
+  const auto precious = [&] {
+    std::string text;
+    std::getline(std::ifstream(prey), text);
+    return text;
+  };
+  ASSERT_EQ(symlink(prey.c_str(), (path_ + ".new").c_str()), 0);
+  EXPECT_TRUE(Swap(loop_, arbiter_, Register{}, first)->swapped);
+  EXPECT_EQ(precious(), "precious");
+  EXPECT_EQ(Read(loop_, arbiter_)->current, first);
+  ASSERT_EQ(unlink((path_ + ".lock").c_str()), 0);
+  ASSERT_EQ(symlink(prey.c_str(), (path_ + ".lock").c_str()), 0);
+  EXPECT_EQ(Read(loop_, arbiter_).status().code(), absl::StatusCode::kUnavailable);
+  ASSERT_EQ(unlink((path_ + ".lock").c_str()), 0);
+  ASSERT_EQ(unlink(path_.c_str()), 0);
+  ASSERT_EQ(symlink(prey.c_str(), path_.c_str()), 0);
+  EXPECT_EQ(Read(loop_, arbiter_).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(NetworkFileSystemTest, OtherHostsFilesAreTold) {
+  EXPECT_STREQ(NetworkFileSystem(0x6969), "NFS");
+  EXPECT_STREQ(NetworkFileSystem(0xff534d42), "CIFS");
+  EXPECT_STREQ(NetworkFileSystem(0xffffffffff534d42), "CIFS") << "sign extended";
+  EXPECT_STREQ(NetworkFileSystem(0x65735546), "FUSE");
+  for (const uint64_t local : {0xef53ull, 0x01021994ull, 0x9123683eull, 0x58465342ull, 0x794c7630ull}) {
+    EXPECT_EQ(NetworkFileSystem(local), nullptr) << local;   // ext4, tmpfs, btrfs, XFS, overlay
+  }
 }
 
 TEST_F(FileArbiterTest, DamageIsSaidAndNotOverwritten) {

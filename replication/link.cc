@@ -14,13 +14,16 @@
 #include <cstring>
 #include <deque>
 #include <exception>
+#include <optional>
 #include <string_view>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "replication/PrimaryService.h"
 #include "replication/SecondaryService.h"
+#include "replication/auth.h"
+#include "replication/names.h"
+#include "replication/replication_constants.h"
 #include "replication/wire_frame.h"
 
 namespace understudy::replication {
@@ -47,7 +50,7 @@ uint32_t GetBigEndian32(const char* at) {
 }
 
 std::string Quoted(std::string_view text) {
-  return absl::StrCat("\"", absl::CHexEscape(std::string(text.substr(0, 40))), "\"");
+  return absl::StrCat("\"", Printable(text, 40), "\"");
 }
 
 // Frames on their way out: collected in one buffer, while the kernel takes those of the other.
@@ -61,11 +64,19 @@ class Outgoing {
     const uint8_t prefix[kPrefix] = {};
     queued_->write(prefix, kPrefix);
   }
-  void EndFrame() {
+  // `mac`: appends the code of the frame; null: none.
+  void EndFrame(FrameMac* mac) {
     uint8_t* start = nullptr;
     uint32_t size = 0;
     queued_->getBuffer(&start, &size);
-    const size_t length = size - frame_at_ - kPrefix;
+    size_t length = size - frame_at_ - kPrefix;
+    if (mac != nullptr) {
+      uint8_t code[FrameMac::kSize];
+      mac->Next({reinterpret_cast<const char*>(start) + frame_at_ + kPrefix, length}, code);
+      queued_->write(code, sizeof code);
+      queued_->getBuffer(&start, &size);
+      length += sizeof code;
+    }
     CHECK_LE(length, kMaxFrame) << "a frame that the other end will refuse";
     const uint32_t prefix = htonl(static_cast<uint32_t>(length));
     std::memcpy(start + frame_at_, &prefix, kPrefix);
@@ -133,12 +144,13 @@ class Outgoing {
 struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
                     wire::PrimaryServiceIf,
                     wire::SecondaryServiceIf {
-  enum class Call { kJoin, kAppend, kHandover };
+  enum class Call { kHello, kJoin, kAppend, kHandover };
 
-  Impl(asio::ip::tcp::socket socket, Handler* handler)
+  Impl(asio::ip::tcp::socket socket, Handler* handler, const LinkSecurity& security)
       : socket(std::move(socket)),
         timer(this->socket.get_executor()),
         handler(handler),
+        security(security),
         frame(std::make_shared<TMemoryBuffer>(nullptr, 0u)),
         in(std::make_shared<TBinaryProtocol>(frame)),
         out(std::make_shared<TBinaryProtocol>(outgoing.transport())),
@@ -161,7 +173,76 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
     timer.async_wait([self = shared_from_this()](error_code error) {
       if (!error && self->stranger) self->Fail("a stranger that says nothing, or not all of it");
     });
+    if (keyed() && security.dialed) SayHello();
     StartRead();
+  }
+
+  // --- Who is there? ---
+
+  bool keyed() const { return !security.key.empty(); }
+  bool proven() const { return !keyed() || incoming_mac != nullptr; }
+
+  void SayHello() {
+    transcript.service = security.service;
+    transcript.dialer = security.node;
+    transcript.dialer_nonce = NewNonce();
+    if (transcript.dialer_nonce.empty()) return FailLater("the system has no random bytes");
+    wire::HelloRequest request;
+    request.protocol_version = wire::g_replication_constants.PROTOCOL_VERSION;
+    request.service_address = security.service;
+    request.node = security.node;
+    request.nonce = transcript.dialer_nonce;
+    Write(Call::kHello, [&] { primary_client.send_hello(request); });
+  }
+
+  // Called by the generated processor.
+  void hello(wire::HelloReply& reply, const wire::HelloRequest& request) override {
+    using wire::RefuseReason;
+    if (!keyed()) {
+      return Refuse(RefuseReason::NOT_AUTHENTIC, "the node that was dialed has no --replication_key_file");
+    }
+    if (security.dialed || !transcript.dialer_nonce.empty()) {
+      return Refuse(RefuseReason::NOT_AUTHENTIC, "hello out of place");
+    }
+    if (request.protocol_version != wire::g_replication_constants.PROTOCOL_VERSION) {
+      return Refuse(RefuseReason::WRONG_VERSION,
+                    absl::StrCat("this node speaks version ", wire::g_replication_constants.PROTOCOL_VERSION,
+                                 ", not ", request.protocol_version));
+    }
+    if (request.service_address != security.service) {
+      return Refuse(RefuseReason::WRONG_SERVICE, absl::StrCat("this node serves ", security.service, ", not ",
+                                                              Printable(request.service_address, 40)));
+    }
+    if (!IsNodeName(request.node) || request.nonce.size() != kNonceSize) {
+      return Refuse(RefuseReason::NOT_AUTHENTIC, absl::StrCat("a node's name is ", kNodeNameWants));
+    }
+    transcript = {security.service, request.node, security.node, request.nonce, NewNonce()};
+    if (transcript.acceptor_nonce.empty()) {
+      return Refuse(RefuseReason::NOT_AUTHENTIC, "the system has no random bytes");
+    }
+    reply.node = security.node;
+    reply.nonce = transcript.acceptor_nonce;
+    reply.proof = AcceptorProof(security.key, transcript);
+  }
+
+  // The answer to hello. Returns what is wrong with it.
+  std::string OnHelloReply(const wire::HelloReply& reply) {
+    if (!IsNodeName(reply.node) || reply.nonce.size() != kNonceSize) return "no answer to hello";
+    transcript.acceptor = reply.node;
+    transcript.acceptor_nonce = reply.nonce;
+    if (!SameMac(reply.proof, AcceptorProof(security.key, transcript))) {
+      return "the other end has another --replication_key_file";
+    }
+    BeginCodes();
+    stranger = false;
+    timer.cancel();
+    for (const auto& send : std::exchange(waiting, {})) send();
+    return "";
+  }
+
+  void BeginCodes() {
+    outgoing_mac = std::make_unique<FrameMac>(security.key, transcript, security.dialed);
+    incoming_mac = std::make_unique<FrameMac>(security.key, transcript, !security.dialed);
   }
 
   // --- In ---
@@ -258,10 +339,6 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
       if (in_end - in_begin - kPrefix < length) break;
       char* start = input.get() + in_begin + kPrefix;
       in_begin += kPrefix + length;
-      if (stranger) {
-        stranger = false;
-        timer.cancel();
-      }
       if (std::string fault = HandleFrame(start, length); !fault.empty()) return fault;
       CheckKept(keep);
     }
@@ -270,6 +347,19 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
   }
 
   std::string HandleFrame(char* start, size_t length) {
+    if (incoming_mac != nullptr) {
+      if (length < FrameMac::kSize) return "a frame without a code";
+      length -= FrameMac::kSize;
+      uint8_t code[FrameMac::kSize];
+      incoming_mac->Next({start, length}, code);
+      if (!SameMac({reinterpret_cast<const char*>(code), sizeof code}, {start + length, sizeof code})) {
+        return "a frame that the holder of the key has not sent";
+      }
+    }
+    if (stranger && proven()) {
+      stranger = false;
+      timer.cancel();
+    }
     WireFrame envelope;
     if (std::string fault = OpenFrame({start, length}, &envelope); !fault.empty()) return fault;
     frame->resetBuffer(reinterpret_cast<uint8_t*>(start), static_cast<uint32_t>(length));
@@ -299,14 +389,15 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
     apache::thrift::TProcessor* processor = nullptr;
     if (envelope.method == "append" || envelope.method == "handover") {
       processor = &secondary_processor;
-    } else if (envelope.method == "join") {
+    } else if (envelope.method == "join" || envelope.method == "hello") {
       processor = &primary_processor;
     } else {
       return absl::StrCat("a call of an unknown method ", Quoted(envelope.method));
     }
     outgoing.BeginFrame();
     processor->process(in, out, nullptr);
-    outgoing.EndFrame();
+    outgoing.EndFrame(outgoing_mac.get());
+    if (envelope.method == "hello" && !refusing) BeginCodes();
     return "";
   }
 
@@ -319,8 +410,9 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
     }
     calls.pop_front();
     try {
-      Receive(call);
-    } catch (const wire::Refused& refused) {
+      return Receive(call);
+    } catch (wire::Refused& refused) {
+      refused.detail = Printable(refused.detail);
       handler->OnRefused(*link, refused);
     }
     return "";
@@ -328,6 +420,8 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
 
   static std::string_view NameOf(Call call) {
     switch (call) {
+      case Call::kHello:
+        return "hello";
       case Call::kJoin:
         return "join";
       case Call::kAppend:
@@ -338,34 +432,67 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
     return "";
   }
 
-  void Receive(Call call) {
+  std::string Receive(Call call) {
+    if (call == Call::kHello) {
+      wire::HelloReply reply;
+      primary_client.recv_hello(reply);
+      return OnHelloReply(reply);
+    }
     if (call == Call::kAppend) {
       wire::AppendReply reply;
       secondary_client.recv_append(reply);
+      if (!reply.cannot_take_over.empty()) reply.cannot_take_over = Printable(reply.cannot_take_over, 400);
       handler->OnAppendReply(*link, reply);
     } else if (call == Call::kJoin) {
       wire::JoinReply reply;
       primary_client.recv_join(reply);
+      if (!IsNodeName(reply.node)) return absl::StrCat("a node's name is ", kNodeNameWants);
+      if (keyed() && reply.node != transcript.acceptor) return "another name than in hello";
       handler->OnJoinReply(*link, reply);
     } else {
       wire::HandoverReply reply;
       secondary_client.recv_handover(reply);
       handler->OnHandoverReply(*link, reply);
     }
+    return "";
   }
 
   // Called by the generated processors.
   void join(wire::JoinReply& reply, const wire::JoinRequest& request) override {
+    CheckProven();
+    if (!IsNodeName(request.node)) {
+      return Refuse(wire::RefuseReason::NOT_AUTHENTIC, absl::StrCat("a node's name is ", kNodeNameWants));
+    }
+    if (keyed() && request.node != transcript.dialer) {
+      return Refuse(wire::RefuseReason::NOT_AUTHENTIC, "another name than in hello");
+    }
     Answer(handler->OnJoin(*link, request, reply));
   }
   void append(wire::AppendReply& reply, const wire::AppendRequest& request) override {
+    CheckProven();
     // The processor's own, on its stack, and of no further use to it: the records need not be
     // copied.
     auto& own = const_cast<wire::AppendRequest&>(request);
     Answer(handler->OnAppend(*link, std::move(own), reply));
   }
   void handover(wire::HandoverReply& reply, const wire::HandoverRequest& request) override {
-    Answer(handler->OnHandover(*link, request, reply));
+    CheckProven();
+    wire::HandoverRequest printable = request;
+    printable.why = Printable(request.why);
+    Answer(handler->OnHandover(*link, printable, reply));
+  }
+  void CheckProven() {
+    if (!proven()) {
+      Refuse(wire::RefuseReason::NOT_AUTHENTIC, "this node has a --replication_key_file, and wants it proven");
+    }
+  }
+  void Refuse(wire::RefuseReason::type reason, std::string detail) {
+    Handler::Verdict verdict;
+    verdict.refuse = true;
+    verdict.refused.reason = reason;
+    verdict.refused.detail = std::move(detail);
+    verdict.refused.epoch = 0;
+    Answer(verdict);
   }
   void Answer(const Handler::Verdict& verdict) {
     if (!verdict.refuse || closed) return;
@@ -378,10 +505,16 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
 
   template <typename Send>
   void Queue(Call call, Send send) {
+    if (proven()) return Write(call, send);
+    if (!closed && !refusing) waiting.push_back([this, call, send] { Write(call, send); });
+  }
+
+  template <typename Send>
+  void Write(Call call, Send send) {
     if (closed || refusing) return;
     outgoing.BeginFrame();
     send();
-    outgoing.EndFrame();
+    outgoing.EndFrame(outgoing_mac.get());
     calls.push_back(call);
     if (!in_turn) Flush();
   }
@@ -475,6 +608,11 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
   Link* link = nullptr;
   asio::ip::tcp::endpoint endpoint;
 
+  const LinkSecurity security;
+  LinkTranscript transcript;
+  std::unique_ptr<FrameMac> outgoing_mac, incoming_mac;   // once hello has been answered
+  std::deque<std::function<void()>> waiting;              // calls, until then
+
   bool stranger = true;
   bool in_turn = false;    // frames are being handled: what is queued is written together
   bool writing = false;    // an asynchronous write is under way
@@ -508,22 +646,27 @@ Link::~Link() {
 }
 
 std::shared_ptr<Link> Link::Start(asio::ip::tcp::socket socket, Handler* handler,
+                                  const LinkSecurity& security,
                                   std::chrono::milliseconds first_frame_timeout) {
-  std::shared_ptr<Link> link(new Link(std::make_shared<Impl>(std::move(socket), handler)));
+  std::shared_ptr<Link> link(new Link(std::make_shared<Impl>(std::move(socket), handler, security)));
   link->impl_->Begin(first_frame_timeout);
   return link;
 }
 
 void Link::Join(const wire::JoinRequest& request) {
-  impl_->Queue(Impl::Call::kJoin, [&] { impl_->primary_client.send_join(request); });
+  impl_->Queue(Impl::Call::kJoin,
+               [impl = impl_.get(), request] { impl->primary_client.send_join(request); });
 }
 
 void Link::Append(const wire::AppendRequest& request) {
-  impl_->Queue(Impl::Call::kAppend, [&] { impl_->secondary_client.send_append(request); });
+  // The way of every append: no copy. A node that appends has been joined, and both have proven themselves.
+  if (!impl_->proven()) return impl_->FailLater("an append to a stranger");
+  impl_->Write(Impl::Call::kAppend, [&] { impl_->secondary_client.send_append(request); });
 }
 
 void Link::Handover(const wire::HandoverRequest& request) {
-  impl_->Queue(Impl::Call::kHandover, [&] { impl_->secondary_client.send_handover(request); });
+  impl_->Queue(Impl::Call::kHandover,
+               [impl = impl_.get(), request] { impl->secondary_client.send_handover(request); });
 }
 
 void Link::Close() {

@@ -43,7 +43,7 @@ void RoundTrip(benchmark::State& state) {
   std::shared_ptr<Link> call, answer;
   auto guard = asio::make_work_guard(there);
   auto listener = LinkListener::Open(
-      there, {asio::ip::address_v4::loopback(), 0},
+      there, {asio::ip::address_v4::loopback(), 0}, asio::ip::address_v4::loopback(),
       [&](tcp::socket socket) { answer = Link::Start(std::move(socket), &answerer); });
   std::thread thread([&there] { there.run(); });
   DialPeer(here, (*listener)->local(), std::chrono::seconds(5),

@@ -5,9 +5,14 @@
 #include <sstream>
 #include <utility>
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 #include "replication/link.h"
+#include "replication/own_address.h"
 
 namespace understudy::replication {
 namespace {
@@ -28,8 +33,8 @@ std::string ToString(const tcp::endpoint& endpoint) {
 }  // namespace
 
 struct LinkListener::Impl : std::enable_shared_from_this<LinkListener::Impl> {
-  Impl(asio::io_context& loop, std::function<void(tcp::socket)> accepted)
-      : acceptor(loop), pause(loop), accepted(std::move(accepted)) {}
+  Impl(asio::io_context& loop, const asio::ip::address& peer, std::function<void(tcp::socket)> accepted)
+      : acceptor(loop), pause(loop), peer(peer), accepted(std::move(accepted)) {}
 
   void Accept() {
     acceptor.async_accept([self = shared_from_this()](error_code error, tcp::socket socket) {
@@ -38,10 +43,24 @@ struct LinkListener::Impl : std::enable_shared_from_this<LinkListener::Impl> {
         self->AcceptLater();
         return;
       }
-      const auto call = self->accepted;  // it may destroy the listener
-      call(std::move(socket));
+      if (self->MayConnect(socket)) {
+        const auto call = self->accepted;  // it may destroy the listener
+        call(std::move(socket));
+      }
       if (self->acceptor.is_open()) self->Accept();
     });
+  }
+
+  bool MayConnect(const tcp::socket& socket) {
+    error_code error;
+    const tcp::endpoint from = socket.remote_endpoint(error);
+    if (!error && from.address() == peer) return true;
+    ++turned_away;
+    // Gone already, or not the peer's.
+    LOG_EVERY_T(WARNING, 10) << "turned away a connection to the replication port from "
+                             << (error ? "somebody" : from.address().to_string()) << ": only " << peer
+                             << " (--peer) may connect; so far " << turned_away;
+    return false;
   }
 
   void AcceptLater() {
@@ -59,7 +78,9 @@ struct LinkListener::Impl : std::enable_shared_from_this<LinkListener::Impl> {
 
   tcp::acceptor acceptor;
   asio::steady_timer pause;
+  const asio::ip::address peer;
   const std::function<void(tcp::socket)> accepted;
+  uint64_t turned_away = 0;
 };
 
 LinkListener::LinkListener(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -67,12 +88,14 @@ LinkListener::LinkListener(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) 
 LinkListener::~LinkListener() { impl_->Close(); }
 
 absl::StatusOr<std::unique_ptr<LinkListener>> LinkListener::Open(
-    asio::io_context& loop, const tcp::endpoint& local, std::function<void(tcp::socket)> accepted) {
-  auto impl = std::make_shared<Impl>(loop, std::move(accepted));
+    asio::io_context& loop, const tcp::endpoint& local, const asio::ip::address& peer,
+    std::function<void(tcp::socket)> accepted) {
+  auto impl = std::make_shared<Impl>(loop, peer, std::move(accepted));
   error_code error;
   impl->acceptor.open(local.protocol(), error);
   if (!error) impl->acceptor.set_option(tcp::acceptor::reuse_address(true), error);
   if (!error) impl->acceptor.bind(local, error);
+  if (!error) BindToInterfaceOf(impl->acceptor.native_handle(), local.address(), peer, error);
   if (!error) impl->acceptor.listen(asio::socket_base::max_listen_connections, error);
   if (error) {
     const std::string what =
@@ -89,7 +112,11 @@ tcp::endpoint LinkListener::local() const {
   return impl_->acceptor.local_endpoint(ignored);
 }
 
+uint64_t LinkListener::turned_away() const { return impl_->turned_away; }
+
 namespace {
+
+using BindNoPort = asio::detail::socket_option::integer<IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT>;
 
 struct DialState {
   explicit DialState(asio::io_context& loop) : socket(loop), timer(loop) {}
@@ -111,10 +138,15 @@ struct DialState {
 
 }  // namespace
 
-void DialPeer(asio::io_context& loop, const tcp::endpoint& peer, std::chrono::milliseconds timeout,
-              std::function<void(DialResult, tcp::socket)> done) {
+void DialPeer(asio::io_context& loop, const asio::ip::address& own, const tcp::endpoint& peer,
+              std::chrono::milliseconds timeout, std::function<void(DialResult, tcp::socket)> done) {
   auto state = std::make_shared<DialState>(loop);
   state->done = std::move(done);
+  error_code ignored;   // what cannot be bound finds no way either
+  state->socket.open(peer.protocol(), ignored);
+  // The port is chosen when the peer's is known, so that many dials do not use up the ports.
+  state->socket.set_option(BindNoPort(1), ignored);
+  state->socket.bind({own, 0}, ignored);
   state->timer.expires_after(timeout);
   state->timer.async_wait([state](error_code error) {
     if (!error) state->Finish(DialResult::kUnreachable);

@@ -27,6 +27,8 @@ class UnsafeArbiter : public Arbiter {
   }
 
   void Read(Callback done) override { Answer(false, std::move(done)); }
+  void Probe(Callback done) override { Answer(false, std::move(done)); }
+  bool shared() const override { return false; }
 
   void CompareAndSwap(const Register& expected, const Register& desired, Callback done) override {
     LOG(WARNING) << "--arbiter=unsafe-none: granting without asking anybody: from "

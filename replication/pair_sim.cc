@@ -273,6 +273,8 @@ void PairSim::CarryOne(int i, const Action& action) {
     DialFrom(i);
   } else if (Is<ReadRegister>(action)) {
     AskArbiter(i, std::nullopt);
+  } else if (Is<CheckArbiter>(action)) {
+    ProbeArbiter(i);
   } else if (auto* swap = std::get_if<SwapRegister>(&action)) {
     AskArbiter(i, *swap);
   } else if (auto* stable = std::get_if<StableUpTo>(&action)) {
@@ -527,6 +529,23 @@ void PairSim::AskArbiter(int i, std::optional<SwapRegister> swap) {
     const Arbiter::Outcome outcome = RunArbiter(swap);
     const milliseconds slowest(arbiter_slow && random_() % 10 == 0 ? 150 : 3);
     At(Delay(slowest), [this, i, life, outcome] { ArbiterAnswer(i, life, outcome); });
+  });
+}
+
+void PairSim::ProbeArbiter(int i) {
+  const int life = nodes_[i].life;
+  const bool lost = (random_() % 1000) < arbiter_unavailable_ * 1000;
+  At(Delay(milliseconds(3)), [this, i, life, lost] {
+    absl::StatusOr<std::optional<Register>> seen = RunArbiter(std::nullopt).current;
+    if (lost) seen = absl::UnavailableError("no answer");
+    At(Delay(milliseconds(3)), [this, i, life, seen] {
+      ToNode(i, [this, i, life, seen] {
+        Node& node = nodes_[i];
+        if (node.life != life || node.secondary == nullptr) return;
+        node.secondary->OnArbiterChecked(seen, now_);
+        Carry(i);
+      });
+    });
   });
 }
 

@@ -127,6 +127,7 @@ class PairSim {
   void EndStall(int i);
 
   void AskArbiter(int i, std::optional<SwapRegister> swap);
+  void ProbeArbiter(int i);
   Arbiter::Outcome RunArbiter(const std::optional<SwapRegister>& swap);
   void ArbiterAnswer(int i, int life, absl::StatusOr<Arbiter::Outcome> outcome);
   void BecomeSecondary(int i);

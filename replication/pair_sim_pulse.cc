@@ -53,7 +53,7 @@ void PairSim::PulseThread(int i, int life) {
   Node& node = nodes_[i];
   if (node.life != life || !node.stalled) return;
   const Pulse::Next next = node.pulse->OnWake(now_);
-  if (next.send.has_value()) SendPulse(1 - i, Encode(*next.send));
+  if (next.send.has_value()) SendPulse(1 - i, Encode(*next.send, ""));
   if (next.wake_at == MonotonicTime::max()) return;
   At(next.wake_at - now_ + Delay(milliseconds(1)), [this, i, life] { PulseThread(i, life); });
 }
@@ -74,10 +74,10 @@ void PairSim::DeliverPulse(int to, const std::string& datagram) {
   ToNode(to, [this, to, datagram] {
     Node& node = nodes_[to];
     if (node.pulse != nullptr) return node.pulse->OnDatagram(datagram, now_);
-    auto message = DecodePulse(datagram);
+    auto message = DecodePulse(datagram, "");
     if (!node.alive || message->answer || !node.secondary->OnPulse(message->epoch, now_)) return;
     message->answer = true;
-    SendPulse(1 - to, Encode(*message));
+    SendPulse(1 - to, Encode(*message, ""));
   });
 }
 

@@ -38,6 +38,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "replication/names.h"
 #include "replication/replication_constants.h"
 
 namespace understudy::replication {
@@ -114,14 +115,17 @@ void PrimaryCore::SendOne(MonotonicTime now) {
   actions_.push_back(std::move(send));
 }
 
+// A joiner that is slower than what is appended: the log that it would need next may be gone by now.
+bool PrimaryCore::FellBehind(MonotonicTime now) {
+  if (next_send_ > last_lsn_ || log_.Reaches(next_send_)) return false;
+  Breach(absl::StrCat(peer_, " fell behind: the log from ", next_send_, " on is gone"), now);
+  return true;
+}
+
 // While the gate is open a joiner gets no more than it can take; behind a closing gate the log
 // itself is bounded (CanAppend).
 void PrimaryCore::SendWaiting(MonotonicTime now) {
-  if (!linked_) return;
-  if (next_send_ <= last_lsn_ && !log_.Reaches(next_send_)) {
-    Breach(absl::StrCat(peer_, " fell behind: the log from ", next_send_, " on is gone"), now);
-    return;
-  }
+  if (!linked_ || FellBehind(now)) return;
   while (next_send_ <= last_lsn_ &&
          (gate_ != Gate::kOpen || in_flight_bytes_ < config_.max_catch_up_bytes)) {
     SendOne(now);
@@ -165,6 +169,9 @@ PrimaryCore::JoinOutcome PrimaryCore::OnJoin(const wire::JoinRequest& request, M
 }
 
 PrimaryCore::Refusal PrimaryCore::CheckJoin(const wire::JoinRequest& request, MonotonicTime now) {
+  if (!IsNodeName(request.node)) {
+    return Refuse(RefuseReason::NOT_AUTHENTIC, absl::StrCat("a node's name is ", kNodeNameWants));
+  }
   if (request.protocol_version != wire::g_replication_constants.PROTOCOL_VERSION) {
     return Refuse(
         RefuseReason::WRONG_VERSION,
@@ -173,14 +180,14 @@ PrimaryCore::Refusal PrimaryCore::CheckJoin(const wire::JoinRequest& request, Mo
   }
   if (request.service_address != config_.service) {
     return Refuse(RefuseReason::WRONG_SERVICE, absl::StrCat("this node serves ", config_.service,
-                                                            ", not ", request.service_address));
+                                                            ", not ",
+                               Printable(request.service_address, 40)));
   }
   if (request.node == config_.node) {
     return Refuse(RefuseReason::SAME_NODE, absl::StrCat("this node is ", config_.node, " too"));
   }
-  if (request.node.empty() || request.epoch < 0 || request.last_lsn < 0 ||
-      (request.last_lsn > 0 && request.epoch == 0)) {
-    return Refuse(RefuseReason::OUT_OF_ORDER, "no name, or a log that cannot be");
+  if (request.epoch < 0 || request.last_lsn < 0 || (request.last_lsn > 0 && request.epoch == 0)) {
+    return Refuse(RefuseReason::OUT_OF_ORDER, "a log that cannot be");
   }
   if (state_ == State::kDeposed || state_ == State::kHandingOver) {
     return Refuse(RefuseReason::NOT_PRIMARY, absl::StrCat(config_.node, " serves no more"));
@@ -209,7 +216,9 @@ PrimaryCore::Refusal PrimaryCore::CheckFreshJoin(const wire::JoinRequest& reques
   if (!LogFits(request, 0)) {
     return Refuse(RefuseReason::NEEDS_STATE_TRANSFER,
                   absl::StrCat("the log behind ", request.last_lsn, " of epoch ", request.epoch,
-                               " is not here; it ends at ", last_lsn_));
+                               " is not here; it ends at ", last_lsn_,
+                               ". A node can join only while the primary has all of its log: to be a pair again, "
+                               "stop both nodes and start them anew"));
   }
   return std::nullopt;
 }
@@ -220,7 +229,8 @@ PrimaryCore::Refusal PrimaryCore::CheckResume(const wire::JoinRequest& request, 
   const std::string& member = held_.secondary.empty() ? peer_ : held_.secondary;
   if (request.node != member) {
     return Refuse(RefuseReason::ALREADY_HAVE_ONE,
-                  absl::StrCat(member.empty() ? "another node" : member, " is the secondary"));
+                  absl::StrCat(member.empty() ? "another node" : member,
+                               " is the secondary: a pair has two nodes, stop one of these"));
   }
   const bool changing = state_ == State::kAlone && (!wishes_.empty() || held_.secondary.empty());
   if (changing) {
@@ -247,6 +257,7 @@ void PrimaryCore::Link(const wire::JoinRequest& request, MonotonicTime now) {
   in_flight_.clear();
   in_flight_bytes_ = 0;
   peer_applied_lsn_ = 0;
+  peer_cannot_ = "it has not said whether it could";
   if (gate_ == Gate::kClosing) gate_ = Gate::kOpen;
   if (gate_ == Gate::kShared) {
     if (!grace_used_) lost_at_ = std::max(lost_at_, now + LeaseSpan());
@@ -295,6 +306,7 @@ void PrimaryCore::OnAppendReply(const wire::AppendReply& reply, MonotonicTime no
   in_flight_.pop_front();
   acked_ = static_cast<Lsn>(reply.stored_lsn);
   peer_applied_lsn_ = static_cast<Lsn>(reply.applied_lsn);
+  peer_cannot_ = reply.cannot_take_over;
   if (gate_ == Gate::kShared) Answered(FromNs(reply.sent_at_ns), now);
   Advance();
   if (state_ == State::kHandingOver) return;
@@ -322,7 +334,7 @@ void PrimaryCore::Answered(MonotonicTime sent_at, MonotonicTime now) {
 // Closes the gate behind a joiner that has been sent everything, and asks for it once it has stored
 // everything that is stable without it.
 void PrimaryCore::MaybeTakeOn(MonotonicTime now) {
-  if (!OwnsAlone() || !linked_ || next_send_ <= last_lsn_) return;
+  if (!OwnsAlone() || !linked_ || next_send_ <= last_lsn_ || !peer_cannot_.empty()) return;
   gate_ = Gate::kClosing;
   if (acked_ < stable_lsn_ || asked_ != Asked::kNothing) return;
   ExtendLease(now + LeaseSpan(), now);
@@ -599,7 +611,7 @@ void PrimaryCore::OnTick(MonotonicTime now) {
     }
     if (now >= lease_until_) BeSilent(absl::StrCat("no answer from ", peer_));
   }
-  if (linked_ && state_ != State::kHandingOver && now >= last_sent_ + config_.heartbeat) {
+  if (linked_ && state_ != State::kHandingOver && now >= last_sent_ + config_.heartbeat && !FellBehind(now)) {
     SendOne(now);
   }
   if (ask_at_.has_value() && now >= *ask_at_ && asked_ == Asked::kNothing) {

@@ -44,6 +44,9 @@ class PrimaryCore {
   Lsn stable_lsn() const { return stable_lsn_; }
   // Node that is joined or catching up; empty: none.
   const std::string& peer() const { return peer_; }
+  // Why that node could not take over, by its own word. While this says something no joiner becomes the secondary,
+  // and one that is protects nobody.
+  const std::string& peer_cannot_take_over() const { return peer_cannot_; }
   // The epoch in which the lease rests on the answers of the node at the other end of the link, so that
   // answered pulses may extend it; nullopt: it does not.
   std::optional<uint64_t> pulse_epoch() const;
@@ -136,6 +139,7 @@ class PrimaryCore {
   void CheckJoiner(MonotonicTime now);
 
   void SendOne(MonotonicTime now);
+  bool FellBehind(MonotonicTime now);
   void SendWaiting(MonotonicTime now);
   void Advance();
   void Answered(MonotonicTime sent_at, MonotonicTime now);
@@ -158,6 +162,7 @@ class PrimaryCore {
   Lsn stable_lsn_;
   std::string peer_;
   Lsn peer_applied_lsn_ = 0;
+  std::string peer_cannot_;
   Actions actions_;
 
   RetainedLog log_;

@@ -146,6 +146,65 @@ class PrimaryTest : public testing::Test {
   wire::AppendRequest member_;
 };
 
+// --- Could the joiner take over? ---
+
+TEST_F(PrimaryTest, AJoinerThatCouldNotTakeOverIsNotTakenOn) {
+  ASSERT_FALSE(Join(JoinRequest()).refused.has_value());
+  EXPECT_NE(core_->peer_cannot_take_over(), "") << "it has not said yet";
+  const auto sent = [this] {
+    for (const SendAppend& send : All<SendAppend>()) open_.push_back(send.request);
+  };
+  for (int i = 0; i < 50; ++i) {
+    while (!open_.empty()) {
+      wire::AppendReply reply = ReplyTo(open_.front());
+      reply.cannot_take_over = "it cannot use the arbiter";
+      open_.erase(open_.begin());
+      Answer(reply);
+      EXPECT_FALSE(Has<SwapRegister>());
+      sent();
+    }
+    AppendRecords();
+    EXPECT_TRUE(Has<StableUpTo>()) << "the primary is as alone as before";
+    sent();
+    Pass(milliseconds(10));
+    sent();
+  }
+  EXPECT_EQ(core_->state(), PrimaryCore::State::kSolo);
+  EXPECT_EQ(core_->peer_cannot_take_over(), "it cannot use the arbiter");
+}
+
+TEST_F(PrimaryTest, TheSecondaryThatCouldNotTakeOverAnyMoreIsKnown) {
+  Protect();
+  EXPECT_EQ(core_->peer_cannot_take_over(), "");
+  AppendRecords();
+  wire::AppendReply reply = ReplyTo(Only<SendAppend>().request);
+  reply.cannot_take_over = "the arbiter does not answer";
+  Answer(reply);
+  EXPECT_EQ(core_->state(), PrimaryCore::State::kProtected) << "it stores all the same";
+  EXPECT_EQ(core_->peer_cannot_take_over(), "the arbiter does not answer");
+}
+
+// A joiner that does not keep up, and the records it would need next are gone when a heartbeat is due.
+TEST_F(PrimaryTest, AJoinerThatFallsBehindBetweenTwoHeartbeats) {
+  ProtocolConfig config = Config();
+  config.retain_bytes = 1500;
+  bool found_by_heartbeat = false;
+  for (int records = 1; records < 30; ++records) {
+    core_.emplace(config, kHeld, 0, now_);
+    Do([] {});
+    ASSERT_FALSE(Join(JoinRequest()).refused.has_value());
+    bool closed = false;
+    for (int i = 0; i < records; ++i) {
+      AppendRecords(1, 200);
+      closed |= Has<CloseLink>();
+    }
+    Pass(milliseconds(10));
+    found_by_heartbeat |= !closed && Has<CloseLink>();
+    EXPECT_EQ(core_->state(), PrimaryCore::State::kSolo);
+  }
+  EXPECT_TRUE(found_by_heartbeat);
+}
+
 // --- Pulses ---
 
 TEST_F(PrimaryTest, AnAnsweredPulseIsWorthAnAnsweredAppend) {
@@ -223,7 +282,9 @@ TEST_F(PrimaryTest, RefusesWhoCannotJoin) {
   request.service_address = "10.0.0.2:80";
   EXPECT_EQ(Refusal(request), RefuseReason::WRONG_SERVICE);
   EXPECT_EQ(Refusal(JoinRequest(0, "a")), RefuseReason::SAME_NODE);
-  EXPECT_EQ(Refusal(JoinRequest(0, "")), RefuseReason::OUT_OF_ORDER);
+  for (const std::string& name : {std::string(), std::string("a b"), std::string(5000, 'x'), std::string("c\nforged")}) {
+    EXPECT_EQ(Refusal(JoinRequest(0, name)), RefuseReason::NOT_AUTHENTIC);
+  }
   EXPECT_EQ(Refusal(JoinRequest(-1)), RefuseReason::OUT_OF_ORDER);
   EXPECT_EQ(Refusal(JoinRequest(4)), RefuseReason::NEEDS_STATE_TRANSFER);  // beyond the end
   EXPECT_EQ(Refusal(JoinRequest(INT64_MAX)), RefuseReason::NEEDS_STATE_TRANSFER);

@@ -27,6 +27,7 @@ using std::chrono::nanoseconds;
 struct ProtocolConfig {
   std::string node;                       // own name
   std::string service;                    // "IP:PORT", must be the same on both
+  std::string key;                        // shared by the pair (auth.h); empty: anybody is believed
   milliseconds heartbeat{10};
   milliseconds suspect_after{80};
   // The primary's right to serve ends this much before the secondary may suspect it. It covers the
@@ -39,6 +40,9 @@ struct ProtocolConfig {
   // Bytes of stable records kept so that a secondary that was away for a moment can go on from where it
   // was. Without them it needs a state transfer.
   size_t retain_bytes = 64u << 20;
+  // The secondary looks this often whether it could take over, and this soon again when it could not.
+  milliseconds check_every{2000};
+  milliseconds check_again{100};
 };
 
 // --- Actions -------------------------------------------------------------------------------------
@@ -53,6 +57,9 @@ struct CloseLink { std::string reason; };
 struct Dial {};
 // Ask the arbiter; the outcome comes back as OnArbiter. At most one is outstanding.
 struct ReadRegister {};
+// Ask the arbiter whether this node can read it and could swap (Arbiter::Probe); the outcome comes back as
+// OnArbiterChecked. Beside the others: at most one is outstanding, too.
+struct CheckArbiter {};
 struct SwapRegister { Register expected, desired; };
 // Everything up to lsn is stable: held output up to it may leave.
 struct StableUpTo { Lsn lsn; };
@@ -73,7 +80,8 @@ struct Replay {
 // The arbiter has granted the epoch: replay to last_lsn, restore the endpoints, serve.
 struct TakeOver { Register granted; Lsn last_lsn; std::string why; };
 
-using Action = std::variant<SendJoin, SendAppend, SendHandover, CloseLink, Dial, ReadRegister, SwapRegister,
+using Action = std::variant<SendJoin, SendAppend, SendHandover, CloseLink, Dial, ReadRegister, CheckArbiter,
+                            SwapRegister,
                             StableUpTo, Lease, FallSilent, Deposed, Replay, TakeOver>;
 using Actions = std::vector<Action>;
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "replication/auth.h"
 #include "replication/replication_constants.h"
 
 namespace understudy::replication {
@@ -27,27 +28,31 @@ int64_t ToNs(MonotonicTime time) { return time.time_since_epoch().count(); }
 
 uint16_t Version() { return static_cast<uint16_t>(wire::g_replication_constants.PROTOCOL_VERSION); }
 
+// What proves a datagram; longer than a CRC, so that a node without a key takes none of one that has it.
+std::string CodeOf(std::string_view body, std::string_view key) {
+  if (!key.empty()) return Hmac(Hmac(key, "understudy: pulses"), body);
+  const uint32_t crc = Crc32c(body);
+  return std::string(reinterpret_cast<const char*>(&crc), sizeof crc);
+}
+
 }  // namespace
 
-std::string Encode(const PulseMessage& message) {
+std::string Encode(const PulseMessage& message, std::string_view key) {
   const Head head{kMagic, Version(), message.answer, message.epoch, message.sent_at_ns};
   std::string out(reinterpret_cast<const char*>(&head), sizeof head);
   out.append(message.service);
-  const uint32_t crc = Crc32c(out);
-  out.append(reinterpret_cast<const char*>(&crc), sizeof crc);
+  out.append(CodeOf(out, key));
   return out;
 }
 
-std::optional<PulseMessage> DecodePulse(std::string_view datagram) {
+std::optional<PulseMessage> DecodePulse(std::string_view datagram, std::string_view key) {
   Head head;
-  uint32_t crc;
-  if (datagram.size() < sizeof head + sizeof crc || datagram.size() > kMaxPulseSize) return std::nullopt;
-  const std::string_view body = datagram.substr(0, datagram.size() - sizeof crc);
+  const size_t code = key.empty() ? sizeof(uint32_t) : kHmacSize;
+  if (datagram.size() < sizeof head + code || datagram.size() > kMaxPulseSize) return std::nullopt;
+  const std::string_view body = datagram.substr(0, datagram.size() - code);
   std::memcpy(&head, body.data(), sizeof head);
-  std::memcpy(&crc, body.data() + body.size(), sizeof crc);
-  if (head.magic != kMagic || head.version != Version() || head.answer > 1 || crc != Crc32c(body)) {
-    return std::nullopt;
-  }
+  if (head.magic != kMagic || head.version != Version() || head.answer > 1) return std::nullopt;
+  if (!SameMac(datagram.substr(body.size()), CodeOf(body, key))) return std::nullopt;
   return PulseMessage{head.answer == 1, head.epoch, head.sent_at_ns,
                       std::string(body.substr(sizeof head))};
 }
@@ -94,7 +99,7 @@ Pulse::Next Pulse::OnWake(MonotonicTime now) {
 }
 
 void Pulse::OnDatagram(std::string_view datagram, MonotonicTime now) {
-  const std::optional<PulseMessage> message = DecodePulse(datagram);
+  const std::optional<PulseMessage> message = DecodePulse(datagram, config_.key);
   ++(message.has_value() && Accept(*message, now) ? answered_count_ : dropped_count_);
 }
 

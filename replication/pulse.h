@@ -15,6 +15,9 @@
 // the application is taken for hung, the pulse ends, and the secondary takes over. A process that is
 // stopped sends none; one that dies has no thread.
 //
+// With a shared key each datagram carries an HMAC of all its fields (auth.h), and a pulse counts only once: the
+// receiver takes none that is not newer than all it has heard (framework/), so that a recorded one proves nothing.
+//
 // Nothing is sent while the loop ticks.
 #ifndef UNDERSTUDY_REPLICATION_PULSE_H_
 #define UNDERSTUDY_REPLICATION_PULSE_H_
@@ -32,7 +35,8 @@
 
 namespace understudy::replication {
 
-// A datagram: magic, version of the protocol, kind, epoch, time, service, CRC32C of all that; little endian.
+// A datagram: magic, version of the protocol, kind, epoch, time, service; then the HMAC of all that, or without a
+// key its CRC32C; little endian.
 struct PulseMessage {
   bool answer = false;
   uint64_t epoch = 0;
@@ -40,9 +44,10 @@ struct PulseMessage {
   std::string service;      // "IP:PORT"
 };
 inline constexpr size_t kMaxPulseSize = 128;
-std::string Encode(const PulseMessage& message);
-// nullopt: damaged, or no pulse at all.
-std::optional<PulseMessage> DecodePulse(std::string_view datagram);
+// `key` is ProtocolConfig::key.
+std::string Encode(const PulseMessage& message, std::string_view key);
+// nullopt: damaged, forged, or no pulse at all.
+std::optional<PulseMessage> DecodePulse(std::string_view datagram, std::string_view key);
 
 // The primary's half. Pure but for the mutex: the loop says that it runs and what may be extended, the
 // thread (pulse_link.h) asks what to send and hands over what comes back.

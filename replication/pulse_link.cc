@@ -11,6 +11,7 @@
 #include <atomic>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -19,6 +20,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "replication/own_address.h"
 
 namespace understudy::replication {
 namespace {
@@ -38,29 +40,29 @@ timespec ToTimespec(nanoseconds span) {
 }  // namespace
 
 struct PulseLink::Impl {
-  Impl(asio::io_context& loop, Heard heard)
-      : socket(loop), heard(std::move(heard)), wake_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    PCHECK(wake_fd >= 0);
-  }
+  Impl(asio::io_context& loop, const std::string& key, Heard heard)
+      : socket(loop), key(key), heard(std::move(heard)), wake_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
   ~Impl() {
     *alive = false;
     if (thread.joinable()) {
       stop = true;
       Wake();
       thread.join();
-      close(fd);
     }
-    close(wake_fd);
+    if (fd >= 0) close(fd);
+    if (wake_fd >= 0) close(wake_fd);
   }
 
   void Receive();
+  void Begin(Pulse* pulse);
   void Run(Pulse* pulse);
   void Wake() {
     const uint64_t one = 1;
-    PCHECK(write(wake_fd, &one, sizeof one) == sizeof one || errno == EAGAIN);
+    (void)!write(wake_fd, &one, sizeof one);   // full: it will wake as well
   }
 
   udp::socket socket;
+  const std::string key;
   const Heard heard;
   Buffer buffer;
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);   // for a receive that comes late
@@ -77,12 +79,14 @@ PulseLink::~PulseLink() = default;
 absl::StatusOr<std::unique_ptr<PulseLink>> PulseLink::Open(asio::io_context& loop,
                                                            const asio::ip::tcp::endpoint& own,
                                                            const asio::ip::tcp::endpoint& peer,
-                                                           Heard heard) {
-  auto impl = std::make_unique<Impl>(loop, std::move(heard));
+                                                           const std::string& key, Heard heard) {
+  auto impl = std::make_unique<Impl>(loop, key, std::move(heard));
   const udp::endpoint local(own.address(), own.port());
   error_code error;
-  impl->socket.open(local.protocol(), error);
+  if (impl->wake_fd < 0) error.assign(errno, boost::system::system_category());
+  if (!error) impl->socket.open(local.protocol(), error);
   if (!error) impl->socket.bind(local, error);
+  if (!error) BindToInterfaceOf(impl->socket.native_handle(), own.address(), peer.address(), error);
   if (!error) impl->socket.connect(udp::endpoint(peer.address(), peer.port()), error);
   if (!error) impl->socket.non_blocking(true, error);
   if (error) {
@@ -103,7 +107,7 @@ void PulseLink::Impl::Receive() {
       const auto answer = heard({buffer.data(), size});
       if (!*alive) return;
       if (answer.has_value() && socket.is_open()) {
-        socket.send(asio::buffer(Encode(*answer)), 0, error);   // may be lost like any datagram
+        socket.send(asio::buffer(Encode(*answer, key)), 0, error);   // may be lost like any datagram
       }
     }
     if (socket.is_open()) Receive();
@@ -113,11 +117,22 @@ void PulseLink::Impl::Receive() {
 void PulseLink::Beat(Pulse* pulse) {
   Impl& impl = *impl_;
   if (impl.thread.joinable()) return impl.Wake();
+  if (impl.fd >= 0) return impl.Begin(pulse);
   error_code error;
   impl.fd = impl.socket.release(error);
   CHECK(!error) << error.message();
-  impl.thread = std::thread([&impl, pulse] { impl.Run(pulse); });
-  pthread_setname_np(impl.thread.native_handle(), "pulse");
+  impl.Begin(pulse);
+}
+
+// Without a thread (the system may refuse one) calls of the Server must be short; nothing else depends on it.
+void PulseLink::Impl::Begin(Pulse* pulse) {
+  try {
+    thread = std::thread([this, pulse] { Run(pulse); });
+    pthread_setname_np(thread.native_handle(), "pulse");
+  } catch (const std::system_error& error) {
+    LOG(ERROR) << "no thread for the pulse (" << error.what()
+               << "): a call of the Server that takes longer than --suspect_after_ms looks like a death";
+  }
 }
 
 void PulseLink::Impl::Run(Pulse* pulse) {
@@ -127,7 +142,7 @@ void PulseLink::Impl::Run(Pulse* pulse) {
     const auto now = std::chrono::steady_clock::now();
     const Pulse::Next next = pulse->OnWake(now);
     if (next.send.has_value()) {
-      const std::string bytes = Encode(*next.send);
+      const std::string bytes = Encode(*next.send, key);
       (void)send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);   // lost, when it fails
     }
     const timespec span = ToTimespec(std::max<nanoseconds>(next.wake_at - now, nanoseconds(0)));

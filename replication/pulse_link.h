@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include <boost/asio/io_context.hpp>
@@ -25,11 +26,12 @@ class PulseLink {
   // On the loop, for each datagram from the peer. What it returns is sent back.
   using Heard = std::function<std::optional<PulseMessage>(std::string_view datagram)>;
 
-  // Binds `own`; takes datagrams from `peer` only. Unavailable names the address and the system's reason.
+  // Binds `own`, on the interface that has the address; takes datagrams from `peer` only. `key`: see pulse.h.
+  // Unavailable names the address and the system's reason.
   static absl::StatusOr<std::unique_ptr<PulseLink>> Open(boost::asio::io_context& loop,
                                                          const boost::asio::ip::tcp::endpoint& own,
                                                          const boost::asio::ip::tcp::endpoint& peer,
-                                                         Heard heard);
+                                                         const std::string& key, Heard heard);
   ~PulseLink();   // ends the thread
 
   // Starts the thread, which carries out what `pulse` says; later calls wake it. `heard` is not called any

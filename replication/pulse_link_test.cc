@@ -37,7 +37,7 @@ class PulseLinkTest : public testing::Test {
  protected:
   static tcp::endpoint At(uint16_t port) { return {asio::ip::address_v4::loopback(), port}; }
   std::unique_ptr<PulseLink> Open(uint16_t own, uint16_t peer, PulseLink::Heard heard) {
-    auto link = PulseLink::Open(loop_, At(own), At(peer), std::move(heard));
+    auto link = PulseLink::Open(loop_, At(own), At(peer), "", std::move(heard));
     EXPECT_TRUE(link.ok()) << link.status();
     return link.ok() ? *std::move(link) : nullptr;
   }
@@ -58,7 +58,7 @@ TEST_F(PulseLinkTest, PulsesAreAnsweredWhileTheLoopStandsStill) {
   int heard = 0;
   std::unique_ptr<PulseLink> secondary =
       Open(b_, a_, [&](std::string_view datagram) -> std::optional<PulseMessage> {
-        auto message = DecodePulse(datagram);
+        auto message = DecodePulse(datagram, "");
         EXPECT_TRUE(message.has_value());
         if (!message.has_value()) return std::nullopt;
         ++heard;
@@ -85,7 +85,7 @@ TEST_F(PulseLinkTest, PulsesAreAnsweredWhileTheLoopStandsStill) {
 TEST_F(PulseLinkTest, GarbageIsHandedOnAndNothingComesOfIt) {
   int heard = 0;
   std::unique_ptr<PulseLink> link = Open(a_, b_, [&](std::string_view datagram) -> std::optional<PulseMessage> {
-    EXPECT_FALSE(DecodePulse(datagram).has_value());
+    EXPECT_FALSE(DecodePulse(datagram, "").has_value());
     EXPECT_LE(datagram.size(), kMaxPulseSize + 1) << "what is longer is cut";
     ++heard;
     return std::nullopt;
@@ -124,7 +124,7 @@ TEST_F(PulseLinkTest, APeerThatIsNotThereHurtsNobody) {
 
 TEST_F(PulseLinkTest, AnAddressThatIsTakenIsSaid) {
   std::unique_ptr<PulseLink> first = Open(a_, b_, Deaf);
-  const auto second = PulseLink::Open(loop_, At(a_), At(b_), Deaf);
+  const auto second = PulseLink::Open(loop_, At(a_), At(b_), "", Deaf);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("127.0.0.1:" + std::to_string(a_)));
 }

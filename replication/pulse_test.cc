@@ -36,7 +36,7 @@ class PulseTest : public testing::Test {
     message.answer = true;
     return message;
   }
-  void Arrives(const PulseMessage& message) { pulse_.OnDatagram(Encode(message), now_); }
+  void Arrives(const PulseMessage& message) { pulse_.OnDatagram(Encode(message, ""), now_); }
   // The loop stands still until the first pulse.
   PulseMessage Stall() {
     pulse_.Allow(6, now_);
@@ -200,29 +200,71 @@ TEST_F(PulseTest, ANewEpochBeginsAnew) {
 
 // --- The datagram ---
 
+const std::string kKey(32, 'k');
+
 TEST(PulseMessageTest, ComesBack) {
   for (const bool answer : {false, true}) {
-    const auto back = DecodePulse(Encode(PulseMessage{answer, 0xfedcba9876543210, -5, "198.18.0.1:7000"}));
-    ASSERT_TRUE(back.has_value());
-    EXPECT_EQ(back->answer, answer);
-    EXPECT_EQ(back->epoch, 0xfedcba9876543210u);
-    EXPECT_EQ(back->sent_at_ns, -5);
-    EXPECT_EQ(back->service, "198.18.0.1:7000");
+    for (const std::string& key : {std::string(), kKey}) {
+      const PulseMessage sent{answer, 0xfedcba9876543210, -5, "198.18.0.1:7000"};
+      const auto back = DecodePulse(Encode(sent, key), key);
+      ASSERT_TRUE(back.has_value());
+      EXPECT_EQ(back->answer, answer);
+      EXPECT_EQ(back->epoch, 0xfedcba9876543210u);
+      EXPECT_EQ(back->sent_at_ns, -5);
+      EXPECT_EQ(back->service, "198.18.0.1:7000");
+    }
   }
 }
 
 TEST(PulseMessageTest, WhatIsDamagedIsNone) {
-  const std::string whole = Encode(PulseMessage{true, 6, 12345, "198.18.0.1:7000"});
-  for (size_t size = 0; size < whole.size(); ++size) {
-    EXPECT_FALSE(DecodePulse(whole.substr(0, size)).has_value()) << size;
+  for (const std::string& key : {std::string(), kKey}) {
+    const std::string whole = Encode(PulseMessage{true, 6, 12345, "198.18.0.1:7000"}, key);
+    for (size_t size = 0; size < whole.size(); ++size) {
+      EXPECT_FALSE(DecodePulse(whole.substr(0, size), key).has_value()) << size;
+    }
+    for (size_t bit = 0; bit < 8 * whole.size(); ++bit) {
+      std::string flipped = whole;
+      flipped[bit / 8] ^= static_cast<char>(1 << bit % 8);
+      EXPECT_FALSE(DecodePulse(flipped, key).has_value()) << "bit " << bit;
+    }
+    EXPECT_FALSE(DecodePulse(whole + "x", key).has_value());
+    const std::string long_name(200, 'x');
+    EXPECT_FALSE(DecodePulse(Encode(PulseMessage{true, 6, 12345, long_name}, key), key).has_value());
   }
-  for (size_t bit = 0; bit < 8 * whole.size(); ++bit) {
-    std::string flipped = whole;
-    flipped[bit / 8] ^= static_cast<char>(1 << bit % 8);
-    EXPECT_FALSE(DecodePulse(flipped).has_value()) << "bit " << bit;
-  }
-  EXPECT_FALSE(DecodePulse(whole + "x").has_value());
-  EXPECT_FALSE(DecodePulse(Encode(PulseMessage{true, 6, 12345, std::string(200, 'x')})).has_value());
+}
+
+// Whoever knows all the fields, the CRC and yesterday's datagrams, but not the key, makes none that counts.
+TEST(PulseMessageTest, WithoutTheKeyNoneIsMade) {
+  const PulseMessage message{false, 6, 12345, "198.18.0.1:7000"};
+  EXPECT_FALSE(DecodePulse(Encode(message, ""), kKey).has_value());
+  EXPECT_FALSE(DecodePulse(Encode(message, std::string(32, 'l')), kKey).has_value());
+  EXPECT_FALSE(DecodePulse(Encode(message, kKey), "").has_value());
+  // A pulse is no answer, and its time is not another.
+  std::string recorded = Encode(message, kKey);
+  recorded[6] = 1;
+  EXPECT_FALSE(DecodePulse(recorded, kKey).has_value()) << "a pulse made an answer";
+}
+
+// The same at the primary: its lease.
+TEST(KeyedPulseTest, AForgedAnswerRenewsNothing) {
+  ProtocolConfig config;
+  config.service = "10.0.0.1:80";
+  config.key = kKey;
+  int renewed = 0;
+  Pulse pulse(config, std::chrono::seconds(10), [&](MonotonicTime) { ++renewed; });
+  MonotonicTime now(std::chrono::seconds(5));
+  pulse.Allow(6, now);
+  now += std::chrono::milliseconds(50);
+  const auto next = pulse.OnWake(now);
+  ASSERT_TRUE(next.send.has_value());
+  PulseMessage answer = *next.send;
+  answer.answer = true;
+  for (const std::string& key : {std::string(), std::string(32, 'l')}) pulse.OnDatagram(Encode(answer, key), now);
+  EXPECT_EQ(renewed, 0);
+  EXPECT_FALSE(pulse.TakeAnswered().has_value());
+  EXPECT_EQ(pulse.counters().dropped, 2u);
+  pulse.OnDatagram(Encode(answer, kKey), now);
+  EXPECT_EQ(renewed, 1);
 }
 
 TEST(PulseMessageTest, RandomBytesAreNone) {
@@ -232,7 +274,8 @@ TEST(PulseMessageTest, RandomBytesAreNone) {
   for (int i = 0; i < 20000; ++i) {
     std::string bytes(random() % (kMaxPulseSize + 20), 0);
     for (char& byte : bytes) byte = static_cast<char>(random());
-    EXPECT_FALSE(DecodePulse(bytes).has_value());
+    EXPECT_FALSE(DecodePulse(bytes, "").has_value());
+    EXPECT_FALSE(DecodePulse(bytes, kKey).has_value());
   }
 }
 

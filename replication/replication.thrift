@@ -2,11 +2,14 @@
 // strict) on one TCP connection. The secondary dials; it calls PrimaryService, the primary calls
 // SecondaryService on the same connection. Calls are answered in order; several may be in flight.
 //
+// With a shared key (auth.h) the secondary's first call is hello, and every frame behind its answer ends with
+// 16 bytes of authentication code, counted in its length. Without one there is no hello, and no code.
+//
 // LSNs, epochs: see record.h, arbiter.h. Thrift has no unsigned types; all numbers here are >= 0.
 
 namespace cpp understudy.replication.wire
 
-const i32 PROTOCOL_VERSION = 2
+const i32 PROTOCOL_VERSION = 3
 
 enum RefuseReason {
   WRONG_VERSION = 1,        // the other end speaks another protocol
@@ -19,12 +22,26 @@ enum RefuseReason {
   OUT_OF_ORDER = 8,         // not the next LSN
   NOT_JOINED = 9,           // a call before join succeeded
   SAME_NODE = 10,           // both ends have the same name
+  NOT_AUTHENTIC = 11,       // one end has a key and the other none, or a name that is not the one in hello
 }
 
 exception Refused {
   1: required i32 reason       // a RefuseReason; an i32, because a peer may know more of them
   2: required string detail
   3: required i64 epoch     // what the refusing node believes to be the current epoch, 0 if it knows none
+}
+
+struct HelloRequest {
+  1: required i32 protocol_version
+  2: required string service_address   // "IP:PORT"
+  3: required string node       // name of the node that dialed
+  4: required binary nonce      // 32 random bytes
+}
+
+struct HelloReply {
+  1: required string node
+  2: required binary nonce
+  3: required binary proof      // auth.h: AcceptorProof
 }
 
 struct JoinRequest {
@@ -58,6 +75,7 @@ struct AppendReply {
   2: required i64 stored_lsn      // all records up to here are stored
   3: required i64 sent_at_ns      // echo
   4: required i64 applied_lsn     // how far the replay is
+  5: required string cannot_take_over   // why, if the primary died now; empty: the sender could
 }
 
 struct HandoverRequest {
@@ -71,6 +89,7 @@ struct HandoverReply {
 }
 
 service PrimaryService {
+  HelloReply hello(1: HelloRequest request) throws (1: Refused refused)
   JoinReply join(1: JoinRequest request) throws (1: Refused refused)
 }
 

@@ -25,9 +25,11 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "replication/names.h"
 #include "replication/replication_constants.h"
 
 namespace understudy::replication {
@@ -39,13 +41,17 @@ constexpr milliseconds kMaxBackOff(100);
 // Short at first: a process that dies closes its links a moment before its listener, and the
 // refusal that proves its death is worth asking for again at once.
 constexpr milliseconds kMinBackOff(1);
-// What time alone does not mend: configuration, or a log that is gone.
+// What time alone does not mend: configuration, or a log that is gone. And what has been refused so often that
+// it will be.
 constexpr milliseconds kSlowRetry(1000);
+// An arbiter that takes longer will not be there when it is needed.
+constexpr milliseconds kCheckPatience(1000);
+constexpr char kNotChecked[] = "it has not looked at the arbiter yet";
 
 }  // namespace
 
 SecondaryCore::SecondaryCore(ProtocolConfig config, MonotonicTime now)
-    : config_(std::move(config)), link_since_(now), last_heard_(now) {
+    : config_(std::move(config)), link_since_(now), last_heard_(now), cannot_take_over_(kNotChecked) {
   StartDial();
 }
 
@@ -73,7 +79,7 @@ void SecondaryCore::OnDialed(DialResult result, MonotonicTime now) {
     const bool refused = result == DialResult::kRefused;
     if (refused) process_gone_ = true;
     why_ = refused ? "nothing listens at the peer" : "the peer cannot be reached";
-    DialLater(SlowDown(), now);
+    DialLater(SlowDown(kMaxBackOff), now);
     MaybeAsk(now);
     return;
   }
@@ -98,8 +104,8 @@ std::string SecondaryCore::FaultOf(const wire::JoinReply& reply) const {
     return absl::StrCat("--suspect_after_ms is ", reply.suspect_after_ms, " there and ",
                         config_.suspect_after.count(), " here");
   }
-  if (reply.node.empty() || reply.node == config_.node) {
-    return absl::StrCat("calls itself \"", reply.node, "\"");
+  if (!IsNodeName(reply.node) || reply.node == config_.node) {
+    return absl::StrCat("calls itself \"", Printable(reply.node, kMaxNodeName), "\"");
   }
   if (reply.epoch <= 0 || static_cast<uint64_t>(reply.epoch) < epoch_) {
     return absl::StrCat("is in epoch ", reply.epoch, ", and this node has seen epoch ", epoch_);
@@ -127,11 +133,12 @@ void SecondaryCore::OnJoinReply(const wire::JoinReply& reply, MonotonicTime now)
   }
   ask_at_.reset();
   why_.clear();
+  CheckArbiterNow();
 }
 
-nanoseconds SecondaryCore::SlowDown() {
+nanoseconds SecondaryCore::SlowDown(nanoseconds most) {
   const nanoseconds longer = std::max<nanoseconds>(2 * back_off_, kMinBackOff);
-  back_off_ = std::min<nanoseconds>(longer, kMaxBackOff);
+  back_off_ = std::min<nanoseconds>(longer, most);
   return back_off_;
 }
 
@@ -140,10 +147,11 @@ nanoseconds SecondaryCore::BackOff(const wire::Refused& refused) {
     case RefuseReason::WRONG_VERSION:
     case RefuseReason::WRONG_SERVICE:
     case RefuseReason::SAME_NODE:
+    case RefuseReason::NOT_AUTHENTIC:
     case RefuseReason::NEEDS_STATE_TRANSFER:
       return kSlowRetry;
     default:
-      return SlowDown();
+      return SlowDown(kSlowRetry);
   }
 }
 
@@ -160,7 +168,7 @@ void SecondaryCore::CloseAndRetry(const std::string& reason, MonotonicTime now) 
   why_ = reason;
   const bool joined = link_ == LinkState::kJoined;
   actions_.push_back(CloseLink{reason});
-  DialLater(SlowDown(), now);
+  DialLater(SlowDown(kMaxBackOff), now);
   if (joined) LinkLost(now);
 }
 
@@ -178,7 +186,7 @@ void SecondaryCore::OnLinkDown(const std::string& reason, MonotonicTime now) {
   if (!Active()) return;
   why_ = reason;
   if (!joined) {
-    DialLater(SlowDown(), now);
+    DialLater(SlowDown(kMaxBackOff), now);
     return;
   }
   StartDial();
@@ -211,8 +219,11 @@ std::optional<wire::Refused> SecondaryCore::CheckAppend(const wire::AppendReques
       static_cast<uint64_t>(request.epoch) == epoch_) {
     return Refuse(RefuseReason::WRONG_EPOCH, "a secondary cannot be left out within an epoch");
   }
-  if (request.first_lsn <= 0 || request.executed_lsn < 0) {
-    return Refuse(RefuseReason::OUT_OF_ORDER, "an LSN that cannot be");
+  // Times are subtracted from this host's, and what is left is added to others.
+  const bool time_fits =
+      request.sent_at_ns >= 0 && request.sent_at_ns <= std::numeric_limits<int64_t>::max() / 2;
+  if (request.first_lsn <= 0 || request.executed_lsn < 0 || !time_fits) {
+    return Refuse(RefuseReason::OUT_OF_ORDER, "an LSN or a time that cannot be");
   }
   if (static_cast<Lsn>(request.first_lsn) > stored_lsn_ + 1) {
     return Refuse(RefuseReason::OUT_OF_ORDER,
@@ -243,13 +254,21 @@ SecondaryCore::AppendOutcome SecondaryCore::OnAppend(wire::AppendRequest request
   outcome.refused = CheckAppend(request);
   if (!outcome.refused.has_value()) outcome.refused = Store(&request);
   if (outcome.refused.has_value()) return outcome;
+  const State state = request.member ? State::kProtected : State::kJoining;
+  const bool changed = static_cast<uint64_t>(request.epoch) != epoch_ || state != state_;
   epoch_ = static_cast<uint64_t>(request.epoch);
-  state_ = request.member ? State::kProtected : State::kJoining;
+  state_ = state;
+  // The register has changed, says the primary; is it so here too?
+  if (changed) {
+    cannot_take_over_ = kNotChecked;
+    CheckArbiterNow();
+  }
   last_heard_ = now;
   outcome.reply.epoch = request.epoch;
   outcome.reply.stored_lsn = static_cast<int64_t>(stored_lsn_);
   outcome.reply.sent_at_ns = request.sent_at_ns;
   outcome.reply.applied_lsn = static_cast<int64_t>(std::min(applied_lsn, stored_lsn_));
+  outcome.reply.cannot_take_over = cannot_take_over_;
   return outcome;
 }
 
@@ -426,6 +445,47 @@ void SecondaryCore::OnServiceCarrier(bool up, MonotonicTime now) {
   if (up) MaybeAsk(now);
 }
 
+// --- Could this node take over?
+// -------------------------------------------------------------------------------------------
+
+void SecondaryCore::CheckArbiterNow() {
+  check_at_.reset();
+  check_stale_ = checking_;
+  if (checking_) return;
+  checking_ = true;
+  check_since_ = last_heard_;
+  actions_.push_back(CheckArbiter{});
+}
+
+void SecondaryCore::CheckOften(MonotonicTime now) {
+  if (checking_ && now >= check_since_ + kCheckPatience) cannot_take_over_ = "the arbiter does not answer";
+  if (check_at_.has_value() && now >= *check_at_ && link_ == LinkState::kJoined) {
+    CheckArbiterNow();
+    check_since_ = now;
+  }
+}
+
+void SecondaryCore::OnArbiterChecked(const absl::StatusOr<std::optional<Register>>& seen, MonotonicTime now) {
+  checking_ = false;
+  if (std::exchange(check_stale_, false)) return CheckArbiterNow();
+  if (!seen.ok()) {
+    cannot_take_over_ = absl::StrCat("it cannot use the arbiter: ", Printable(std::string(seen.status().message()), 300));
+  } else if (!seen->has_value()) {
+    cannot_take_over_.clear();
+  } else {
+    const Register& reg = **seen;
+    // Not a member yet: the register may be one step ahead of what the primary has said. Never behind.
+    const bool member = state_ == State::kProtected;
+    const bool fits = member ? reg == Register{epoch_, primary_, config_.node}
+                             : reg.holder == primary_ && (reg.epoch == epoch_ || reg.epoch == epoch_ + 1);
+    cannot_take_over_ =
+        fits ? ""
+             : absl::StrCat("its arbiter says \"", reg.ToString(), "\", and ", primary_, " serves in epoch ", epoch_,
+                            ": is --arbiter the same for both?");
+  }
+  check_at_ = now + (cannot_take_over_.empty() ? config_.check_every : config_.check_again);
+}
+
 // --- Time
 // ------------------------------------------------------------------------------------------
 
@@ -442,6 +502,7 @@ void SecondaryCore::OnTick(MonotonicTime now) {
   if (Active()) {
     MaybeAsk(now);
     if (Active()) CheckLink(now);
+    CheckOften(now);
     if (dial_at_.has_value() && now >= *dial_at_) StartDial();
   }
   if (ask_at_.has_value() && now >= *ask_at_ && asked_ == Asked::kNothing) Read();
@@ -452,6 +513,7 @@ MonotonicTime SecondaryCore::NextTick() const {
   if (Active()) {
     if (dial_at_.has_value()) next = std::min(next, *dial_at_);
     if (link_ == LinkState::kJoinSent) next = std::min(next, link_since_ + config_.suspect_after);
+    if (check_at_.has_value() && link_ == LinkState::kJoined) next = std::min(next, *check_at_);
     const bool listening = link_ == LinkState::kJoined || state_ == State::kProtected;
     const bool waits_for_carrier = state_ == State::kProtected && !carrier_up_;
     if (listening && !waits_for_carrier) {

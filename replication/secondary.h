@@ -29,6 +29,10 @@ class SecondaryCore {
   Lsn stored_lsn() const { return stored_lsn_; }
   const std::string& primary() const { return primary_; }
   const std::string& why() const { return why_; }  // of kSilent, or of the last failure to join
+  // Why this node could not take over, as far as it knows: it cannot use the arbiter, or that is another one
+  // than the primary's. Empty: it could, if it is kProtected. A primary that takes no joiner of which it does not
+  // know that it could is told with each answer.
+  const std::string& cannot_take_over() const { return cannot_take_over_; }
 
   // --- Events; each leaves actions for Take() ---
 
@@ -58,6 +62,8 @@ class SecondaryCore {
 
   void OnLinkDown(const std::string& reason, MonotonicTime now);
   void OnArbiter(const absl::StatusOr<Arbiter::Outcome>& outcome, MonotonicTime now);
+  // The answer to CheckArbiter: the register, or nullopt: there is none that is shared with the primary.
+  void OnArbiterChecked(const absl::StatusOr<std::optional<Register>>& seen, MonotonicTime now);
   // The Server is not deterministic, began with other data, or cannot keep what it is told: this copy must
   // never serve (kSilent).
   void OnCopyUnusable(const std::string& what, MonotonicTime now);
@@ -79,7 +85,7 @@ class SecondaryCore {
   };
   enum class Asked { kNothing, kRead, kSwap };
 
-  nanoseconds SlowDown();
+  nanoseconds SlowDown(nanoseconds most);
   nanoseconds BackOff(const wire::Refused& refused);
   bool Active() const { return state_ == State::kJoining || state_ == State::kProtected; }
 
@@ -100,6 +106,8 @@ class SecondaryCore {
   void AskToTakeOver(const std::string& why);
   void AskAgain(MonotonicTime now);
   void Read();
+  void CheckArbiterNow();
+  void CheckOften(MonotonicTime now);
   void DecideMembership(const Register& current, MonotonicTime now);
   void DecideTakeover(const Register& current, bool swap_failed, MonotonicTime now);
   void BackToJoining(const std::string& why, MonotonicTime now);
@@ -122,6 +130,12 @@ class SecondaryCore {
   MonotonicTime last_heard_;       // newest accepted append, or what counts as one
   bool process_gone_ = false;      // a dial since the link was lost was refused
   bool carrier_up_ = true;
+
+  std::string cannot_take_over_;   // see there
+  bool checking_ = false;          // CheckArbiter has not been answered
+  bool check_stale_ = false;       // what is being checked has changed since it was asked for
+  MonotonicTime check_since_;      // checking_: asked for
+  std::optional<MonotonicTime> check_at_;
 
   Asked asked_ = Asked::kNothing;
   Register expected_;              // of the newest swap

@@ -113,6 +113,9 @@ class SecondaryTest : public testing::Test {
     EXPECT_TRUE(outcome.refused.has_value());
     return outcome.refused.has_value() ? ReasonOf(*outcome.refused) : RefuseReason::type();
   }
+  void Checked(const Register& seen) {
+    Do([&] { core_.OnArbiterChecked(std::optional(seen), now_); });
+  }
   void LinkDown() {
     Do([&] { core_.OnLinkDown("reset", now_); });
   }
@@ -135,10 +138,107 @@ class SecondaryTest : public testing::Test {
 
   const Register kPair{6, "a", "b"};
   const Register kTaken{7, "b", ""};
+  const Register kSolo{5, "a", ""};
   MonotonicTime now_{std::chrono::seconds(1000)};
   SecondaryCore core_{Config(), now_};
   Actions actions_;
 };
+
+// --- Could it take over? ---
+
+TEST_F(SecondaryTest, LooksAtTheArbiterWhenItJoinsAndNowAndThen) {
+  Join();
+  EXPECT_TRUE(Has<CheckArbiter>());
+  EXPECT_NE(core_.cannot_take_over(), "");
+  EXPECT_NE(Appended(Append(1, 5, false)).reply.cannot_take_over, "") << "it has not looked yet";
+  Checked(kSolo);
+  EXPECT_EQ(core_.cannot_take_over(), "");
+  EXPECT_EQ(Appended(Append(2, 5, false)).reply.cannot_take_over, "");
+  // Every few seconds, as long as it hears from the primary.
+  int checks = 0;
+  for (int ms = 0; ms < 10000; ms += 10) {
+    Pass(milliseconds(10));
+    if (Has<CheckArbiter>()) {
+      ++checks;
+      Checked(kSolo);
+    }
+    Appended(Append(0, 5, false));
+  }
+  EXPECT_GE(checks, 4);
+  EXPECT_LE(checks, 6);
+}
+
+TEST_F(SecondaryTest, AsAMemberItLooksAgain) {
+  Join();
+  Checked(kSolo);
+  const auto outcome = Appended(Append(1, 6, true));
+  EXPECT_TRUE(Has<CheckArbiter>());
+  EXPECT_NE(outcome.reply.cannot_take_over, "") << "the old look was at another register";
+  // A register that looked like it, but has not followed: a copy, say.
+  Checked(kSolo);
+  EXPECT_THAT(core_.cannot_take_over(), HasSubstr("is --arbiter the same for both?"));
+  Pass(milliseconds(50));
+  Appended(Append(0, 6, true));   // or it would have reason to suspect the primary
+  Pass(milliseconds(50));
+  EXPECT_TRUE(Has<CheckArbiter>()) << "soon again";
+  Checked(kPair);
+  EXPECT_EQ(core_.cannot_take_over(), "");
+}
+
+TEST_F(SecondaryTest, AnArbiterThatIsNoneOrAnother) {
+  Join();
+  Do([&] { core_.OnArbiterChecked(absl::UnavailableError("no such\nfolder"), now_); });
+  EXPECT_EQ(core_.cannot_take_over(), "it cannot use the arbiter: no such\\nfolder");
+  for (const Register& other : {Register{}, Register{5, "c", ""}, Register{99, "a", ""}}) {
+    Checked(other);
+    EXPECT_THAT(core_.cannot_take_over(), HasSubstr("is --arbiter the same for both?")) << other.ToString();
+  }
+  Do([&] { core_.OnArbiterChecked(std::optional<Register>(), now_); });
+  EXPECT_EQ(core_.cannot_take_over(), "") << "unsafe-none has nothing to compare";
+}
+
+TEST_F(SecondaryTest, AnArbiterThatHangs) {
+  Join();
+  for (int ms = 0; ms <= 1000; ms += 10) {
+    Pass(milliseconds(10));
+    Appended(Append(0, 5, false));
+  }
+  EXPECT_EQ(core_.cannot_take_over(), "the arbiter does not answer");
+  Checked(kSolo);
+  EXPECT_EQ(core_.cannot_take_over(), "");
+}
+
+// It asks all the same when the primary dies: who knows, perhaps it is answered now.
+TEST_F(SecondaryTest, ABadLookDoesNotKeepItFromAsking) {
+  Protect();
+  Do([&] { core_.OnArbiterChecked(absl::UnavailableError("no"), now_); });
+  Pass(milliseconds(100));
+  EXPECT_TRUE(Has<SwapRegister>());
+}
+
+TEST_F(SecondaryTest, ATimeThatCannotBe) {
+  Join();
+  for (const int64_t time : {int64_t{-1}, INT64_MIN, INT64_MAX}) {
+    wire::AppendRequest request = Append(0);
+    request.sent_at_ns = time;
+    EXPECT_EQ(Refusal(request), RefuseReason::OUT_OF_ORDER) << time;
+  }
+}
+
+TEST_F(SecondaryTest, WhoIsRefusedOverAndOverAsksLessOften) {
+  std::vector<int64_t> pauses;
+  for (int i = 0; i < 14; ++i) {
+    Dialed(DialResult::kConnected);
+    wire::Refused refused;
+    refused.reason = RefuseReason::ALREADY_HAVE_ONE;
+    Do([&] { core_.OnRefused(refused, now_); });
+    pauses.push_back((core_.NextTick() - now_) / milliseconds(1));
+    now_ = core_.NextTick();
+    Pass(milliseconds(0));
+  }
+  EXPECT_EQ(pauses.front(), 1);
+  EXPECT_EQ(pauses.back(), 1000);
+}
 
 // --- Joining ---
 

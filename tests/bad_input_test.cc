@@ -78,7 +78,9 @@ class BadInputTest : public PairTest {
  protected:
   void SetUp() override {
     // A busy machine must not look like a fault here: the pair is asked to stay as it is.
-    flags_ = {"--suspect_after_ms=2000"};
+    // And it believes whoever speaks from the other's address, so that what he says is looked at (with a key
+    // nothing is: trust_test.cc).
+    flags_ = {"--suspect_after_ms=2000", "--replication_key_file=", "--replication_insecure"};
     ASSERT_NO_FATAL_FAILURE(StartPair());
     // Service goes on: one client talks through all of it, and nobody may make it wait.
     fleet_ = std::make_unique<Fleet>(client());
@@ -146,7 +148,8 @@ class BadInputTest : public PairTest {
     return sum;
   }
 
-  // Sends `bytes` to a node: it closes, counts, and says something in its log, if given with `reason`.
+  // Sends `bytes` to a node: it closes, counts, and says `reason` in its log, if one is given. (What comes often
+  // is not said each time.)
   void ExpectRefused(Host host, const std::string& bytes, const std::string& reason = "") {
     double refusals = Refusals(host);
     size_t log = pair_->process(host).Log().size();
@@ -157,7 +160,6 @@ class BadInputTest : public PairTest {
     close(fd);
     EXPECT_GT(Refusals(host), refusals) << Name(host) << " has not counted it";
     std::string said = pair_->process(host).Log().substr(log);
-    EXPECT_NE(said, "") << Name(host) << " has not said why";
     EXPECT_THAT(said, testing::ContainsRegex(reason)) << Name(host);
   }
 
@@ -221,6 +223,13 @@ TEST_F(BadInputTest, JoinsThatDoNotFit) {
   request = GoodJoin();
   request.node = std::string(100000, 'x');
   ExpectRefused(primary(), Join(request));
+  // A name that would be a line of the log, or more than the register can hold.
+  request = GoodJoin();
+  request.node = "c\nE1231 23:59:59.999999 1 pair_node.cc:1] silent: forged";
+  ExpectRefused(primary(), Join(request), "a node's name is 1 to 64 letters");
+  request.node = std::string(5000, 'x');
+  ExpectRefused(primary(), Join(request));
+  EXPECT_THAT(pair_->process(primary()).Log(), testing::Not(testing::HasSubstr("\nE1231 23:59:59.999999")));
   request = GoodJoin();
   request.epoch = 1000000;
   request.last_lsn = 5;
@@ -290,7 +299,7 @@ TEST_F(BadInputTest, ASecondSecondary) {
 // Datagrams that look as if they came from the peer: garbage, and pulses that are none of this pair's epoch.
 TEST_F(BadInputTest, Datagrams) {
   std::mt19937_64 random(TestSeed());
-  const std::string good = replication::Encode({false, static_cast<uint64_t>(epoch_), 1, Lab::service()});
+  const std::string good = replication::Encode({false, static_cast<uint64_t>(epoch_), 1, Lab::service()}, "");
   for (Host host : {Host::kA, Host::kB}) {
     SCOPED_TRACE(Name(host));
     const auto dropped = [&] {
@@ -302,12 +311,12 @@ TEST_F(BadInputTest, Datagrams) {
       datagrams.back()[random() % good.size()] ^= static_cast<char>(1 + random() % 255);
     }
     for (const uint64_t epoch : {0, 1000000}) {
-      datagrams.push_back(replication::Encode({false, epoch, 1, Lab::service()}));
+      datagrams.push_back(replication::Encode({false, epoch, 1, Lab::service()}, ""));
     }
-    datagrams.push_back(replication::Encode({false, static_cast<uint64_t>(epoch_), 1, "198.18.0.99:7000"}));
+    datagrams.push_back(replication::Encode({false, static_cast<uint64_t>(epoch_), 1, "198.18.0.99:7000"}, ""));
     // Answers to nothing: the one with the lease must not be impressed, the other neither.
-    datagrams.push_back(replication::Encode({true, static_cast<uint64_t>(epoch_), 1, Lab::service()}));
-    datagrams.push_back(replication::Encode({true, static_cast<uint64_t>(epoch_), INT64_MAX, Lab::service()}));
+    datagrams.push_back(replication::Encode({true, static_cast<uint64_t>(epoch_), 1, Lab::service()}, ""));
+    datagrams.push_back(replication::Encode({true, static_cast<uint64_t>(epoch_), INT64_MAX, Lab::service()}, ""));
     const double before = dropped();
     const int fd = lab_->host(Other(host)).Socket(AF_INET, SOCK_RAW, IPPROTO_UDP);
     for (const std::string& datagram : datagrams) {

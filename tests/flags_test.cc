@@ -46,6 +46,7 @@ class StartTest : public testing::Test {
         {"node", "a"},
         {"replication", Lab::replication_ip(Host::kA) + ":7100"},
         {"peer", Lab::replication_ip(Host::kB) + ":7100"},
+        {"replication_insecure", "true"},
         {"arbiter", absl::StrCat("file:", dir_.path(), "/arbiter")},
         {"status", "127.0.0.1:7200"},
         {"minloglevel", "2"},   // what is looked for is the one line that says why
@@ -135,6 +136,9 @@ TEST_F(StartTest, WrongFlags) {
       {{{"log_to", "the_moon"}}, "log_to.*the_moon"},
       {{{"no_such_flag", "1"}}, "no_such_flag"},
       {{{"role", "standalone"}}, "interface|replication|peer|arbiter"},
+      {{{"replication_insecure", ""}}, "replication_key_file is required"},
+      {{{"replication_insecure", ""}, {"replication_key_file", "/nonexistent"}}, "replication_key_file=/nonexist"},
+      {{{"node", "n:1"}}, "node"},
   };
   for (const Case& wrong : cases) {
     SCOPED_TRACE(wrong.changes[0].first + "=" + wrong.changes[0].second);

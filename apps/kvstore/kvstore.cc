@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "apps/kvstore/commands/dispatcher.h"
+#include "apps/kvstore/private_directory.h"
 #include "apps/kvstore/resp/likely_keys.h"
 #include "apps/kvstore/store/digest.h"
 
@@ -37,6 +38,7 @@ absl::StatusOr<std::unique_ptr<understudy::Server>> KvStore::Open(const Options&
     store->temporary_ = *std::move(made);
     directory = store->temporary_->path();
   }
+  if (absl::Status made = MakePrivateDirectory(directory); !made.ok()) return made;
   auto table = Table::Open({.directory = directory, .cache_bytes = options.cache_bytes,
                             .write_behind = options.write_behind});
   if (!table.ok()) return table.status();

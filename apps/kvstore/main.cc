@@ -15,7 +15,8 @@
 DECLARE_string(role);   // the framework's
 
 DEFINE_string(data_dir, "",
-              "Directory of the data, made when it is not there. Empty: a temporary one, removed at the end");
+              "Directory of the data, made when it is not there, and closed to other users. Empty: a temporary one, "
+              "removed at the end");
 DEFINE_uint32(cache_mb, 64, "MiB of the data that are kept in memory");
 DEFINE_int32(write_behind_ms, -1,
              "Changes are written to the data directory this much later, so that what changes often is written "

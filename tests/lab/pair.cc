@@ -23,6 +23,11 @@ Pair::Pair(Lab& lab, const Options& options) : lab_(lab), options_(options) {
   for (Host host : {Host::kA, Host::kB}) {
     PCHECK(symlink("register", ArbiterWay(host).c_str()) == 0);
   }
+  const int fd = open(key_file().c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+  PCHECK(fd >= 0);
+  const std::string key = "a key that only the nodes of this lab have";
+  PCHECK(write(fd, key.data(), key.size()) == static_cast<ssize_t>(key.size()));
+  close(fd);
 }
 
 void Pair::Isolate(Host host, Cut how) {
@@ -67,6 +72,7 @@ std::vector<std::string> Pair::FlagsOf(Host host, const std::string& role) const
       absl::StrCat("--node=", Name(host)),
       absl::StrCat("--replication=", Lab::replication_ip(host), ":", kReplicationPort),
       absl::StrCat("--peer=", Lab::replication_ip(Other(host)), ":", kReplicationPort),
+      absl::StrCat("--replication_key_file=", key_file()),
       absl::StrCat("--arbiter=file:", ArbiterWay(host), "/arbiter"),
       absl::StrCat("--status=127.0.0.1:", kStatusPort),
       "--logtostderr",

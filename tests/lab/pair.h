@@ -48,6 +48,7 @@ class Pair {
   bool has_process(Host host) const { return processes_[static_cast<int>(host)] != nullptr; }
   StatusClient status(Host host) const;
   std::string arbiter_file() const { return dir_.path() + "/register/arbiter"; }
+  std::string key_file() const { return dir_.path() + "/key"; }
 
   // The machine loses its power: nothing more of it on any wire, not even of its kernel; then its
   // process is gone.
@@ -67,7 +68,7 @@ class Pair {
 
   Lab& lab_;
   Options options_;
-  TempDir dir_;
+  TempDir dir_{"/dev/shm"};  // the arbiter's, as it would be in /run: nobody waits for a disk
   std::array<std::unique_ptr<Process>, 2> processes_;
   std::vector<std::unique_ptr<Process>> former_;  // kept for their logs
 };

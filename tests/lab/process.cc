@@ -48,8 +48,10 @@ std::string OutputDir() {
   return dir.empty() ? std::filesystem::temp_directory_path().string() : dir;
 }
 
-TempDir::TempDir() {
-  path_ = (std::filesystem::temp_directory_path() / "understudy-lab-XXXXXX").string();
+TempDir::TempDir(const std::string& parent) {
+  std::filesystem::path folder = parent;
+  if (parent.empty()) folder = std::filesystem::temp_directory_path();
+  path_ = (folder / "understudy-lab-XXXXXX").string();
   PCHECK(mkdtemp(path_.data()) != nullptr) << path_;
   PCHECK(chmod(path_.c_str(), 0777) == 0) << path_;
 }

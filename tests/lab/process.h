@@ -23,7 +23,8 @@ std::string OutputDir();
 // that is run as another user can as well.
 class TempDir {
  public:
-  TempDir();
+  // In the folder for temporary files, or in `parent`.
+  explicit TempDir(const std::string& parent = "");
   ~TempDir();
   const std::string& path() const { return path_; }
 

@@ -382,7 +382,7 @@ void Link::Impl::Answer(Link& link, const Handler::Verdict& verdict, Reply reply
 Link::Link(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Link::~Link() { Close(); }
 
-std::shared_ptr<Link> Link::Start(boost::asio::ip::tcp::socket, Handler* handler,
+std::shared_ptr<Link> Link::Start(boost::asio::ip::tcp::socket, Handler* handler, const LinkSecurity&,
                                   std::chrono::milliseconds) {
   auto impl = std::make_shared<Impl>();
   impl->handler = handler;
@@ -435,15 +435,16 @@ struct LinkListener::Impl {
 LinkListener::LinkListener(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 LinkListener::~LinkListener() { impl_->process->accept_link = nullptr; }
 absl::StatusOr<std::unique_ptr<LinkListener>> LinkListener::Open(
-    boost::asio::io_context&, const boost::asio::ip::tcp::endpoint&,
+    boost::asio::io_context&, const boost::asio::ip::tcp::endpoint&, const boost::asio::ip::address&,
     std::function<void(boost::asio::ip::tcp::socket)> accepted) {
   World::current->accept_link = std::move(accepted);
   return std::unique_ptr<LinkListener>(
       new LinkListener(std::make_shared<Impl>(Impl{World::current})));
 }
 boost::asio::ip::tcp::endpoint LinkListener::local() const { return {}; }
+uint64_t LinkListener::turned_away() const { return 0; }
 
-void DialPeer(boost::asio::io_context&, const boost::asio::ip::tcp::endpoint&,
+void DialPeer(boost::asio::io_context&, const boost::asio::ip::address&, const boost::asio::ip::tcp::endpoint&,
               std::chrono::milliseconds timeout,
               std::function<void(DialResult, boost::asio::ip::tcp::socket)> done) {
   sim::Process* dialer = World::current;
@@ -503,7 +504,7 @@ PulseLink::~PulseLink() {
 absl::StatusOr<std::unique_ptr<PulseLink>> PulseLink::Open(boost::asio::io_context&,
                                                            const boost::asio::ip::tcp::endpoint&,
                                                            const boost::asio::ip::tcp::endpoint&,
-                                                           Heard heard) {
+                                                           const std::string&, Heard heard) {
   World::current->heard = std::move(heard);
   return std::unique_ptr<PulseLink>(new PulseLink(std::make_unique<Impl>(Impl{World::current})));
 }
@@ -522,6 +523,7 @@ class SimArbiter final : public Arbiter {
   void Read(Callback done) override {
     process_->world->AskArbiter(*process_, std::nullopt, std::move(done));
   }
+  void Probe(Callback done) override { Read(std::move(done)); }
   void CompareAndSwap(const Register& expected, const Register& desired, Callback done) override {
     process_->world->AskArbiter(*process_, {{expected, desired}}, std::move(done));
   }

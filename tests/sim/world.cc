@@ -349,10 +349,10 @@ void World::PulseThread(Process& process) {
     const auto now = process.clock->Monotonic();
     const replication::Pulse::Next next = process.pulse->OnWake(now);
     if (next.send.has_value()) {
-      SendPulse(process, replication::Encode(*next.send));
+      SendPulse(process, replication::Encode(*next.send, ""));
       replication::PulseMessage answer = *next.send;
       answer.answer = true;
-      if (mutations_.unanswered_pulses) process.pulse->OnDatagram(replication::Encode(answer), now);
+      if (mutations_.unanswered_pulses) process.pulse->OnDatagram(replication::Encode(answer, ""), now);
     }
     if (next.wake_at == replication::MonotonicTime::max()) return;  // PulseLink::Beat wakes it
     wait = next.wake_at - now + RandomNanos(microseconds(200));
@@ -385,10 +385,10 @@ void World::DeliverPulse(Host& host, const std::string& datagram) {
     ToProcess(*to, [this, to, datagram] {
       auto answer = to->heard ? to->heard(datagram) : std::nullopt;
       if (mutations_.answers_every_pulse) {
-        answer = replication::DecodePulse(datagram);
+        answer = replication::DecodePulse(datagram, "");
         answer->answer = true;
       }
-      if (answer.has_value()) SendPulse(*to, replication::Encode(*answer));
+      if (answer.has_value()) SendPulse(*to, replication::Encode(*answer, ""));
     });
   }
 }

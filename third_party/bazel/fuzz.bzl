@@ -1,6 +1,6 @@
 """cc_fuzz_test: a libFuzzer target, run for a short while as a test."""
 
-def cc_fuzz_test(name, srcs, hdrs, corpus, runs = 200000, seconds = 10, max_len = 4096, tags = None):
+def cc_fuzz_test(name, srcs, hdrs, corpus, runs = 200000, seconds = 10, max_len = 4096, libs = [], thrift = [], tags = None):
     """Compiles a fuzzer with clang, AddressSanitizer and UndefinedBehaviorSanitizer, and runs it.
 
     The test runs everything in the corpus, then what libFuzzer makes of it. It prints the seed; what
@@ -20,18 +20,37 @@ def cc_fuzz_test(name, srcs, hdrs, corpus, runs = 200000, seconds = 10, max_len 
       runs: how many inputs the test tries,
       seconds: and for how long at most.
       max_len: the longest input to try, in bytes.
+      libs: linker flags of installed libraries; their code is not instrumented.
+      thrift: the generating rules of thrift_cc_library targets of this package ("wire_gen"): compiled too.
       tags: as usual.
     """
+    flags = " ".join([
+        "-std=c++20 -O1 -g -I. -I$(BINDIR) -Ifuzz_include",
+        "-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer",
+        "-fdebug-compilation-dir=. -ffile-prefix-map=$$PWD=.",
+    ])
+    commands = ["set -e"]
+    if thrift:
+        # Included by the path of the package; the generated sources do not pass the warnings.
+        include = "fuzz_include/" + native.package_name()
+        commands += [
+            "mkdir -p " + include,
+            "generated=; for file in %s; do case $$file in " % " ".join(["$(locations %s)" % t for t in thrift]) +
+            "*.h) cp $$file %s ;; *.cpp) generated=\"$$generated $$file\" ;; esac; done" % include,
+            "/usr/bin/clang++ %s -w -c $$generated" % flags,
+            "objects=; for file in $$generated; do objects=\"$$objects $$(basename $$file .cpp).o\"; done",
+        ]
+    commands.append(" ".join(
+        ["/usr/bin/clang++ -Wall -Wextra -Werror", flags, "-o $@"] +
+        ["$(locations %s)" % src for src in srcs] +
+        (["$$objects"] if thrift else []) +
+        libs,
+    ))
     native.genrule(
         name = name + "_bin_gen",
-        srcs = srcs + hdrs,
+        srcs = srcs + hdrs + thrift,
         outs = [name + "_bin"],
-        cmd = " ".join([
-            "/usr/bin/clang++ -std=c++20 -O1 -g -Wall -Wextra -Werror -I.",
-            "-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer",
-            "-fdebug-compilation-dir=. -ffile-prefix-map=$$PWD=.",
-            "-o $@",
-        ] + ["$(locations %s)" % src for src in srcs]),
+        cmd = "; ".join(commands),
         executable = True,
         message = "Compiling a fuzzer",
         tags = tags,
