@@ -193,6 +193,8 @@ absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
   const int on = 1;
   if (!Set(fd, IPPROTO_TCP, TCP_REPAIR, int{TCP_REPAIR_ON})) return error("TCP_REPAIR");
   if (!Set(fd, IPPROTO_IP, IP_TRANSPARENT, on)) return error("IP_TRANSPARENT");
+  // As NorthWrapper does it: an urgent byte is one of the stream.
+  if (!Set(fd, SOL_SOCKET, SO_OOBINLINE, on)) return error("SO_OOBINLINE");
 
   // Buffers for what the window has promised, and what is in the queues. Before connect, which takes the
   // limit of the window from the receive buffer.
@@ -352,6 +354,9 @@ absl::StatusOr<Endpoint> Capture(int fd, CapturedBytes& storage) {
     const bool fin_queued = info.tcpi_state == kFinWait1 || info.tcpi_state == kClosing ||
                             info.tcpi_state == kLastAck;
     const bool fin_acked = info.tcpi_state == kFinWait2;
+    if ((fin_queued && position.outgoing == 0) || position.not_sent > position.outgoing) {
+      continue;   // acknowledged between two of the questions
+    }
     // The FIN is the last of the queue: either both have been sent or neither.
     endpoint.fin_sent = fin_acked || (fin_queued && position.not_sent == 0);
     const uint32_t unsent = position.not_sent - (fin_queued && position.not_sent > 0 ? 1 : 0);
@@ -411,6 +416,18 @@ void CloseSilently(UniqueFd fd) {
 uint64_t SocketCookie(int fd) {
   uint64_t cookie = 0;
   return Get(fd, SOL_SOCKET, SO_COOKIE, cookie) ? cookie : 0;
+}
+
+size_t SegmentSize(int fd) {
+  tcp_info info;
+  return Get(fd, IPPROTO_TCP, TCP_INFO, info) ? info.tcpi_snd_mss : 0;
+}
+
+bool IsUnanswered(int fd, std::chrono::milliseconds limit) {
+  tcp_info info;
+  // Both counts are of the kernel, and go back to 0 when the client says something.
+  return Get(fd, IPPROTO_TCP, TCP_INFO, info) && (info.tcpi_retransmits >= 2 || info.tcpi_probes >= 2) &&
+         std::chrono::milliseconds(info.tcpi_last_ack_recv) > limit;
 }
 
 uint32_t CurrentTimestamp(int fd) {

@@ -4,6 +4,7 @@
 #ifndef UNDERSTUDY_TCPSHIM_ENDPOINT_H_
 #define UNDERSTUDY_TCPSHIM_ENDPOINT_H_
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -62,6 +63,15 @@ void CloseSilently(UniqueFd fd);
 // A number that no other socket of this host has or had (SO_COOKIE). An accepted socket has that of its handshake,
 // see south_event::cookie. 0: unknown.
 uint64_t SocketCookie(int fd);
+
+// Bytes of payload that the kernel would put in one segment of this connection: the client's MSS, the MTU of the
+// route and what ICMP has said of the path have had their say, and options are taken off. 0: not known.
+size_t SegmentSize(int fd);
+
+// The client has been silent for `limit`, although something of ours waits for its acknowledgement and has been
+// sent, or its window probed, at least twice since. A client whose window is closed and who answers probes is
+// not silent.
+bool IsUnanswered(int fd, std::chrono::milliseconds limit);
 
 // TSval the socket would send now; 0 when the connection has no timestamps.
 uint32_t CurrentTimestamp(int fd);

@@ -70,10 +70,36 @@ absl::Status ListenError(const SocketAddress& address, const char* step, int err
   }
 }
 
+// What all sockets of clients are given; accepted ones inherit it from the listener, which saves the calls.
+// Returns the name of what was refused, or nullptr.
+const char* SetClientOptions(int fd, std::chrono::seconds keepalive) {
+  const auto set = [fd](int level, int option, int value) {
+    return ::setsockopt(fd, level, option, &value, sizeof(value)) == 0;
+  };
+  if (!set(IPPROTO_TCP, TCP_NODELAY, 1)) return "TCP_NODELAY";
+  // An urgent byte has a sequence number like any other: recv would skip it, and it would never be in the log.
+  if (!set(SOL_SOCKET, SO_OOBINLINE, 1)) return "SO_OOBINLINE";
+  const int span = static_cast<int>(keepalive.count());
+  if (span <= 0) return nullptr;
+  // Half of the time nothing is asked; in the other half up to five times. Only while nothing is under way: see
+  // LookForUnanswered.
+  const int idle = std::max(span / 2, 1), interval = std::max(span / 10, 1);
+  if (!set(IPPROTO_TCP, TCP_KEEPIDLE, std::min(idle, 32767))) return "TCP_KEEPIDLE";
+  if (!set(IPPROTO_TCP, TCP_KEEPINTVL, std::min(interval, 32767))) return "TCP_KEEPINTVL";
+  if (!set(IPPROTO_TCP, TCP_KEEPCNT, std::clamp((span - idle) / interval, 1, 5))) return "TCP_KEEPCNT";
+  if (!set(SOL_SOCKET, SO_KEEPALIVE, 1)) return "SO_KEEPALIVE";
+  return nullptr;
+}
+
 class EpollNorthWrapper final : public NorthWrapper {
  public:
-  EpollNorthWrapper(boost::asio::io_context& loop, Log* log)
-      : loop_(loop), log_(log), descriptor_(loop), accept_timer_(loop) {}
+  EpollNorthWrapper(boost::asio::io_context& loop, Log* log, const Options& options)
+      : loop_(loop),
+        log_(log),
+        options_(options),
+        descriptor_(loop),
+        accept_timer_(loop),
+        unanswered_timer_(loop) {}
 
   ~EpollNorthWrapper() override {
     // The epoll set is closed by its own owner, after the loop has let go of it.
@@ -90,6 +116,7 @@ class EpollNorthWrapper final : public NorthWrapper {
           absl::StrCat("cannot put an epoll set on the event loop: ", error.message()));
     }
     Wait();
+    if (options_.keepalive.count() > 0) LookForUnanswered();
     return absl::OkStatus();
   }
 
@@ -109,9 +136,8 @@ class EpollNorthWrapper final : public NorthWrapper {
     if (transparent && ::setsockopt(fd.get(), IPPROTO_IP, IP_TRANSPARENT, &on, sizeof(on)) != 0) {
       return ListenError(address, "IP_TRANSPARENT (needs CAP_NET_ADMIN)", errno);
     }
-    // Accepted sockets inherit it, which saves a call for each.
-    if (::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0) {
-      return ListenError(address, "TCP_NODELAY", errno);
+    if (const char* refused = SetClientOptions(fd.get(), options_.keepalive)) {
+      return ListenError(address, refused, errno);
     }
     const sockaddr_in name = ToSockaddr(address);
     if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) != 0) {
@@ -143,9 +169,8 @@ class EpollNorthWrapper final : public NorthWrapper {
   }
 
   void Adopt(ConnectionId id, UniqueFd fd, bool expect_input) override {
-    const int on = 1;
-    if (::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0) {
-      PLOG(WARNING) << "connection " << id << ": TCP_NODELAY";
+    if (const char* refused = SetClientOptions(fd.get(), options_.keepalive)) {
+      PLOG(WARNING) << "connection " << id << ": " << refused;
     }
     Watch(id, std::move(fd), /*ended=*/!expect_input);
   }
@@ -258,9 +283,13 @@ class EpollNorthWrapper final : public NorthWrapper {
     epoll_event event = {};
     event.events = wanted;
     event.data.u64 = id;
-    PCHECK(::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, socket.fd.get(), &event) == 0)
-        << "connection " << id;
-    socket.armed = wanted;
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, socket.fd.get(), &event) == 0) {
+      socket.armed = wanted;
+    } else if (socket.error == 0) {   // else it could not be watched from the start, and that is on its way
+      PLOG(ERROR) << "cannot watch connection " << id;
+      socket.error = errno;
+      Fail(id);
+    }
   }
 
   void Watch(ConnectionId id, UniqueFd fd, bool ended) {
@@ -421,6 +450,41 @@ class EpollNorthWrapper final : public NorthWrapper {
     }
   }
 
+  // --- Clients that have vanished ---
+
+  // The kernel asks idle clients only (SO_KEEPALIVE), and gives up one that owes an acknowledgement after a quarter of
+  // an hour. TCP_USER_TIMEOUT would shorten that, but also end clients that answer each probe of their closed
+  // window. So here the sockets are looked at, a few at a time, some times in each `keepalive`.
+  void LookForUnanswered() {
+    constexpr size_t kAtOnce = 128;
+    constexpr std::chrono::milliseconds kStep{5};
+    const std::chrono::milliseconds limit = options_.keepalive;
+    for (size_t i = 0; i < kAtOnce && !to_look_at_.empty(); ++i) {
+      const ConnectionId id = to_look_at_.back();
+      to_look_at_.pop_back();
+      auto it = sockets_.find(id);
+      if (it == sockets_.end() || it->second.broken || it->second.error != 0) continue;
+      if (!IsUnanswered(it->second.fd.get(), limit)) continue;
+      // Closed without the kernel's going on to ask; a client that comes back after all is told.
+      const linger abort{1, 0};
+      ::setsockopt(it->second.fd.get(), SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
+      it->second.error = ETIMEDOUT;
+      Fail(id);
+    }
+    const bool done = to_look_at_.empty();
+    if (done) {
+      to_look_at_.reserve(sockets_.size());
+      for (const auto& [id, socket] : sockets_) to_look_at_.push_back(id);
+    }
+    unanswered_timer_.expires_after(done ? std::clamp(limit / 8, {std::chrono::milliseconds(100)},
+                                                      {std::chrono::milliseconds(10'000)})
+                                         : kStep);
+    unanswered_timer_.async_wait(
+        [this, alive = std::weak_ptr<char>(alive_)](const boost::system::error_code& error) {
+          if (!alive.expired() && !error) LookForUnanswered();
+        });
+  }
+
   // --- The listener ---
 
   void AcceptAll() {
@@ -482,12 +546,16 @@ class EpollNorthWrapper final : public NorthWrapper {
     epoll_event event = {};
     event.events = accepting ? static_cast<uint32_t>(EPOLLIN) : 0u;
     event.data.u64 = kListenerTag;
-    PCHECK(::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener_.get(), &event) == 0) << "listener";
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener_.get(), &event) != 0) {
+      PLOG(ERROR) << "cannot watch the listener";   // asked again at the next event
+      return;
+    }
     accepting_ = accepting;
   }
 
   boost::asio::io_context& loop_;
   Log* const log_;
+  const Options options_;
   UniqueFd epoll_;
   boost::asio::posix::stream_descriptor descriptor_;   // of epoll_, which owns it
   // Gone with this object: handlers still queued in the loop then do nothing.
@@ -500,6 +568,8 @@ class EpollNorthWrapper final : public NorthWrapper {
   boost::asio::steady_timer accept_timer_;
   std::chrono::steady_clock::time_point next_accept_log_;
 
+  boost::asio::steady_timer unanswered_timer_;
+  std::vector<ConnectionId> to_look_at_;   // of LookForUnanswered
   absl::flat_hash_map<ConnectionId, Socket> sockets_;
   std::vector<ConnectionId> failed_;
   bool in_turn_ = false;
@@ -510,9 +580,9 @@ class EpollNorthWrapper final : public NorthWrapper {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::io_context& loop,
-                                                                   Log* log) {
+                                                                   Log* log, const Options& options) {
   CHECK(log != nullptr);
-  auto wrapper = std::make_unique<EpollNorthWrapper>(loop, log);
+  auto wrapper = std::make_unique<EpollNorthWrapper>(loop, log, options);
   if (absl::Status status = wrapper->Start(); !status.ok()) return status;
   return wrapper;
 }

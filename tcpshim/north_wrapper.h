@@ -11,6 +11,7 @@
 
 #include <sys/uio.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -59,7 +60,17 @@ class NorthWrapper {
     virtual void OnTurnDone() = 0;
   };
 
-  static absl::StatusOr<std::unique_ptr<NorthWrapper>> Create(boost::asio::io_context& loop, Log* log);
+  struct Options {
+    // A client that cannot be reached for so long is broken (ETIMEDOUT), whether it owes an acknowledgement or
+    // nothing is under way. One that acknowledges is never, however long its window stays closed. 0: as the kernel
+    // has it, a quarter of an hour with something under way, for ever without.
+    std::chrono::seconds keepalive{0};
+  };
+  static absl::StatusOr<std::unique_ptr<NorthWrapper>> Create(boost::asio::io_context& loop, Log* log,
+                                                              const Options& options);
+  static absl::StatusOr<std::unique_ptr<NorthWrapper>> Create(boost::asio::io_context& loop, Log* log) {
+    return Create(loop, log, Options());
+  }
   virtual ~NorthWrapper() = default;   // closes all sockets as the kernel does it
 
   // Opens the listener. `transparent`: the address need not be present on this host yet (CAP_NET_ADMIN).

@@ -323,6 +323,57 @@ TEST_F(NorthWrapperTest, BackPressureStopsReadingUntilResume) {
   EXPECT_EQ("hello", log_.entries[id].received);
 }
 
+// The read stops before an urgent byte, and goes on with it.
+TEST_F(NorthWrapperTest, UrgentBytesAreBytesOfTheStream) {
+  Client client(north_->listening());
+  const ConnectionId id = Accepted();
+  std::string sent;
+  const auto send = [&](const std::string& bytes, int flags) {
+    ASSERT_EQ(static_cast<ssize_t>(bytes.size()), ::send(client.fd(), bytes.data(), bytes.size(), flags));
+    sent += bytes;
+  };
+  send("before", 0);
+  send("!", MSG_OOB);
+  send("between", 0);
+  send("?", MSG_OOB);
+  ASSERT_TRUE(RunUntil([&] { return log_.entries[id].received.size() >= sent.size(); }));
+  EXPECT_EQ(sent, log_.entries[id].received);
+  send("and alone", 0);
+  ASSERT_TRUE(RunUntil([&] { return log_.entries[id].received.size() >= sent.size(); }));
+  send("!", MSG_OOB);
+  client.ShutdownWrite();
+  ASSERT_TRUE(RunUntil([&] { return log_.entries[id].ends == 1; }));
+  EXPECT_EQ(sent, log_.entries[id].received);
+}
+
+TEST_F(NorthWrapperTest, KeepaliveIsInheritedAndGivenToTheAdopted) {
+  NorthWrapper::Options options;
+  options.keepalive = std::chrono::seconds(300);
+  FakeLog log;
+  auto north = NorthWrapper::Create(loop_, &log, options);
+  ASSERT_TRUE(north.ok()) << north.status();
+  ASSERT_TRUE((*north)->Listen({kLoopback, 0}, false).ok());
+  Client client((*north)->listening());
+  ASSERT_TRUE(RunUntil([&] { return log.entries.size() == 1; }));
+  Client of_the_other(north_->listening());   // adopted below; its other end is of no interest
+  (*north)->Adopt(77, UniqueFd(::dup(of_the_other.fd())), true);
+  const auto get = [](int fd, int level, int option) {
+    int value = -1;
+    socklen_t size = sizeof(value);
+    EXPECT_EQ(0, ::getsockopt(fd, level, option, &value, &size));
+    return value;
+  };
+  for (ConnectionId id : {ConnectionId{1}, ConnectionId{77}}) {
+    const int fd = (*north)->fd(id);
+    ASSERT_GE(fd, 0);
+    EXPECT_EQ(1, get(fd, SOL_SOCKET, SO_KEEPALIVE));
+    EXPECT_EQ(1, get(fd, SOL_SOCKET, SO_OOBINLINE));
+    EXPECT_EQ(300, get(fd, IPPROTO_TCP, TCP_KEEPIDLE) +
+                       get(fd, IPPROTO_TCP, TCP_KEEPINTVL) * get(fd, IPPROTO_TCP, TCP_KEEPCNT));
+  }
+  EXPECT_EQ(2u, (*north)->connections());
+}
+
 TEST_F(NorthWrapperTest, ResetUnderBackPressureIsReportedBehindTheBytes) {
   Client client(north_->listening());
   const ConnectionId id = Accepted();

@@ -35,7 +35,9 @@ absl::StatusOr<std::unique_ptr<RawSender>> RawSender::Open(uint32_t mark) {
 }
 
 absl::Status RawSender::Send(const Segment& segment) {
-  const std::string packet = BuildPacket(segment);
+  const auto built = BuildPacket(segment);
+  if (!built.ok()) return built.status();
+  const std::string& packet = *built;
   sockaddr_in to = {};
   to.sin_family = AF_INET;
   to.sin_addr.s_addr = htonl(segment.destination.ip);

@@ -18,7 +18,8 @@ class RawSender {
  public:
   // PermissionDenied without CAP_NET_RAW and CAP_NET_ADMIN (the mark).
   static absl::StatusOr<std::unique_ptr<RawSender>> Open(uint32_t mark);
-  // Does not block. Unavailable when the system takes no packet now: as good as a lost segment.
+  // Does not block. InvalidArgument: larger than the route takes. Unavailable when the system takes no packet
+  // now: as good as a lost segment.
   absl::Status Send(const Segment& segment);
 
  private:

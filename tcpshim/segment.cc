@@ -1,7 +1,5 @@
 #include "tcpshim/segment.h"
 
-#include <glog/logging.h>
-
 #include <algorithm>
 
 #include "absl/status/status.h"
@@ -13,7 +11,6 @@ namespace {
 
 constexpr size_t kIpHeader = 20;
 constexpr size_t kTcpHeader = 20;
-constexpr size_t kMaxOptions = 40;
 constexpr uint8_t kProtocolTcp = 6;
 
 enum OptionKind : uint8_t {
@@ -137,12 +134,13 @@ absl::Status ParseOptions(std::string_view options, Segment& segment) {
 
 }  // namespace
 
-std::string BuildPacket(const Segment& segment) {
+absl::StatusOr<std::string> BuildPacket(const Segment& segment) {
   const std::string options = BuildOptions(segment);
-  CHECK_LE(options.size(), kMaxOptions);
-  CHECK_EQ(options.size() % 4, 0u);
   const size_t size = kIpHeader + kTcpHeader + options.size() + segment.payload.size();
-  CHECK_LE(size, 65535u) << "payload of " << segment.payload.size() << " bytes fits in no packet";
+  if (size > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a payload of ", segment.payload.size(), " bytes fits in no packet"));
+  }
 
   std::string packet;
   packet.reserve(size);

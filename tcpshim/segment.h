@@ -38,8 +38,8 @@ struct Segment {
   std::string_view payload;         // not owned
 };
 
-// IPv4 packet with correct IP and TCP checksums, DF set, TTL 64.
-std::string BuildPacket(const Segment& segment);
+// IPv4 packet with correct IP and TCP checksums, DF set, TTL 64. InvalidArgument: the payload fits in no packet.
+absl::StatusOr<std::string> BuildPacket(const Segment& segment);
 // From an IPv4 packet (no link header). InvalidArgument on anything that is not a whole TCP/IPv4 packet
 // with correct lengths; `verify_checksum` for tests. Unknown options are skipped. payload points into
 // `packet`.

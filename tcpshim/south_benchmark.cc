@@ -85,23 +85,23 @@ int Main() {
   ack.flags.ack = true;
   ack.window = 500;
   ack.timestamps = Segment::Timestamps{10, 20};
-  const std::string stable = BuildPacket(ack);
+  const std::string stable = *BuildPacket(ack);
   Segment segment = ack;
   segment.source.ip = kClient.ip;
-  const std::string other = BuildPacket(segment);
+  const std::string other = *BuildPacket(segment);
   segment = ack;
   segment.ack = 2000;
-  const std::string held = BuildPacket(segment);
+  const std::string held = *BuildPacket(segment);
   const std::string payload(1000, 'p');
   segment.payload = payload;
-  const std::string clamped = BuildPacket(segment);
+  const std::string clamped = *BuildPacket(segment);
   segment.ack = 1000;
-  const std::string data = BuildPacket(segment);
+  const std::string data = *BuildPacket(segment);
   // TIMESTAMPS and one SACK block, as Linux lays them out.
   segment = ack;
   segment.ack = 2000;
   segment.payload = payload;
-  std::string sack = BuildPacket(segment);
+  std::string sack = *BuildPacket(segment);
   sack.insert(52, std::string("\1\1\5\n\0\0\xb\xb8\0\0\xf\xa0", 12));
   sack[32] = static_cast<char>(11 << 4);
   sack[2] = static_cast<char>(sack.size() >> 8);
@@ -110,7 +110,7 @@ int Main() {
   std::swap(segment.source, segment.destination);
   segment.seq = 1000;
   segment.ack = 50;
-  const std::string in = BuildPacket(segment);
+  const std::string in = *BuildPacket(segment);
 
   Print("egress, not from the service address", Run(egress, other, kRepeat));
   Print("egress, gate closed", Run(egress, stable, kRepeat));

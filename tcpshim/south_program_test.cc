@@ -169,9 +169,9 @@ class SouthProgramTest : public ::testing::Test {
   }
   int Egress(const std::string& frame, uint32_t mark = 0) { return Run(egress_, frame, mark).action; }
   int Egress(const Segment& segment, uint32_t mark = 0) {
-    return Egress(Frame(BuildPacket(segment)), mark);
+    return Egress(Frame(*BuildPacket(segment)), mark);
   }
-  int Ingress(const Segment& segment) { return Run(ingress_, Frame(BuildPacket(segment))).action; }
+  int Ingress(const Segment& segment) { return Run(ingress_, Frame(*BuildPacket(segment))).action; }
 
   // The counters that have changed since the last call, by name.
   std::map<std::string, uint64_t> Counted() {
@@ -234,7 +234,7 @@ TEST_F(SouthProgramTest, OthersPassUnseen) {
   EXPECT_EQ(Egress(segment), kPass);
   segment.destination = kService;  // to it, on the way out
   EXPECT_EQ(Egress(segment), kPass);
-  EXPECT_EQ(Egress(Frame(BuildPacket(FromServer(1, 1, kRstAck)), 0x86dd)), kPass);
+  EXPECT_EQ(Egress(Frame(*BuildPacket(FromServer(1, 1, kRstAck)), 0x86dd)), kPass);
   EXPECT_EQ(Egress(BuildGratuitousArp(0xc6120003, {}, true)), kPass);
   EXPECT_THAT(Counted(), ElementsAre(Pair("egress_other", 4)));
 
@@ -249,12 +249,12 @@ TEST_F(SouthProgramTest, OtherProtocolsAndPortsOfTheAddressPass) {
   Segment segment = FromServer(1, 1, kRstAck);
   segment.source.port = 7001;
   EXPECT_EQ(Egress(segment), kPass);
-  std::string udp = BuildPacket(FromServer(1, 1, kRstAck));
+  std::string udp = *BuildPacket(FromServer(1, 1, kRstAck));
   udp[9] = 17;
   EXPECT_EQ(Egress(Frame(udp)), kPass);
   EXPECT_EQ(Egress(BuildGratuitousArp(kService.ip, {}, true)), kPass);
   // A fragment that is not the first has no TCP header.
-  std::string fragment = BuildPacket(FromServer(1, 1, kRstAck));
+  std::string fragment = *BuildPacket(FromServer(1, 1, kRstAck));
   Set16(fragment, 6, 0x0001);
   EXPECT_EQ(Egress(Frame(fragment)), kPass);
   EXPECT_THAT(Counted(), ElementsAre(Pair("egress_passed", 4)));
@@ -262,7 +262,7 @@ TEST_F(SouthProgramTest, OtherProtocolsAndPortsOfTheAddressPass) {
   segment = FromClient(1, 1, kAck);
   segment.destination.port = 7001;
   EXPECT_EQ(Ingress(segment), kPass);
-  udp = BuildPacket(FromClient(1, 1, kAck));
+  udp = *BuildPacket(FromClient(1, 1, kAck));
   udp[9] = 17;
   EXPECT_EQ(Run(ingress_, Frame(udp)).action, kPass);
   EXPECT_THAT(Counted(), ElementsAre(Pair("ingress_passed", 2)));
@@ -270,7 +270,7 @@ TEST_F(SouthProgramTest, OtherProtocolsAndPortsOfTheAddressPass) {
 
 TEST_F(SouthProgramTest, MalformedNeverLeaves) {
   Add(100);
-  const std::string good = BuildPacket(FromServer(1, 100, kAck));
+  const std::string good = *BuildPacket(FromServer(1, 100, kAck));
   std::vector<std::string> bad;
   for (auto [at, byte] : std::vector<std::pair<size_t, int>>{{0, 0x65},    // version 6
                                                              {0, 0x44},    // IP header too short
@@ -287,7 +287,7 @@ TEST_F(SouthProgramTest, MalformedNeverLeaves) {
   EXPECT_THAT(Counted(), ElementsAre(Pair("egress_malformed", bad.size())));
   EXPECT_EQ(Egress(Frame(good)), kPass);
 
-  std::string in = BuildPacket(FromClient(1, 100, kAck));
+  std::string in = *BuildPacket(FromClient(1, 100, kAck));
   in[32] = 0x40;
   EXPECT_EQ(Run(ingress_, Frame(in)).action, kPass) << "TCP itself drops it";
   EXPECT_THAT(Counted(), ElementsAre(Pair("egress_passed", 1), Pair("ingress_malformed", 1)));
@@ -295,7 +295,7 @@ TEST_F(SouthProgramTest, MalformedNeverLeaves) {
 
 TEST_F(SouthProgramTest, ShortFramesAreNobodys) {
   // (The kernel does not run programs on IPv4 frames this short; with ARP's number it does.)
-  const std::string frame = Frame(BuildPacket(FromServer(1, 1, kAck)), 0x0806);
+  const std::string frame = Frame(*BuildPacket(FromServer(1, 1, kAck)), 0x0806);
   int runs = 0;
   for (size_t size = 14; size < 34; ++size, ++runs) {
     EXPECT_EQ(Egress(frame.substr(0, size)), kPass) << size;
@@ -306,12 +306,12 @@ TEST_F(SouthProgramTest, ShortFramesAreNobodys) {
 
 TEST_F(SouthProgramTest, IpOptionsAndPaddingAreSkipped) {
   auto slot = Add(100);
-  std::string packet = BuildPacket(FromServer(1, 200, kAck));
+  std::string packet = *BuildPacket(FromServer(1, 200, kAck));
   packet.insert(20, 8, '\1');
   packet[0] = 0x47;
   Set16(packet, 2, static_cast<uint32_t>(packet.size()));
   EXPECT_EQ(Egress(Frame(packet)), kSwallow);
-  EXPECT_EQ(Egress(Frame(BuildPacket(FromServer(1, 201, kAck)) + std::string(6, 'p'))), kSwallow);
+  EXPECT_EQ(Egress(Frame(*BuildPacket(FromServer(1, 201, kAck)) + std::string(6, 'p'))), kSwallow);
   EXPECT_THAT(Counted(), ElementsAre(Pair("egress_ack_held", 2)));
   south_->SetStable(slot, 500);
   EXPECT_EQ(south_->TakeHeldAck(slot)->ack, 201u);
@@ -321,7 +321,7 @@ TEST_F(SouthProgramTest, IpOptionsAndPaddingAreSkipped) {
 
 TEST_F(SouthProgramTest, ClosedGateSilencesEverything) {
   auto slot = Add(1000);
-  std::string udp = BuildPacket(FromServer(1, 1, kAck));
+  std::string udp = *BuildPacket(FromServer(1, 1, kAck));
   udp[9] = 17;
   Segment data = FromServer(1, 1000, kAck);
   data.payload = "x";
@@ -350,10 +350,10 @@ TEST_F(SouthProgramTest, PastTheDeadlineEgressIsSilent) {
   ASSERT_GE(egress, 0);
   Segment segment = FromServer(1, 1, kAck);
   segment.source = service;
-  const std::string out = Frame(BuildPacket(segment));
+  const std::string out = Frame(*BuildPacket(segment));
   segment = FromClient(1, 1, kAck);
   segment.destination = service;
-  const std::string in = Frame(BuildPacket(segment));
+  const std::string in = Frame(*BuildPacket(segment));
   const std::string arp = BuildGratuitousArp(service.ip, {}, true);
 
   EXPECT_EQ(Run(egress, out).action, kSwallow) << "the gate is closed at first";
@@ -389,10 +389,10 @@ TEST_F(SouthProgramTest, WithoutTheProcessNothingPasses) {
   const int ingress = ProgramFd(BPF_TC_INGRESS, Handle(service));
   Segment segment = FromServer(1, 1, kAck);
   segment.source = service;
-  const std::string out = Frame(BuildPacket(segment));
+  const std::string out = Frame(*BuildPacket(segment));
   segment = FromClient(1, 1, kAck);
   segment.destination = service;
-  const std::string in = Frame(BuildPacket(segment));
+  const std::string in = Frame(*BuildPacket(segment));
   const std::string arp = BuildGratuitousArp(service.ip, {}, true);
   EXPECT_EQ(Run(egress, out).action, kPass);
   EXPECT_EQ(Run(egress, arp).action, kPass);
@@ -408,7 +408,7 @@ TEST_F(SouthProgramTest, WithoutTheProcessNothingPasses) {
   EXPECT_EQ(Run(egress, arp).action, kSwallow);
   EXPECT_EQ(Run(ingress, in).action, kSwallow);
   segment.destination.ip = 0xc6120003;
-  EXPECT_EQ(Run(ingress, Frame(BuildPacket(segment))).action, kPass) << "others are not hurt";
+  EXPECT_EQ(Run(ingress, Frame(*BuildPacket(segment))).action, kPass) << "others are not hurt";
   close(egress);
   close(ingress);
 }
@@ -650,7 +650,7 @@ TEST_F(SouthProgramTest, FinNeedsALoggedClose) {
   EXPECT_EQ(Egress(merged), kPass);
   EXPECT_EQ(south_->Sent(slot)->snd_max, 51u);
   // Its acknowledgement is clamped like that of data.
-  const Verdict clamped = Run(egress_, Frame(BuildPacket(FromServer(51, 1100, kFinAck))));
+  const Verdict clamped = Run(egress_, Frame(*BuildPacket(FromServer(51, 1100, kFinAck))));
   EXPECT_EQ(clamped.action, kPass);
   auto parsed = ParsePacket(std::string_view(clamped.frame).substr(14), true);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
@@ -668,7 +668,7 @@ TEST_F(SouthProgramTest, RstNeedsALoggedAbort) {
   south_->Allow(slot, SOUTH_RST_OK);
   EXPECT_EQ(Egress(FromServer(50, 0, {.rst = true})), kPass);
   EXPECT_FALSE(south_->Sent(slot)) << "a RST acknowledges nothing for good";
-  const Verdict clamped = Run(egress_, Frame(BuildPacket(FromServer(50, 1300, kRstAck))));
+  const Verdict clamped = Run(egress_, Frame(*BuildPacket(FromServer(50, 1300, kRstAck))));
   EXPECT_EQ(clamped.action, kPass);
   auto parsed = ParsePacket(std::string_view(clamped.frame).substr(14), true);
   ASSERT_TRUE(parsed.ok());
@@ -688,7 +688,7 @@ TEST_F(SouthProgramTest, StableAcksPass) {
   EXPECT_EQ(Egress(segment), kPass);
   segment.payload = "abc";
   segment.timestamps = Segment::Timestamps{10, 20};
-  const std::string frame = Frame(BuildPacket(segment));
+  const std::string frame = Frame(*BuildPacket(segment));
   const Verdict verdict = Run(egress_, frame);
   EXPECT_EQ(verdict.action, kPass);
   EXPECT_EQ(verdict.frame, frame) << "unchanged";
@@ -826,11 +826,11 @@ TEST_F(SouthProgramTest, AckOnDataIsClampedByteForByte) {
       Segment data = FromServer(50, 1000 + 1280 + 5, kAck, 500);
       data.payload = payload;
       if (timestamps) data.timestamps = Segment::Timestamps{10, 20};
-      const Verdict verdict = Run(egress_, Frame(BuildPacket(data)));
+      const Verdict verdict = Run(egress_, Frame(*BuildPacket(data)));
       EXPECT_EQ(verdict.action, kPass);
       data.ack = 1000;
       data.window = 510;  // 1285 >> 7, rounded down
-      EXPECT_EQ(verdict.frame, Frame(BuildPacket(data)));
+      EXPECT_EQ(verdict.frame, Frame(*BuildPacket(data)));
     }
   }
   EXPECT_THAT(Counted(), ElementsAre(Pair("egress_ack_clamped", 8)));
@@ -860,10 +860,10 @@ TEST_F(SouthProgramTest, ClampedWindowSaturates) {
   Add(1000, SOUTH_OPEN, 0);
   Segment data = FromServer(50, 1000 + 40000, kAck, 60000);
   data.payload = "p";
-  const Verdict verdict = Run(egress_, Frame(BuildPacket(data)));
+  const Verdict verdict = Run(egress_, Frame(*BuildPacket(data)));
   data.ack = 1000;
   data.window = 65535;
-  EXPECT_EQ(verdict.frame, Frame(BuildPacket(data)));
+  EXPECT_EQ(verdict.frame, Frame(*BuildPacket(data)));
 }
 
 TEST_F(SouthProgramTest, ClampBlanksSackAndOnlySack) {
@@ -877,10 +877,10 @@ TEST_F(SouthProgramTest, ClampBlanksSackAndOnlySack) {
   const std::string ts = {8, 10, 0, 0, 0, 10, 0, 0, 0, 20};
   Segment data = FromServer(50, 1000 + 1280, kAck, 500);
   data.payload = "odd";
-  const std::string before = BuildPacket(data);
+  const std::string before = *BuildPacket(data);
   data.ack = 1000;
   data.window = 510;
-  const std::string after = BuildPacket(data);
+  const std::string after = *BuildPacket(data);
   const std::vector<std::pair<std::string, std::string>> cases = {
       {nops(2) + ts + nops(2) + sack(1), nops(2) + ts + nops(2) + nops(10)},
       {nops(2) + ts + nops(2) + sack(3), nops(2) + ts + nops(2) + nops(26)},
@@ -903,7 +903,7 @@ TEST_F(SouthProgramTest, ClampBlanksSackAndOnlySack) {
 
 TEST_F(SouthProgramTest, SackStaysWhereTheAckIsNotClamped) {
   Add(1000);
-  const std::string packet = WithOptions(BuildPacket(FromServer(50, 1000, kAck)),
+  const std::string packet = WithOptions(*BuildPacket(FromServer(50, 1000, kAck)),
                                          std::string({1, 1, 5, 10, 0, 0, 9, 9, 0, 0, 9, 10}));
   const Verdict verdict = Run(egress_, Frame(packet));
   EXPECT_EQ(verdict.action, kPass);
@@ -917,7 +917,7 @@ TEST_F(SouthProgramTest, TimestampsAreFoundAnywhere) {
   for (const std::string& options : {std::string(ts + "\1\1"), "\1" + ts + "\1",
                                      std::string({5, 10, 1, 1, 1, 1, 1, 1, 1, 1}) + ts}) {
     ASSERT_EQ(options.size() % 4, 0u);
-    EXPECT_EQ(Egress(Frame(WithOptions(BuildPacket(FromServer(50, 1100, kAck)), options))), kSwallow);
+    EXPECT_EQ(Egress(Frame(WithOptions(*BuildPacket(FromServer(50, 1100, kAck)), options))), kSwallow);
     south_->SetStable(slot, 1000);
   }
   south_->SetStable(slot, 1100);
@@ -932,7 +932,7 @@ TEST_F(SouthProgramTest, SuperPacketSaysLengthZero) {
   const std::string payload(1000, 'p');
   Segment data = FromServer(50, 1280, kAck, 500);
   data.payload = payload;
-  std::string packet = BuildPacket(data);
+  std::string packet = *BuildPacket(data);
   Set16(packet, 2, 0);
   EXPECT_EQ(Egress(Frame(packet)), kPass);
   EXPECT_THAT(Counted(), ElementsAre(Pair("egress_ack_clamped", 1)));
@@ -943,7 +943,7 @@ TEST_F(SouthProgramTest, MarkedPacketsPassUnchanged) {
   auto slot = Add(1000, 0);
   Segment data = FromServer(50, 2000, kFinAck);
   data.payload = "abc";
-  const std::string frame = Frame(BuildPacket(data));
+  const std::string frame = Frame(*BuildPacket(data));
   const Verdict verdict = Run(egress_, frame, kMark);
   EXPECT_EQ(verdict.action, kPass);
   EXPECT_EQ(verdict.frame, frame);
@@ -960,11 +960,11 @@ TEST_F(SouthProgramTest, SequenceNumbersWrap) {
   EXPECT_EQ(Egress(FromServer(0xfffffff0u, 0x00000100u, kAck, 100)), kSwallow);
   Segment data = FromServer(0xfffffff0u, 0x00000100u, kAck, 100);
   data.payload = "0123456789abcdefghij";
-  const Verdict verdict = Run(egress_, Frame(BuildPacket(data)));
+  const Verdict verdict = Run(egress_, Frame(*BuildPacket(data)));
   Segment clamped = data;
   clamped.ack = 0xffffff00u;
   clamped.window = 104;
-  EXPECT_EQ(verdict.frame, Frame(BuildPacket(clamped)));
+  EXPECT_EQ(verdict.frame, Frame(*BuildPacket(clamped)));
   auto sent = south_->Sent(slot);
   EXPECT_EQ(sent->snd_max, 4u);
   EXPECT_EQ(sent->rcv_edge, 0xffffff00u + (104u << 7));
@@ -1125,7 +1125,7 @@ TEST_F(SouthProgramTest, RandomPackets) {
     if (below(2)) segment.timestamps = Segment::Timestamps{static_cast<uint32_t>(random()), 2};
     const std::string payload(below(3) ? 0 : below(50), 'p');
     segment.payload = payload;
-    std::string packet = BuildPacket(segment);
+    std::string packet = *BuildPacket(segment);
     if (!segment.timestamps && !segment.flags.syn && below(3) == 0) {
       std::string options(4 * below(11), '\0');
       for (char& c : options) c = static_cast<char>(below(3) ? below(12) : random());
@@ -1206,7 +1206,7 @@ TEST_F(SouthProgramTest, NoHeldAckIsLostBetweenTwoCpus) {
   const auto enough = std::chrono::steady_clock::now() + std::chrono::seconds(3);
   for (int round = 0; round < kRounds && std::chrono::steady_clock::now() < enough; ++round) {
     ack += 128;
-    frame = Frame(BuildPacket(FromServer(50, ack, kAck)));
+    frame = Frame(*BuildPacket(FromServer(50, ack, kAck)));
     round_begun.store(round);
     // The call into the kernel takes some microseconds: let the two meet at all its places.
     const auto from = std::chrono::steady_clock::now() + std::chrono::nanoseconds(round * 7 % 6000);

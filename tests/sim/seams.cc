@@ -736,6 +736,7 @@ absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
   if (World::now_in->mutations().garble_restored && !restored.sent.empty()) restored.sent[0] ^= 1;
   restored.fin_sent = endpoint.fin_sent;
   restored.rcv_nxt = endpoint.rcv_nxt;
+  restored.unread = std::string(endpoint.unread);
   restored.snd_wnd = endpoint.snd_wnd;
   restored.rcv_edge = endpoint.rcv_edge;
   restored.peer_shift = endpoint.options.snd_wscale;
@@ -744,19 +745,49 @@ absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
   return UniqueFd(sim::kFirstFd + static_cast<int>(socket.number));
 }
 
+namespace {
+sim::Socket* SocketOf(int fd) {
+  for (auto& [tuple, socket] : Here().host->sockets) {
+    if (sim::kFirstFd + static_cast<int>(socket.number) == fd) return &socket;
+  }
+  return nullptr;
+}
+}  // namespace
+
+absl::StatusOr<Endpoint> Capture(int fd, CapturedBytes& storage) {
+  sim::Socket* socket = SocketOf(fd);
+  if (socket == nullptr || !socket->tcp->established()) {
+    return absl::FailedPreconditionError("no established connection");
+  }
+  const sim::Tcp::Restored now = socket->tcp->Captured();
+  Endpoint endpoint;
+  endpoint.tuple = {socket->tcp->config().local, socket->tcp->config().remote};
+  endpoint.snd_una = now.snd_una;
+  endpoint.fin_sent = now.fin_sent;
+  endpoint.rcv_nxt = now.rcv_nxt;
+  endpoint.snd_wnd = now.snd_wnd;
+  endpoint.rcv_edge = now.rcv_edge;
+  endpoint.timestamp = socket->timestamp();
+  storage.sent = now.sent;
+  storage.unread = now.unread;
+  endpoint.sent = storage.sent;
+  endpoint.unread = storage.unread;
+  return endpoint;
+}
+
 void CloseSilently(UniqueFd fd) { fd.release(); }
 
 uint64_t SocketCookie(int fd) { return static_cast<uint64_t>(fd - sim::kFirstFd); }
 
+size_t SegmentSize(int) { return 0; }
+
 uint32_t CurrentTimestamp(int fd) {
-  for (auto& [tuple, socket] : Here().host->sockets) {
-    if (sim::kFirstFd + static_cast<int>(socket.number) == fd) return socket.timestamp();
-  }
-  return 0;
+  const sim::Socket* socket = SocketOf(fd);
+  return socket == nullptr ? 0 : socket->timestamp();
 }
 
 absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::io_context&,
-                                                                   Log* log) {
+                                                                   Log* log, const Options&) {
   return std::make_unique<sim::SimNorth>(World::current, log);
 }
 

@@ -53,13 +53,28 @@ void Tcp::Restore(const Restored& from) {
   send_ = from.sent;
   nxt_ = send_.size();
   fin_wanted_ = fin_sent_ = from.fin_sent;
-  rcv_base_ = from.rcv_nxt;
-  edge_ = from.rcv_edge - from.rcv_nxt;
+  rcv_base_ = from.rcv_nxt - static_cast<uint32_t>(from.unread.size());
+  receive_ = from.unread;
+  rcv_ = from.unread.size();
+  edge_ = from.rcv_edge - rcv_base_;
   peer_window_ = from.snd_wnd;
   peer_shift_ = from.peer_shift;
   // Without a history the kernel waits a second before it resends.
   rto_ = std::chrono::seconds(1);
   if (!send_.empty() || fin_sent_) retransmit_at_ = host_.now() + rto_;
+}
+
+Tcp::Restored Tcp::Captured() const {
+  Restored now;
+  now.snd_una = SndSeq(una_);
+  now.sent = send_.substr(0, nxt_ - una_);
+  now.fin_sent = fin_sent_;
+  now.rcv_nxt = RcvNxt();
+  now.unread = receive_;
+  now.snd_wnd = peer_window_;
+  now.rcv_edge = rcv_base_ + static_cast<uint32_t>(edge_);
+  now.peer_shift = peer_shift_;
+  return now;
 }
 
 uint16_t Tcp::Window() {

@@ -72,11 +72,14 @@ class Tcp {
     std::string sent;
     bool fin_sent = false;
     Seq rcv_nxt = 0;
+    std::string unread;  // the bytes before rcv_nxt
     uint32_t snd_wnd = 0;
     Seq rcv_edge = 0;
     uint8_t peer_shift = 0;
   };
   void Restore(const Restored& from);
+  // And back: what is sent, received and offered. Not what waits out of order.
+  Restored Captured() const;
 
   void OnPacket(const Packet& packet);
   void OnTimer();  // call at or after next_timer()
