@@ -47,6 +47,10 @@ DEFINE_int32(max_stall_ms, 10'000,
 DEFINE_int32(stop_within_ms, 5000,
              "After SIGTERM, a node without another to hand its clients to waits at most so long for them to take "
              "what was answered, milliseconds, 0 to 600000. A second SIGTERM ends it at once.");
+DEFINE_int32(client_keepalive_s, 300,
+             "A client that cannot be reached for so long, seconds, is given up, as if it had reset the "
+             "connection: idle ones are asked now and then (SO_KEEPALIVE). One that answers is not, however long "
+             "it reads nothing. 0 to 86400; 0: the kernel's own limits, a quarter of an hour or for ever.");
 DEFINE_string(status, "",
               "IP:PORT for HTTP: /status (JSON), /metrics (Prometheus text), /healthz, an HTML page. Port 0 takes a free one, "
               "which is logged. Empty: none.");
@@ -199,6 +203,10 @@ absl::StatusOr<NodeConfig> ConfigFromFlags() {
     return Wrong("stop_within_ms", absl::StrCat(FLAGS_stop_within_ms), "wants 0 to 600000");
   }
   config.stop_within = std::chrono::milliseconds(FLAGS_stop_within_ms);
+  if (FLAGS_client_keepalive_s < 0 || FLAGS_client_keepalive_s > 86'400) {
+    return Wrong("client_keepalive_s", absl::StrCat(FLAGS_client_keepalive_s), "wants 0 to 86400");
+  }
+  config.client_keepalive = std::chrono::seconds(FLAGS_client_keepalive_s);
   config.node = FLAGS_node;
   if (absl::Status filled = standalone ? RefusePairFlags() : FillPair(config); !filled.ok()) return filled;
   return config;

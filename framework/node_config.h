@@ -20,6 +20,7 @@ struct NodeConfig {
   Role role = Role::kStandalone;
   tcpshim::SocketAddress service;
   std::optional<boost::asio::ip::tcp::endpoint> status;
+  std::chrono::seconds client_keepalive{300};   // 0: off
   bool status_allow_any_host = false;
   std::chrono::milliseconds stop_within{5000};
   // Pairs only:

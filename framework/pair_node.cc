@@ -158,7 +158,7 @@ void PairNode::BeginFirst(const Register& held) {
   primary_ = std::make_unique<PrimaryCore>(protocol_, held, 0, Now());
   primary_->OnServiceCarrier(address_->carrier(), Now());
   serving_ = NewServing();
-  if (absl::Status started = serving_->Start(); !started.ok()) return GiveUp(started);
+  if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok()) return GiveUp(started);
   std::random_device device;
   serving_->BeginEpoch(held.epoch, (uint64_t{device()} << 32) | device(), 0, config_.node);
   if (silent_) return;   // the Server's first Commit failed
@@ -201,7 +201,7 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   primary_ = std::make_unique<PrimaryCore>(protocol_, granted.granted, granted.last_lsn, Now());
   primary_->OnServiceCarrier(address_->carrier(), Now());
   serving_ = NewServing();
-  if (absl::Status started = serving_->Start(); !started.ok()) return GiveUp(started);
+  if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok()) return GiveUp(started);
   const auto ahead = clock_ahead_.value_or(std::chrono::nanoseconds(0)) + kTimestampMargin;
   const auto shift =
       static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(ahead).count());

@@ -41,8 +41,8 @@ Serving::~Serving() {
   if (south_events_.is_open()) south_events_.release();
 }
 
-absl::Status Serving::Start() {
-  auto north = tcpshim::NorthWrapper::Create(loop_, this);
+absl::Status Serving::Start(const tcpshim::NorthWrapper::Options& options) {
+  auto north = tcpshim::NorthWrapper::Create(loop_, this, options);
   if (!north.ok()) return north.status();
   north_ = *std::move(north);
   if (south_.wrapper != nullptr) {

@@ -81,7 +81,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
           SouthSide south);
   ~Serving() override;
 
-  absl::Status Start();   // makes the north wrapper; nothing listens yet
+  // Makes the north wrapper; nothing listens yet.
+  absl::Status Start(const tcpshim::NorthWrapper::Options& options = {});
   tcpshim::NorthWrapper& north() { return *north_; }
   tcpshim::SocketAddress north_address() const { return north_->listening(); }
 
@@ -120,6 +121,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     uint64_t half_open_refused = 0, half_open_evicted = 0, half_open_expired = 0, half_open_reset = 0;
     uint64_t acks_by_hand = 0, syn_acks_by_hand = 0, rsts_vouched = 0, time_wait_acks = 0;
     uint64_t bytes_received = 0, bytes_sent = 0, segments_resent = 0;
+    uint64_t segments_refused = 0;   // of these, by this host: too large
+    uint64_t regripped = 0;          // see TakeGrip
   };
   const Counters& counters() const { return counters_; }
 
@@ -154,6 +157,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     uint32_t discarded = 0;                    // bytes, and 1 for the client's FIN
     bool peer_ended = false;                   // that FIN has come
     bool broken = false;
+    // Restored as sent up to this output offset, and the client has not said anything since; 0: it has.
+    uint64_t unheard_until = 0;
     Released released;
     uint64_t written = 0;                      // output offset handed to TCP
     size_t read_size = 4096;                   // grows with what the client sends
@@ -224,6 +229,9 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool RestoreOne(const ConnectionState& state);
   bool RestoreSocket(Live& live, const tcpshim::Endpoint& endpoint);
   void ResendOne(Live& live);
+  tcpshim::Segment AckByHand(const Live& live) const;
+  void Resend(Live& live, uint64_t from, uint64_t end);
+  void TakeGrip(Live& live);
 
   boost::asio::io_context& loop_;
   const Clock* const clock_;

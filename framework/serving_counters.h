@@ -26,6 +26,8 @@ inline void AppendServingCounters(const Serving::Counters& c,
   out.emplace_back("rsts_vouched_for_total", c.rsts_vouched);
   out.emplace_back("time_wait_acks_total", c.time_wait_acks);
   out.emplace_back("segments_resent_total", c.segments_resent);
+  out.emplace_back("segments_refused_total", c.segments_refused);
+  out.emplace_back("connections_regripped_total", c.regripped);
   out.emplace_back("received_bytes_total", c.bytes_received);
   out.emplace_back("sent_bytes_total", c.bytes_sent);
 }

@@ -172,7 +172,7 @@ PeerView Serving::ViewOf(const Live& live) const {
 // the acknowledgement that matters (WakeWhenAcked), and the rest is known here.
 void Serving::Watch(Live& live) {
   const ConnectionState& state = *live.state;
-  if (live.paused || state.fin_wanted() || state.writable_wanted() ||
+  if (live.paused || live.unheard_until != 0 || state.fin_wanted() || state.writable_wanted() ||
       state.pending_output() >= kProgressStep) {
     if (watched_.insert(live.id).second) ScheduleTick();
     Look(live);
@@ -198,6 +198,11 @@ void Serving::CheckWatched() {
       CheckSuperseded(*live);
       continue;
     }
+    if (live->unheard_until != 0 && south_.wrapper->Client(*live->slot).has_value()) {
+      TakeGrip(*live);
+      live = Find(id);
+      if (live == nullptr) continue;
+    }
     if (!CheckProgress(*live)) {
       watched_.erase(id);
     } else if (live->slot.has_value() && AwaitAck(*live)) {
@@ -210,6 +215,7 @@ void Serving::CheckWatched() {
 bool Serving::AwaitAck(const Live& live) {
   const ConnectionState& state = *live.state;
   const uint64_t end = state.output().end();
+  if (live.unheard_until != 0) return south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(state.view().acked));
   if (live.fin_written) {
     // Once it is acknowledged, what is left to come is the client's FIN, which comes as a record.
     return !FinAcked(live) && south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(end) + 1);
@@ -233,7 +239,7 @@ bool Serving::CheckProgress(Live& live) {
     live.paused = false;
     north_->Resume(live.id);
   }
-  return live.paused || state.fin_wanted() || state.writable_wanted() ||
+  return live.paused || live.unheard_until != 0 || state.fin_wanted() || state.writable_wanted() ||
          state.pending_output() >= kProgressStep;
 }
 

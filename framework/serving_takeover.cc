@@ -20,6 +20,8 @@ namespace {
 // the client's true ACK number, from which the kernel goes on.
 constexpr int kResendSegments = 10;
 
+constexpr size_t kSmallestMss = 48, kTimestampsSize = 12;   // the kernel's least, too; of the option
+
 bool NothingPending(const ConnectionState& state) {
   return state.output().size() == 0 && !state.fin_wanted() && !state.abort_wanted() && state.connected();
 }
@@ -97,6 +99,7 @@ bool Serving::RestoreSocket(Live& live, const Endpoint& endpoint) {
   live.has_socket = true;
   live.written = live.state->view().acked + endpoint.sent.size();
   live.fin_written = endpoint.fin_sent;
+  if (!endpoint.sent.empty()) live.unheard_until = live.written;
   north_->Adopt(live.id, *std::move(fd), !live.state->peer_closed());
   south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
   return true;
@@ -115,41 +118,123 @@ void Serving::ResendPending() {
 // second. Sent with the socket's own TSval: never ahead of what the socket itself sends next.
 void Serving::ResendOne(Live& live) {
   const ConnectionState& state = *live.state;
-  const tcpshim::TcpOptions& options = state.opened().options;
   // The client may never have had our SYN-ACK; if it had, it answers with a duplicate acknowledgement.
   if (!state.connected()) {
     ++live.syn_acks;
     SendSynAck(live);
   }
 
+  const uint64_t acked = state.view().acked;
+  Resend(live, acked, live.written);
+  // A client that was last offered no window waits for an update, which may have died with the primary.
+  if (acked == live.written && !live.fin_written && state.view().offered < state.opened().options.own_mss) {
+    Segment segment = AckByHand(live);
+    segment.seq = state.SeqOf(acked);
+    (void)south_.sender->Send(segment);
+  }
+}
+
+// A lone acknowledgement; the sequence number and what goes with it are left to the caller.
+Segment Serving::AckByHand(const Live& live) const {
+  const ConnectionState& state = *live.state;
+  const tcpshim::TcpOptions& options = state.opened().options;
   Segment segment;
   segment.source = state.opened().tuple.local;
   segment.destination = state.opened().tuple.remote;
   segment.flags.ack = true;
-  segment.ack = state.rcv_nxt();
+  segment.ack = live.released.rcv_nxt;
+  // What has been offered, no more and no less (I6).
   const uint32_t unit = 1u << options.rcv_wscale;
-  segment.window = static_cast<uint16_t>((state.window_limit() + unit - 1) / unit);
+  const auto sent = south_.wrapper->Sent(*live.slot);
+  const uint32_t room = sent.has_value() ? sent->rcv_edge - segment.ack : live.released.window_limit;
+  segment.window = static_cast<uint16_t>(std::min((room + unit - 1) / unit, uint32_t{65535}));
   if (options.timestamps) segment.timestamps = {{TimestampByHand(live), 0}};
+  return segment;
+}
 
-  const uint64_t acked = state.view().acked;
-  const uint64_t end = live.written;
-  const size_t mss = std::max<size_t>(options.peer_mss, 88) - (options.timestamps ? 12 : 0);
-  uint64_t at = acked;
+// The first segments of the output [from, end), and the FIN if it comes next.
+void Serving::Resend(Live& live, uint64_t from, uint64_t end) {
+  const ConnectionState& state = *live.state;
+  const tcpshim::TcpOptions& options = state.opened().options;
+  Segment segment = AckByHand(live);
+  // What this host's kernel would send, and what both ends have said that they can receive: either may be on a wire
+  // that takes less than this host's.
+  const size_t agreed = std::max<size_t>(std::min(options.peer_mss, options.own_mss), kSmallestMss);
+  size_t size = agreed - (options.timestamps ? kTimestampsSize : 0);
+  if (const size_t kernels = tcpshim::SegmentSize(north_->fd(live.id)); kernels != 0) size = std::min(size, kernels);
+  uint64_t at = from;
   for (int i = 0; i < kResendSegments && (at < end || (i == 0 && live.fin_written)); ++i) {
-    segment.payload = state.output().View(at, std::min<uint64_t>(at + mss, end));
+    segment.payload = state.output().View(at, std::min<uint64_t>(at + size, end));
     segment.seq = state.SeqOf(at);
-    at += segment.payload.size();
-    segment.flags.psh = at == end;
-    segment.flags.fin = at == end && live.fin_written;
+    const uint64_t next = at + segment.payload.size();
+    segment.flags.psh = next == end;
+    segment.flags.fin = next == end && live.fin_written;
     ++counters_.segments_resent;
-    (void)south_.sender->Send(segment);
+    const absl::Status sent = south_.sender->Send(segment);
+    if (absl::IsInvalidArgument(sent) && size > kSmallestMss) {
+      // The route takes less than the kernel has found out.
+      ++counters_.segments_refused;
+      size = std::max(size / 2, kSmallestMss);
+      continue;
+    }
+    at = next;
   }
-  // A client that was last offered no window waits for an update, which may have died with the primary.
-  if (acked == end && !live.fin_written && state.view().offered < options.own_mss) {
-    segment.payload = {};
-    segment.seq = state.SeqOf(end);
-    (void)south_.sender->Send(segment);
+}
+
+// Until the client says something, all that the dead primary may have sent counts as sent (see RestoreOne). What
+// lies beyond the client's window has not been sent, though, and the kernel believes that it has: it would resend it
+// when its timer says so, which doubles while the window is closed, and not when the window opens. So the socket is
+// made once more, from the client's first word: sent is what its window allowed, and all else is written as new.
+// Then the kernel knows how things are, and does what it does for any client.
+void Serving::TakeGrip(Live& live) {
+  const uint64_t sent_end = std::exchange(live.unheard_until, 0);
+  ExecuteWaiting();   // the log's RCV.NXT is that of what has been read, below
+  const ConnectionState& state = *live.state;
+  const tcpshim::TcpOptions& options = state.opened().options;
+  const auto client = south_.wrapper->Client(*live.slot);
+  const PeerView view = ViewOf(live);
+  // Edges of windows do not move left, so the log's counts too.
+  const uint64_t edge = std::max(view.acked + (uint64_t{client->window} << options.snd_wscale),
+                                 state.view().acked + state.view().window);
+  if (edge >= sent_end) return;   // all of it may have been sent
+
+  // A segment that comes meanwhile is as good as lost.
+  south_.wrapper->Allow(*live.slot, SOUTH_NO_SOCKET);
+  tcpshim::CapturedBytes bytes;
+  auto endpoint = tcpshim::Capture(north_->fd(live.id), bytes);
+  if (!endpoint.ok()) {
+    south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
+    LOG_EVERY_T(WARNING, 1) << "a client with a small window goes on when the kernel's timers say so: "
+                            << endpoint.status();
+    return;
   }
+  endpoint->options = options;
+  endpoint->snd_una = state.SeqOf(view.acked);
+  endpoint->sent = state.output().View(view.acked, edge);
+  endpoint->fin_sent = false;
+  endpoint->snd_wnd = edge - view.acked;
+  if (const auto sent = south_.wrapper->Sent(*live.slot)) {
+    endpoint->rcv_edge = tcpshim::SeqMax(endpoint->rcv_edge, sent->rcv_edge);
+  }
+  // A FIN that has arrived and not been read is not acknowledged either (I1): the client repeats it.
+  if (endpoint->rcv_nxt - static_cast<uint32_t>(endpoint->unread.size()) == state.rcv_nxt() + 1) {
+    --endpoint->rcv_nxt;
+  }
+  north_->ForgetSilently(live.id);
+  auto fd = tcpshim::Restore(*endpoint);
+  if (!fd.ok()) {
+    LOG(ERROR) << "cannot restore again: " << fd.status();
+    ++counters_.broken;
+    Append(RecordKind::kBroken, Encode(Broken{live.id, ECONNABORTED}), 0);
+    return Drop(live);
+  }
+  ++counters_.regripped;
+  live.written = edge;
+  live.fin_written = live.blocked = live.paused = false;
+  north_->Adopt(live.id, *std::move(fd), !state.peer_closed());
+  south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
+  Resend(live, view.acked, edge);
+  WriteOutput(live);
 }
 
 void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node) {

@@ -21,7 +21,7 @@ StandaloneNode::StandaloneNode(boost::asio::io_context& loop, const NodeConfig& 
       serving_(loop, clock, &executor_, this, SouthSide{}) {}
 
 absl::Status StandaloneNode::Start() {
-  if (absl::Status started = serving_.Start(); !started.ok()) return started;
+  if (absl::Status started = serving_.Start({config_.client_keepalive}); !started.ok()) return started;
   serving_.BeginEpoch(1, std::random_device{}(), 0, config_.node);
   if (absl::Status listens = serving_.north().Listen(config_.service, false); !listens.ok()) return listens;
   LOG(INFO) << "serving " << serving_.north_address().ToString() << ", standalone";

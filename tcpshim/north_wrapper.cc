@@ -452,9 +452,9 @@ class EpollNorthWrapper final : public NorthWrapper {
 
   // --- Clients that have vanished ---
 
-  // The kernel asks idle clients only (SO_KEEPALIVE), and gives up one that owes an acknowledgement after a quarter of
-  // an hour. TCP_USER_TIMEOUT would shorten that, but also end clients that answer each probe of their closed
-  // window. So here the sockets are looked at, a few at a time, some times in each `keepalive`.
+  // The kernel asks idle clients only (SO_KEEPALIVE), and gives up one that owes an acknowledgement after a
+  // quarter of an hour. TCP_USER_TIMEOUT would shorten that, but also end clients that answer each probe of
+  // their closed window. So here the sockets are looked at, a few at a time, some times in each `keepalive`.
   void LookForUnanswered() {
     constexpr size_t kAtOnce = 128;
     constexpr std::chrono::milliseconds kStep{5};

@@ -133,6 +133,7 @@ TEST_F(StartTest, WrongFlags) {
       {{{"suspect_after_ms", "5"}}, "suspect_after_ms"},
       {{{"suspect_after_ms", "-1"}}, "suspect_after_ms"},
       {{{"max_stall_ms", "-1"}}, "max_stall_ms"},
+      {{{"client_keepalive_s", "-1"}}, "client_keepalive_s"},
       {{{"log_to", "the_moon"}}, "log_to.*the_moon"},
       {{{"no_such_flag", "1"}}, "no_such_flag"},
       {{{"role", "standalone"}}, "interface|replication|peer|arbiter"},
@@ -165,7 +166,8 @@ TEST_F(StartTest, HelpAndVersionAreNoFailure) {
   Outcome all = Run({"--help"});
   EXPECT_EQ(all.exit_status, 0);
   for (const char* flag : {"role", "service", "interface", "node", "replication", "peer", "arbiter",
-                           "status", "heartbeat_ms", "suspect_after_ms", "max_stall_ms"}) {
+                           "status", "heartbeat_ms", "suspect_after_ms", "max_stall_ms",
+                           "client_keepalive_s"}) {
     EXPECT_THAT(all.output, HasSubstr(absl::StrCat("-", flag, " ")));
   }
   EXPECT_EQ(Run({"--version"}).exit_status, 0);

@@ -129,6 +129,10 @@ class StreamClient : public Client {
   void SetReading(bool reading) { plan_.reading = reading; }
   void ReleaseSend() { plan_.send_first = std::numeric_limits<uint64_t>::max(); }
   void ReleaseFin() { plan_.hold_fin = false; }
+  void SetPace(std::chrono::microseconds pace, size_t piece) {
+    plan_.pace = pace;
+    plan_.piece = piece;
+  }
   // An echo client: send `more` bytes, wait for the rest of its echo, then end.
   void FinishEcho(uint64_t more);
   bool end_seen() const { return eof_; }
