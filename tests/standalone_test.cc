@@ -10,6 +10,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "tests/lab/fixed_port.h"
 #include "tests/pair_fixture.h"
 
 namespace understudy::lab {
@@ -94,6 +95,29 @@ TEST_F(StandaloneTest, TheServerSpeaksFirst) {
     return plan;
   });
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+}
+
+// What the server has not read of one connection must not be in the way of the next one from the same port.
+TEST_F(StandaloneTest, ThousandsFromOnePort) {
+  ASSERT_NO_FATAL_FAILURE(StartWith({}));
+  FixedPort port(*where_, "127.0.0.1", 7000, 40001);
+  using Until = FixedPort::Until;
+  using End = FixedPort::End;
+  for (int i = 0; i < 3000; ++i) {
+    const bool orderly = i % 2 == 0;
+    const std::string wrong =
+        orderly ? port.Ask("DANCE\n", "what?\n", Until::kEndOfStream, End::kClose, seconds(5))
+                : port.Ask("ECHO\nlost", "", i % 4 == 1 ? Until::kNothing : Until::kAnswer, End::kReset, seconds(5));
+    ASSERT_EQ(wrong, "") << "connection " << i;
+  }
+  StatusClient asked(where_.get(), "127.0.0.1", 7200);
+  const auto deadline = std::chrono::steady_clock::now() + seconds(5);
+  absl::StatusOr<NodeStatus> status;
+  do {
+    status = asked.Status();
+  } while ((!status.ok() || status->connections != 0) && std::chrono::steady_clock::now() < deadline);
+  ASSERT_TRUE(status.ok()) << status.status();
+  EXPECT_EQ(status->connections, 0);
 }
 
 TEST_F(StandaloneTest, AbortResets) {
