@@ -226,6 +226,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
 
   // serving_takeover.cc
   tcpshim::Endpoint EndpointOf(const ConnectionState& state) const;
+  bool IsRestoredLate(const ConnectionState& state) const;
   bool RestoreOne(const ConnectionState& state);
   bool RestoreSocket(Live& live, const tcpshim::Endpoint& endpoint);
   void ResendOne(Live& live);

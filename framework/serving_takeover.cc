@@ -39,6 +39,7 @@ Serving::RestoreOutcome Serving::RestoreEndpoints(uint32_t timestamp_shift) {
   for (const bool idle : {false, true}) {
     executor_->ForEach([&](const ConnectionState& state) {
       if (NothingPending(state) != idle || executor_->FindByTuple(state.opened().tuple) != &state) return;
+      if (IsRestoredLate(state)) return;
       RestoreOne(state) ? ++outcome.restored : ++outcome.failed;
     });
   }
@@ -64,8 +65,12 @@ Endpoint Serving::EndpointOf(const ConnectionState& state) const {
   return endpoint;
 }
 
-// Into the south wrapper's table, and a socket for it. Of very many handshakes the sockets can wait: a flood of SYNs
-// must not delay the takeover.
+// Of very many handshakes: a flood of SYNs must not delay the takeover.
+bool Serving::IsRestoredLate(const ConnectionState& state) const {
+  return !state.connected() && unproven_.size() > kMaxRestoredHandshakes;
+}
+
+// Into the south wrapper's table, and a socket for it; not of those whose clients are most likely nobody.
 bool Serving::RestoreOne(const ConnectionState& state) {
   const Endpoint endpoint = EndpointOf(state);
   Live& live = AddLive(state.id());
@@ -80,7 +85,7 @@ bool Serving::RestoreOne(const ConnectionState& state) {
     live.restored = true;
     live.syn_ack_sent = true;
     live.released = Released::Of(state);   // all that this node has stored is stable: it alone holds it
-    if (!state.connected() && unproven_.size() > kMaxRestoredHandshakes) return true;
+    if (IsRestoredLate(state)) return true;
     if (RestoreSocket(live, endpoint)) return true;
   } else {
     LOG(ERROR) << "cannot restore " << endpoint.tuple.ToString() << ": " << slot.status();
@@ -246,20 +251,18 @@ void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::s
   }
   // Their clients had begun anew from the same port, so nobody waits for these.
   std::vector<ConnectionId> superseded;
+  std::vector<ConnectionId> late;
   executor_->ForEach([&](const ConnectionState& state) {
-    if (Find(state.id()) == nullptr) superseded.push_back(state.id());
+    if (executor_->FindByTuple(state.opened().tuple) != &state) {
+      superseded.push_back(state.id());
+    } else if (Find(state.id()) == nullptr) {
+      late.push_back(state.id());
+    }
   });
   for (ConnectionId id : superseded) {
     Append(RecordKind::kBroken, Encode(Broken{id, ECONNRESET}), 0);
     unproven_.erase(id);
   }
-  // A client that has our SYN-ACK answers the one of ResendPending with a duplicate acknowledgement.
-  std::vector<ConnectionId> proven;
-  for (ConnectionId id : unproven_) {
-    const Live& live = *Find(id);
-    if (south_.wrapper->WakeWhenAcked(*live.slot, live.state->opened().iss + 1)) proven.push_back(id);
-  }
-  for (ConnectionId id : proven) Prove(*Find(id));
   // What the dead primary owed: output beyond what it may have sent, aborts, ends.
   executor_->ForEach([&](const ConnectionState& state) {
     Live* live = Find(state.id());
@@ -271,6 +274,21 @@ void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::s
   timestamp_shift_ = 0;
   FlushDirty();
   EndTurn();
+  if (silent_) return;
+  for (ConnectionId id : late) {
+    if (RestoreOne(*executor_->Find(id))) continue;
+    Append(RecordKind::kBroken, Encode(Broken{id, ECONNABORTED}), 0);
+    Drop(*Find(id));
+  }
+  not_restored_.clear();
+  // A client that has our SYN-ACK answers the one of ResendPending with a duplicate acknowledgement.
+  std::vector<ConnectionId> proven;
+  for (ConnectionId id : unproven_) {
+    const Live& live = *Find(id);
+    if (south_.wrapper->WakeWhenAcked(*live.slot, live.state->opened().iss + 1)) proven.push_back(id);
+  }
+  for (ConnectionId id : proven) Prove(*Find(id));
+  if (!late.empty() || !proven.empty()) EndTurn();
 }
 
 void Serving::Stop() {

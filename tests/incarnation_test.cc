@@ -76,7 +76,6 @@ TEST_F(IncarnationTest, AcrossATakeover) {
   talk->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   ASSERT_NO_FATAL_FAILURE(ComeAgainAndAgain(200, 40001));
-  ASSERT_NO_FATAL_FAILURE(ComeAgainAndAgain(200, 40002));
   ExpectConnections(Host::kB, 0, seconds(5));
 }
 
@@ -177,7 +176,7 @@ TEST_F(IncarnationTest, AFloodOfSynsKeepsNobodyOutAndLeavesNoGhosts) {
   EXPECT_GT(seen.syn_acks, 100) << "they may have been clients";
   EXPECT_EQ(seen.others, 0) << "somebody who never was is spoken to";
   EXPECT_EQ(seen.resets, 0);
-  ExpectServes();
+  EXPECT_EQ(ping(), "");
 }
 
 }  // namespace
