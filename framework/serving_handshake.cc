@@ -214,6 +214,7 @@ void Serving::Supersede(Live& old) {
   if (!old.state->connected()) return EndHandshake(old);   // the Server has never heard of it
   ++counters_.superseded;
   old.superseded = true;
+  old.unheard_until = 0;   // there is nobody left who could say a word
   superseded_[old.tuple] = old.id;
   if (old.slot.has_value()) {   // the tuple is the next one's
     south_.wrapper->Remove(*old.slot);
