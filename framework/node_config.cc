@@ -51,6 +51,13 @@ DEFINE_int32(client_keepalive_s, 300,
              "A client that cannot be reached for so long, seconds, is given up, as if it had reset the "
              "connection: idle ones are asked now and then (SO_KEEPALIVE). One that answers is not, however long "
              "it reads nothing. 0 to 86400; 0: the kernel's own limits, a quarter of an hour or for ever.");
+DEFINE_int32(announce_every_s, 60,
+             "Whoever serves says by gratuitous ARP that it has the service address: at once, ever more seldom "
+             "for a minute, and then every so many seconds, 0 to 86400. 0: not after the first minute. Pairs only.");
+DEFINE_bool(release, false,
+            "Runs no node, but takes off this host what one that was killed has left on it: the service address and "
+            "the filters that keep the host from speaking for it. Refused while a node runs. Otherwise with the "
+            "node's own flags.");
 DEFINE_string(status, "",
               "IP:PORT for HTTP: /status (JSON), /metrics (Prometheus text), /healthz, an HTML page. Port 0 takes a free one, "
               "which is logged. Empty: none.");
@@ -138,6 +145,9 @@ absl::Status FillPair(NodeConfig& config) {
   if (FLAGS_max_stall_ms < 0 || FLAGS_max_stall_ms > 600'000) {
     return Wrong("max_stall_ms", absl::StrCat(FLAGS_max_stall_ms), "wants 0 to 600000");
   }
+  if (FLAGS_announce_every_s < 0 || FLAGS_announce_every_s > 86'400) {
+    return Wrong("announce_every_s", absl::StrCat(FLAGS_announce_every_s), "wants 0 to 86400");
+  }
   config.interface = FLAGS_interface;
   config.node = FLAGS_node;
   config.replication = ToEndpoint(*replication);
@@ -147,6 +157,7 @@ absl::Status FillPair(NodeConfig& config) {
   config.heartbeat = std::chrono::milliseconds(FLAGS_heartbeat_ms);
   config.suspect_after = std::chrono::milliseconds(FLAGS_suspect_after_ms);
   config.max_stall = std::chrono::milliseconds(FLAGS_max_stall_ms);
+  config.announce_every = std::chrono::seconds(FLAGS_announce_every_s);
   return absl::OkStatus();
 }
 
@@ -208,6 +219,10 @@ absl::StatusOr<NodeConfig> ConfigFromFlags() {
   }
   config.client_keepalive = std::chrono::seconds(FLAGS_client_keepalive_s);
   config.node = FLAGS_node;
+  config.release = FLAGS_release;
+  if (standalone && FLAGS_release) {
+    return Wrong("release", "true", "a standalone node leaves nothing behind; wants the flags of a node of a pair");
+  }
   if (absl::Status filled = standalone ? RefusePairFlags() : FillPair(config); !filled.ok()) return filled;
   return config;
 }

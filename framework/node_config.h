@@ -33,6 +33,10 @@ struct NodeConfig {
   std::chrono::milliseconds heartbeat{10};
   std::chrono::milliseconds suspect_after{80};
   std::chrono::milliseconds max_stall{10'000};
+  std::chrono::milliseconds announce_every{60'000};
+  bool release = false;           // no node: what a dead one left on this host is cleaned up
+  // Connections that this process may hold at once, by its limit of open files; 0: unknown.
+  uint64_t max_connections = 0;
 };
 
 // "198.18.0.1:7000"; port 0 only where `any_port`. InvalidArgument says what is wrong with it.

@@ -63,21 +63,40 @@ PairNode::~PairNode() {
   if (address_ != nullptr) (void)address_->Remove();
 }
 
+absl::Status PairNode::LockAddress() {
+  auto lock = tcpshim::AddressLock::Take(
+      config_.service.ip, absl::StrCat(config_.service.ToString(), " on ", config_.interface));
+  if (absl::IsPermissionDenied(lock.status())) {
+    // A user with the capabilities alone may have no folder; the south wrapper still refuses the same service twice.
+    LOG(WARNING) << lock.status().message() << "; goes on without";
+    return absl::OkStatus();
+  }
+  if (!lock.ok()) return lock.status();
+  address_lock_ = *std::move(lock);
+  return absl::OkStatus();
+}
+
 absl::Status PairNode::Start() {
   LOG_IF(WARNING, config_.key.empty())
       << "no --replication_key_file: whoever can send from the peer's address can read all that clients say, "
          "make this node give up the service, or take it over";
-  auto address = tcpshim::ServiceAddress::Create(loop_, config_.interface, config_.service.ip);
+  if (absl::Status locked = LockAddress(); !locked.ok()) return locked;
+  auto address = tcpshim::ServiceAddress::Create(
+      loop_,
+      {.interface = config_.interface, .ip = config_.service.ip, .announce_every = config_.announce_every});
   if (!address.ok()) return address.status();
   address_ = *std::move(address);
-  auto south = tcpshim::SouthWrapper::Attach({.interface = config_.interface, .service = config_.service});
-  if (!south.ok()) return south.status();
-  south_ = *std::move(south);
+  if (absl::Status attached = AttachSouth(); !attached.ok()) return attached;
   // Left behind by a process that died; the filter it also left keeps this host silent until here.
   if (absl::Status removed = address_->Remove(); !removed.ok()) return removed;
   auto sender = tcpshim::RawSender::Open(south_->mark());
   if (!sender.ok()) return sender.status();
   sender_ = *std::move(sender);
+  // Long before anybody may be served: an heir that finds the port taken when it has the epoch already is an
+  // outage. Nothing reaches it while the gate is closed.
+  auto service_listener = tcpshim::OpenListener(config_.service, /*movable=*/true);
+  if (!service_listener.ok()) return service_listener.status();
+  service_listener_ = *std::move(service_listener);
   auto arbiter = replication::MakeArbiter(config_.arbiter, loop_);
   if (!arbiter.ok()) return arbiter.status();
   arbiter_ = *std::move(arbiter);
@@ -94,17 +113,33 @@ absl::Status PairNode::Start() {
 
   executor_ = std::make_unique<Executor>(server_.get());
   address_->WatchCarrier([this](bool up) {
-    LOG(WARNING) << config_.interface << (up ? " has" : " has lost") << " carrier";
+    LOG(WARNING) << config_.interface << (up ? " can be used again" : " cannot be used: no carrier, or no address");
     if (primary_ != nullptr) primary_->OnServiceCarrier(up, Now());
     if (secondary_ != nullptr) secondary_->OnServiceCarrier(up, Now());
     Pump();
   });
+  address_->WatchReplacement([this](int) { return OnInterfaceReplaced(); });
   if (config_.role == Role::kPrimary) {
     ClaimFirst();
   } else {
     BeginSecondary();
   }
   ScheduleTick();
+  return absl::OkStatus();
+}
+
+// An interface of the same name is there, without what hung on the old one.
+absl::Status PairNode::OnInterfaceReplaced() {
+  if (serving_ != nullptr) {
+    return absl::UnavailableError("this node was serving on the old one; start it again");
+  }
+  return AttachSouth();
+}
+
+absl::Status PairNode::AttachSouth() {
+  auto south = tcpshim::SouthWrapper::Attach({.interface = config_.interface, .service = config_.service});
+  if (!south.ok()) return south.status();
+  south_ = *std::move(south);
   return absl::OkStatus();
 }
 
@@ -231,9 +266,7 @@ std::unique_ptr<Serving> PairNode::NewServing() {
 
 absl::Status PairNode::Serve() {
   // Before the address is there: a segment that finds no socket would be answered with a RST.
-  if (absl::Status listens = serving_->north().Listen(config_.service, /*transparent=*/true); !listens.ok()) {
-    return listens;
-  }
+  if (absl::Status listens = serving_->north().Listen(std::move(service_listener_)); !listens.ok()) return listens;
   return address_->Add();
 }
 
@@ -262,6 +295,7 @@ void PairNode::BeSilent(const std::string& reason) {
   SetPulse(std::nullopt);
   south_->CloseGate();
   if (serving_ != nullptr) serving_->FallSilent();
+  service_listener_.reset();
   if (absl::Status removed = address_->Remove(); !removed.ok()) LOG(ERROR) << removed;
   DropLink();
 }
@@ -333,6 +367,7 @@ NodeStatus PairNode::Status() const {
   if (primary_ != nullptr) {
     status.epoch = primary_->held().epoch;
     status.peer = primary_->peer();
+    if (status.reason.empty() && !status.peer.empty()) status.reason = heir_lacks_;
     status.last_lsn = primary_->last_lsn();
     status.stable_lsn = primary_->stable_lsn();
     status.applied_lsn = executor_->applied_lsn();
@@ -359,6 +394,7 @@ NodeStatus PairNode::Status() const {
   out.emplace_back("joins_refused_total", counters_.joins_refused);
   out.emplace_back("dials_total", counters_.dials);
   out.emplace_back("takeovers_total", counters_.takeovers);
+  out.emplace_back("service_address_put_back_total", address_->times_put_back());
   out.emplace_back("batches_total", counters_.batches);
   out.emplace_back("arbiter_calls_total", counters_.arbiter_calls);
   out.emplace_back("arbiter_failures_total", counters_.arbiter_failures);

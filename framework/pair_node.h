@@ -29,9 +29,12 @@
 #include "replication/pulse.h"
 #include "replication/pulse_link.h"
 #include "replication/secondary.h"
+#include "tcpshim/address_lock.h"
+#include "tcpshim/listener.h"
 #include "tcpshim/raw_sender.h"
 #include "tcpshim/service_address.h"
 #include "tcpshim/south_wrapper.h"
+#include "tcpshim/unique_fd.h"
 
 namespace understudy {
 
@@ -55,6 +58,10 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void BeginSecondary();
   void TakeOver(const replication::TakeOver& granted);
   std::unique_ptr<Serving> NewServing();
+  absl::Status LockAddress();               // one service for each address
+  absl::Status AttachSouth();
+  absl::Status OnInterfaceReplaced();
+  void FitToHeir(const replication::wire::JoinRequest& request);
   absl::Status Serve();                     // listener and service address, gate closed still
   void OpenGate();
   void FallSilentForGood(const std::string& reason);
@@ -118,9 +125,11 @@ class PairNode final : public Node, private Journal, private replication::Link::
 
   // The order matters for a dead process: the south wrapper's descriptors are opened before the
   // listener's, so the kernel closes them first, and when a peer is refused this node is silent already.
+  std::optional<tcpshim::AddressLock> address_lock_;
   std::unique_ptr<tcpshim::SouthWrapper> south_;
   std::unique_ptr<tcpshim::RawSender> sender_;
   std::unique_ptr<tcpshim::ServiceAddress> address_;
+  tcpshim::UniqueFd service_listener_;               // until the north wrapper has it
   std::unique_ptr<replication::Arbiter> arbiter_;
   std::unique_ptr<replication::LinkListener> listener_;
   // Its thread ends before what it renews goes.
@@ -149,6 +158,8 @@ class PairNode final : public Node, private Journal, private replication::Link::
   bool taking_over_ = false;
   bool silent_ = false;
   std::string reason_;                               // for the status
+  std::string heir_lacks_;                           // that this node has; for the status
+  bool segments_limited_ = false;                    // for the sake of the heir's interface
   bool stopping_ = false;                            // Stop was called
   std::function<void()> stopped_;                    // its answer, still owed
   replication::MonotonicTime stop_limit_{};

@@ -115,6 +115,7 @@ replication::Link::Handler::Verdict PairNode::OnJoin(Link& link, const wire::Joi
       reply = outcome.reply;
       joined_ = *stranger;   // what the core wants to send must follow the answer: OnTurnDone
       strangers_.erase(stranger);
+      FitToHeir(request);
       LOG(INFO) << request.node << " joins at LSN " << request.last_lsn << " from " << link.remote();
     }
   }
@@ -123,6 +124,29 @@ replication::Link::Handler::Verdict PairNode::OnJoin(Link& link, const wire::Joi
     LogAgain(absl::StrCat("refusing ", request.node, ": ", verdict.refused.detail));
   }
   return verdict;
+}
+
+// A client shall be promised nothing that the heir cannot keep.
+void PairNode::FitToHeir(const wire::JoinRequest& request) {
+  const int64_t own_mtu = address_->mtu(), mtu = request.interface_mtu;
+  if (mtu > 0 && own_mtu > 0 && (mtu < own_mtu || segments_limited_)) {
+    const absl::Status limited =
+        serving_->north().LimitSegments(static_cast<uint32_t>(std::min(mtu, own_mtu)));
+    if (!limited.ok()) LOG(ERROR) << limited;
+    segments_limited_ = mtu < own_mtu;
+    if (segments_limited_) {
+      LOG(WARNING) << "the service interface of " << protocol_.node << " has an MTU of " << own_mtu
+                   << ", that of its secondary " << mtu << ": new connections are offered the smaller; "
+                   << executor_->connection_count() << " that are open may stall after a takeover";
+    }
+  }
+  heir_lacks_.clear();
+  if (request.max_connections > 0 && config_.max_connections > static_cast<uint64_t>(request.max_connections)) {
+    heir_lacks_ = absl::StrCat("the secondary can hold ", request.max_connections,
+                               " connections (limit of open files), this node ", config_.max_connections,
+                               ": more than that would not survive this node");
+    LOG(WARNING) << heir_lacks_;
+  }
 }
 
 replication::Link::Handler::Verdict PairNode::OnAppend(Link& link, wire::AppendRequest request,
@@ -279,7 +303,12 @@ void PairNode::Carry(Action& action) {
   if (silent_) return;
   struct Visitor {
     PairNode& node;
-    void operator()(replication::SendJoin& a) { if (node.link_) node.link_->Join(a.request); }
+    void operator()(replication::SendJoin& a) {
+      if (!node.link_) return;
+      a.request.__set_interface_mtu(static_cast<int32_t>(node.address_->mtu()));
+      a.request.__set_max_connections(static_cast<int64_t>(node.config_.max_connections));
+      node.link_->Join(a.request);
+    }
     void operator()(replication::SendAppend& a) { if (node.link_) node.link_->Append(a.request); }
     void operator()(replication::SendHandover& a) { if (node.link_) node.link_->Handover(a.request); }
     void operator()(replication::CloseLink& a) { node.CloseLinkBecause(a.reason); }

@@ -1,6 +1,7 @@
 #include "framework/run.h"
 
 #include <malloc.h>
+#include <sys/resource.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 #include "framework/log_sink.h"
 #include "framework/node.h"
 #include "framework/node_config.h"
+#include "framework/release.h"
 #include "framework/status_server.h"
 #include "gflags/gflags.h"
 #include "glog/logging.h"
@@ -70,6 +72,20 @@ void ReopenOnSignal(boost::asio::signal_set& signals, LogSink& log) {
     log.writer().Reopen();
     ReopenOnSignal(signals, log);
   });
+}
+
+// Each connection is an open file, and what is given to everybody at first is seldom enough. Returns how many
+// connections may be open then; the rest is for the node itself.
+uint64_t RaiseOpenFiles() {
+  constexpr rlim_t kOwn = 100;
+  rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return 0;
+  const rlim_t before = files.rlim_cur;
+  files.rlim_cur = files.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &files) != 0) files.rlim_cur = before;
+  const uint64_t connections = files.rlim_cur > kOwn ? files.rlim_cur - kOwn : 0;
+  LOG(INFO) << "up to " << files.rlim_cur << " open files: " << connections << " connections";
+  return connections;
 }
 
 // What people may call this node in a URL.
@@ -145,10 +161,15 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
                                                "\"; flags begin with --"),
                     kWrongFlags);
   }
-  const auto config = ConfigFromFlags();
+  auto config = ConfigFromFlags();
   if (!config.ok()) return Complain(program, config.status(), kWrongFlags);
   auto log = OpenLog();
   if (!log.ok()) return Complain(program, log.status(), kWrongFlags);
+  if (config->release) {
+    const absl::Status released = Release(*config);
+    return released.ok() ? EXIT_SUCCESS : Complain(program, released, kCannotRun);
+  }
+  config->max_connections = RaiseOpenFiles();
   std::signal(SIGPIPE, SIG_IGN);
   // Batches of records are large and come and go: memory that is handed back to the system each time is
   // faulted in anew each time (a fifth of the secondary's work in a bulk upload).

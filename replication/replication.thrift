@@ -50,6 +50,9 @@ struct JoinRequest {
   3: required string node       // name of the joining node
   4: required i64 epoch         // epoch of the last record it holds, 0 if it holds none
   5: required i64 last_lsn      // last record it holds, 0 if none
+  // What its host can do, so that the primary promises no client more.
+  20: optional i32 interface_mtu       // of the service interface
+  21: optional i64 max_connections     // by its limit of open files
 }
 
 struct JoinReply {

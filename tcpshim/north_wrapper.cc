@@ -25,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "tcpshim/endpoint.h"
+#include "tcpshim/listener.h"
 #include "tcpshim/sockaddr.h"
 
 namespace understudy::tcpshim {
@@ -35,7 +36,6 @@ namespace {
 // then; of hundreds it has not, which costs a tenth of the throughput. Fewer are smaller batches.
 constexpr int kEventsPerTurn = 64;
 constexpr int kAcceptsPerTurn = 256;
-constexpr int kBacklog = 4096;
 // Out of descriptors: the next try. Connections wait in the backlog meanwhile.
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 // The listener's tag in the epoll set; no connection has this id.
@@ -52,22 +52,6 @@ void CloseWithReset(UniqueFd fd) {
   linger option = {};
   option.l_onoff = 1;
   if (::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &option, sizeof(option)) != 0) PLOG(ERROR) << "SO_LINGER";
-}
-
-absl::Status ListenError(const SocketAddress& address, const char* step, int error) {
-  const std::string text =
-      absl::StrCat("cannot listen on ", address.ToString(), ": ", step, ": ", strerror(error));
-  switch (error) {
-    case EADDRINUSE:
-      return absl::AlreadyExistsError(absl::StrCat(text, " (the port is taken)"));
-    case EADDRNOTAVAIL:
-      return absl::NotFoundError(absl::StrCat(text, " (no interface has this address)"));
-    case EACCES:
-    case EPERM:
-      return absl::PermissionDeniedError(text);
-    default:
-      return absl::InternalError(text);
-  }
 }
 
 // What all sockets of clients are given; accepted ones inherit it from the listener, which saves the calls.
@@ -120,41 +104,33 @@ class EpollNorthWrapper final : public NorthWrapper {
     return absl::OkStatus();
   }
 
-  absl::Status Listen(const SocketAddress& address, bool transparent) override {
+  absl::Status Listen(UniqueFd listener) override {
+    const SocketAddress address = LocalAddress(listener.get());
+    const auto failed = [&](const std::string& what) {
+      return absl::StrCat("cannot listen on ", address.ToString(), ": ", what);
+    };
     if (listener_) {
-      return absl::FailedPreconditionError(absl::StrCat("cannot listen on ", address.ToString(),
-                                                        ": listening on ", listening_.ToString(),
-                                                        " already"));
+      return absl::FailedPreconditionError(failed(absl::StrCat("listening on ", listening_.ToString(), " already")));
     }
-    UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (!fd) return ListenError(address, "socket", errno);
-    const int on = 1;
-    // Connections of an earlier life of this port may still be in TIME_WAIT, or restored here.
-    if (::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) {
-      return ListenError(address, "SO_REUSEADDR", errno);
+    if (const char* refused = SetClientOptions(listener.get(), options_.keepalive)) {
+      return absl::InternalError(failed(absl::StrCat(refused, ": ", strerror(errno))));
     }
-    if (transparent && ::setsockopt(fd.get(), IPPROTO_IP, IP_TRANSPARENT, &on, sizeof(on)) != 0) {
-      return ListenError(address, "IP_TRANSPARENT (needs CAP_NET_ADMIN)", errno);
-    }
-    if (const char* refused = SetClientOptions(fd.get(), options_.keepalive)) {
-      return ListenError(address, refused, errno);
-    }
-    const sockaddr_in name = ToSockaddr(address);
-    if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) != 0) {
-      return ListenError(address, "bind", errno);
-    }
-    if (::listen(fd.get(), kBacklog) != 0) return ListenError(address, "listen", errno);
     epoll_event event = {};
     event.events = EPOLLIN;
     event.data.u64 = kListenerTag;
-    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), &event) != 0) {
-      return ListenError(address, "epoll_ctl", errno);
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, listener.get(), &event) != 0) {
+      return absl::InternalError(failed(absl::StrCat("epoll_ctl: ", strerror(errno))));
     }
-    listening_ = LocalAddress(fd.get());
-    listener_ = std::move(fd);
+    listening_ = address;
+    listener_ = std::move(listener);
     ++listener_generation_;
     accepting_ = true;
     return absl::OkStatus();
+  }
+
+  absl::Status LimitSegments(uint32_t mtu) override {
+    if (!listener_) return absl::FailedPreconditionError("not listening");
+    return tcpshim::LimitSegments(listener_.get(), mtu);
   }
 
   SocketAddress listening() const override { return listening_; }
@@ -578,6 +554,12 @@ class EpollNorthWrapper final : public NorthWrapper {
 };
 
 }  // namespace
+
+absl::Status NorthWrapper::Listen(const SocketAddress& address, bool movable) {
+  auto listener = OpenListener(address, movable);
+  if (!listener.ok()) return listener.status();
+  return Listen(*std::move(listener));
+}
 
 absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::io_context& loop,
                                                                    Log* log, const Options& options) {

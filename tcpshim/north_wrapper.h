@@ -73,9 +73,12 @@ class NorthWrapper {
   }
   virtual ~NorthWrapper() = default;   // closes all sockets as the kernel does it
 
-  // Opens the listener. `transparent`: the address need not be present on this host yet (CAP_NET_ADMIN).
-  // AlreadyExists: port in use; NotFound: no such address; each names the address.
-  virtual absl::Status Listen(const SocketAddress& address, bool transparent) = 0;
+  // Accepts from a listener (listener.h) from now on.
+  virtual absl::Status Listen(UniqueFd listener) = 0;
+  // Opens one first; errors as OpenListener's.
+  absl::Status Listen(const SocketAddress& address, bool movable);
+  // See listener.h.
+  virtual absl::Status LimitSegments(uint32_t mtu) = 0;
   virtual SocketAddress listening() const = 0;   // with the port chosen, when 0 was asked for
   virtual void StopListening() = 0;
 

@@ -1,22 +1,14 @@
 #include "tcpshim/service_address.h"
 
-#include <arpa/inet.h>
-#include <libmnl/libmnl.h>
-#include <linux/if_packet.h>
 #include <linux/rtnetlink.h>
-#include <net/ethernet.h>
-#include <net/if.h>
-#include <net/if_arp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
-#include <initializer_list>
-#include <optional>
 #include <utility>
 
 #include <boost/asio/error.hpp>
@@ -26,125 +18,33 @@
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "tcpshim/arp_announcer.h"
 #include "tcpshim/arp_prober.h"
+#include "tcpshim/rtnetlink.h"
 #include "tcpshim/unique_fd.h"
 
 namespace understudy::tcpshim {
 namespace {
 
-constexpr std::chrono::milliseconds kFirstRepeat{50};
-// A description of an interface is larger than a page when it has much to tell.
-constexpr size_t kMessageSize = 32 << 10;
+using std::chrono::milliseconds;
 
-absl::Status ErrnoStatus(int error, const std::string& what) {
-  const std::string text = absl::StrCat(what, ": ", std::strerror(error));
-  if (error == EPERM || error == EACCES) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(text, " (run as root, or grant CAP_NET_ADMIN and CAP_NET_RAW)"));
-  }
-  if (error == ENODEV) return absl::NotFoundError(text);
-  return absl::InternalError(text);
-}
-
-std::string IpText(uint32_t ip) {
-  const in_addr address{htonl(ip)};
-  char text[INET_ADDRSTRLEN];
-  inet_ntop(AF_INET, &address, text, sizeof text);
-  return text;
-}
-
-struct MnlCloser {
-  void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
-};
-using MnlSocket = std::unique_ptr<mnl_socket, MnlCloser>;
-
-// What rtnetlink says of an interface.
-struct Link {
-  int index = 0;
-  bool carrier = false;
-  std::optional<MacAddress> mac;   // of Ethernet only
-};
-
-int ReadAttribute(const nlattr* attribute, void* data) {
-  auto* link = static_cast<Link*>(data);
-  if (mnl_attr_get_type(attribute) == IFLA_ADDRESS &&
-      mnl_attr_get_payload_len(attribute) == sizeof(MacAddress)) {
-    std::memcpy(link->mac.emplace().data(), mnl_attr_get_payload(attribute), sizeof(MacAddress));
-  }
-  return MNL_CB_OK;
-}
-
-Link ReadLink(const nlmsghdr* header) {
-  const auto* info = static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(header));
-  Link link;
-  link.index = info->ifi_index;
-  constexpr unsigned kLowerUp = 1u << 16;   // IFF_LOWER_UP, whose header clashes with net/if.h
-  link.carrier = header->nlmsg_type == RTM_NEWLINK && (info->ifi_flags & IFF_UP) != 0 &&
-                 (info->ifi_flags & kLowerUp) != 0;
-  if (info->ifi_type == ARPHRD_ETHER) {
-    mnl_attr_parse(header, sizeof(ifinfomsg), ReadAttribute, &link);
-  }
-  return link;
-}
-
-// A socket for requests to the kernel, which answers each at once.
-class Rtnetlink {
- public:
-  absl::Status Open() {
-    socket_.reset(mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC));
-    if (socket_ == nullptr || mnl_socket_bind(socket_.get(), 0, MNL_SOCKET_AUTOPID) < 0) {
-      return ErrnoStatus(errno, "cannot open rtnetlink");
-    }
-    return absl::OkStatus();
-  }
-
-  // 0 or an errno. `on_answer` sees what comes besides the acknowledgement.
-  int Request(nlmsghdr* header, mnl_cb_t on_answer = nullptr, void* data = nullptr) {
-    header->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
-    header->nlmsg_seq = ++sequence_;
-    if (mnl_socket_sendto(socket_.get(), header, header->nlmsg_len) < 0) return errno;
-    std::array<char, kMessageSize> answer;
-    const unsigned port = mnl_socket_get_portid(socket_.get());
-    while (true) {
-      const ssize_t size = mnl_socket_recvfrom(socket_.get(), answer.data(), answer.size());
-      if (size < 0 && errno == EINTR) continue;
-      if (size < 0) return errno;
-      const int result = mnl_cb_run(answer.data(), static_cast<size_t>(size), sequence_, port,
-                                    on_answer, data);
-      if (result < 0) return errno;
-      if (result == MNL_CB_STOP) return 0;
-    }
-  }
-
-  // `name` or, when it is empty, `index`. 0 or an errno; ENODEV: no such interface.
-  int GetLink(const std::string& name, int index, Link& link) {
-    std::array<char, 256> buffer{};
-    nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
-    header->nlmsg_type = RTM_GETLINK;
-    auto* info = static_cast<ifinfomsg*>(mnl_nlmsg_put_extra_header(header, sizeof(ifinfomsg)));
-    info->ifi_family = AF_UNSPEC;
-    info->ifi_index = index;
-    if (!name.empty()) mnl_attr_put_strz(header, IFLA_IFNAME, name.c_str());
-    return Request(
-        header,
-        [](const nlmsghdr* answer, void* data) {
-          if (answer->nlmsg_type == RTM_NEWLINK) *static_cast<Link*>(data) = ReadLink(answer);
-          return MNL_CB_OK;
-        },
-        &link);
-  }
-
- private:
-  MnlSocket socket_;
-  uint32_t sequence_ = 0;
-};
+// Between two times that the address is put back: whoever takes it away in a loop shall not have all of this one.
+constexpr milliseconds kPutBackPause{10};
+constexpr milliseconds kRetryPause{200};
+constexpr milliseconds kReplacementPause{1000};
 
 class RtnetlinkAddress final : public ServiceAddress {
  public:
-  RtnetlinkAddress(boost::asio::io_context& loop, std::string interface, uint32_t ip)
-      : loop_(loop), interface_(std::move(interface)), ip_(ip), repeat_(loop), link_events_(loop) {}
+  RtnetlinkAddress(boost::asio::io_context& loop, const Options& options)
+      : loop_(loop),
+        interface_(options.interface),
+        ip_(options.ip),
+        announcer_(loop, options.ip, options.announce_every),
+        events_(loop),
+        put_back_later_(loop),
+        replace_later_(loop) {}
   ~RtnetlinkAddress() override {
-    if (link_events_.is_open()) link_events_.release();   // the mnl socket owns it
+    if (events_.is_open()) events_.release();   // the mnl socket owns it
   }
 
   absl::Status Open() {
@@ -152,150 +52,118 @@ class RtnetlinkAddress final : public ServiceAddress {
     // Before the first look at the interface, so that no change is missed in between.
     monitor_.reset(mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (monitor_ == nullptr ||
-        mnl_socket_bind(monitor_.get(), RTMGRP_LINK, MNL_SOCKET_AUTOPID) < 0) {
-      return ErrnoStatus(errno, absl::StrCat("cannot watch interface ", interface_));
+        mnl_socket_bind(monitor_.get(), RTMGRP_LINK | RTMGRP_IPV4_IFADDR, MNL_SOCKET_AUTOPID) < 0) {
+      return NetlinkStatus(errno, absl::StrCat("cannot watch interface ", interface_));
     }
-    // Longer names are none; the kernel would call them out of range.
-    const int error = interface_.empty() || interface_.size() >= IFNAMSIZ
-                          ? ENODEV
-                          : requests_.GetLink(interface_, 0, link_);
+    const int error = interface_.empty() ? ENODEV : requests_.GetLink(interface_, 0, link_);
     if (error == ENODEV) {
-      return absl::NotFoundError(
-          absl::StrCat("there is no network interface \"", interface_, "\""));
+      return absl::NotFoundError(absl::StrCat("there is no network interface \"", interface_, "\""));
     }
-    if (error != 0) return ErrnoStatus(error, absl::StrCat("cannot look up interface ", interface_));
+    if (error != 0) return NetlinkStatus(error, absl::StrCat("cannot look up interface ", interface_));
 
     // Found out now rather than at the first takeover.
-    packets_.reset(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!packets_) {
-      return ErrnoStatus(errno, absl::StrCat("cannot announce ", IpText(ip_), " on ", interface_));
-    }
-    auto prober = ArpProber::Open(loop_, link_.index, ip_);
-    if (!prober.ok()) return prober.status();
-    prober_ = *std::move(prober);
+    if (absl::Status opened = announcer_.Open(); !opened.ok()) return opened;
+    if (absl::Status opened = OpenProber(); !opened.ok()) return opened;
     const UniqueFd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const int on = 1;   // allowed to those who may change addresses here, and changes nothing
     if (!probe || ::setsockopt(probe.get(), IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) != 0) {
-      return ErrnoStatus(errno, absl::StrCat("cannot own ", IpText(ip_), " on ", interface_));
+      return NetlinkStatus(errno, absl::StrCat("cannot own ", IpText(ip_), " on ", interface_));
     }
 
     boost::system::error_code assigned;
-    link_events_.assign(mnl_socket_get_fd(monitor_.get()), assigned);
+    events_.assign(mnl_socket_get_fd(monitor_.get()), assigned);
     if (assigned) {
       return absl::InternalError(
           absl::StrCat("cannot watch interface ", interface_, ": ", assigned.message()));
     }
-    AwaitLinkEvents();
+    able_ = Able();
+    AwaitEvents();
     return absl::OkStatus();
   }
 
   absl::Status Add() override {
-    return Change(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, {}, "add");
+    const int error =
+        requests_.ChangeAddress(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, link_.index, ip_);
+    if (error != 0) return ChangeFailed(error, "add");
+    wanted_ = true;
+    missing_ = refused_ = false;
+    return absl::OkStatus();
   }
 
   absl::Status Remove() override {
-    repeat_.cancel();
-    ++series_;
-    return Change(RTM_DELADDR, 0, {EADDRNOTAVAIL, ENODEV}, "remove");
+    wanted_ = missing_ = refused_ = false;
+    put_back_later_.cancel();
+    announcer_.Stop();
+    const int error = requests_.ChangeAddress(RTM_DELADDR, 0, link_.index, ip_);
+    if (error == 0 || error == EADDRNOTAVAIL || error == ENODEV) return absl::OkStatus();
+    return ChangeFailed(error, "remove");
   }
 
-  void Announce(int repeats) override {
-    repeat_.cancel();
-    ++series_;
-    SendAnnouncement();
-    AnnounceLater(repeats, kFirstRepeat, series_);
-  }
+  uint64_t times_put_back() const override { return times_put_back_; }
+  void Announce() override { announcer_.Start(link_); }
 
-  void Probe(std::chrono::milliseconds wait, Probed done) override {
-    if (!link_.mac) {
-      return boost::asio::post(loop_, [done = std::move(done), alive = std::weak_ptr<char>(alive_)] {
-        if (!alive.expired()) done(std::nullopt);
+  void Probe(milliseconds wait, Probed done) override {
+    const auto say = [&](absl::StatusOr<std::optional<MacAddress>> result) {
+      boost::asio::post(loop_, [done = std::move(done), result, alive = std::weak_ptr<char>(alive_)] {
+        if (!alive.expired()) done(result);
       });
-    }
+    };
+    if (link_.index != 0 && !link_.mac) return say(std::nullopt);
+    if (prober_ == nullptr) return say(absl::UnavailableError(absl::StrCat("there is no interface ", interface_)));
     prober_->Probe(*link_.mac, wait, std::move(done));
   }
 
   bool carrier() const override {
     // Asked anew: the loop may be behind with the events, and who decides by this wants to know now.
-    Link now;
-    return requests_.GetLink("", link_.index, now) == 0 && now.carrier;
+    NetLink now;
+    return Usable() && requests_.GetLink("", link_.index, now) == 0 && now.carrier;
   }
   void WatchCarrier(std::function<void(bool)> changed) override { changed_ = std::move(changed); }
+  void WatchReplacement(std::function<absl::Status(int)> replaced) override { replaced_ = std::move(replaced); }
+  uint32_t mtu() const override { return link_.mtu; }
   int interface_index() const override { return link_.index; }
 
  private:
-  // A request that changes the address; the errors in `fine` mean that there was nothing to change.
-  absl::Status Change(uint16_t type, uint16_t flags, std::initializer_list<int> fine,
-                      const char* verb) {
-    std::array<char, 256> buffer{};
-    nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
-    header->nlmsg_type = type;
-    header->nlmsg_flags = flags;
-    auto* address = static_cast<ifaddrmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(ifaddrmsg)));
-    address->ifa_family = AF_INET;
-    address->ifa_prefixlen = 32;
-    address->ifa_scope = RT_SCOPE_UNIVERSE;
-    address->ifa_index = static_cast<uint32_t>(link_.index);
-    mnl_attr_put_u32(header, IFA_LOCAL, htonl(ip_));
-    mnl_attr_put_u32(header, IFA_ADDRESS, htonl(ip_));
-    const int error = requests_.Request(header);
-    if (error == 0) return absl::OkStatus();
-    for (const int harmless : fine) {
-      if (error == harmless) return absl::OkStatus();
-    }
-    return ErrnoStatus(error, absl::StrCat("cannot ", verb, " the service address ", IpText(ip_),
-                                           ", interface ", interface_));
+  absl::Status ChangeFailed(int error, const char* verb) const {
+    return NetlinkStatus(error, absl::StrCat("cannot ", verb, " the service address ", IpText(ip_),
+                                             ", interface ", interface_));
   }
 
-  void SendAnnouncement() {
-    if (!link_.mac) return;   // no Ethernet: nobody there keeps addresses
-    sockaddr_ll to{};
-    to.sll_family = AF_PACKET;
-    to.sll_ifindex = link_.index;
-    to.sll_protocol = htons(ETH_P_ARP);
-    to.sll_halen = ETH_ALEN;
-    std::memset(to.sll_addr, 0xff, ETH_ALEN);
-    for (const bool reply_form : {false, true}) {
-      const std::string frame = BuildGratuitousArp(ip_, *link_.mac, reply_form);
-      if (::sendto(packets_.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&to),
-                   sizeof to) < 0) {
-        LOG(WARNING) << "gratuitous ARP for " << IpText(ip_) << " on " << interface_ << ": "
-                     << std::strerror(errno);
-      }
-    }
+  absl::Status OpenProber() {
+    auto prober = ArpProber::Open(loop_, link_.index, ip_);
+    if (!prober.ok()) return prober.status();
+    prober_ = *std::move(prober);
+    return absl::OkStatus();
   }
 
-  void AnnounceLater(int repeats, std::chrono::milliseconds pause, uint64_t series) {
-    if (repeats <= 0) return;
-    repeat_.expires_after(pause);
-    repeat_.async_wait([this, alive = std::weak_ptr<char>(alive_), repeats, pause,
-                        series](boost::system::error_code error) {
-      if (alive.expired() || error || series != series_) return;
-      SendAnnouncement();
-      AnnounceLater(repeats - 1, pause * 2, series);
-    });
+  // All but the carrier.
+  bool Usable() const { return link_.index != 0 && !replacing_ && !refused_; }
+  bool Able() const { return Usable() && link_.carrier; }
+
+  void TellChanges() {
+    const bool able = Able();
+    if (able != std::exchange(able_, able) && changed_) changed_(able);
   }
 
-  void AwaitLinkEvents() {
-    link_events_.async_wait(
-        boost::asio::posix::stream_descriptor::wait_read,
-        [this, alive = std::weak_ptr<char>(alive_)](boost::system::error_code error) {
-          if (alive.expired() || error == boost::asio::error::operation_aborted) return;
-          const bool before = link_.carrier;
-          DrainLinkEvents();
-          const bool now = link_.carrier;
-          AwaitLinkEvents();
-          if (now != before && changed_) changed_(now);
-        });
+  // --- Events ---
+
+  void AwaitEvents() {
+    events_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                       [this, alive = std::weak_ptr<char>(alive_)](boost::system::error_code error) {
+                         if (alive.expired() || error == boost::asio::error::operation_aborted) return;
+                         AwaitEvents();
+                         DrainEvents();
+                         Settle();
+                       });
   }
 
-  void DrainLinkEvents() {
-    std::array<char, kMessageSize> buffer;
+  void DrainEvents() {
+    std::array<char, kNetlinkMessageSize> buffer;
     bool lost = false;
     while (true) {
       const ssize_t size = mnl_socket_recvfrom(monitor_.get(), buffer.data(), buffer.size());
       if (size >= 0) {
-        mnl_cb_run(buffer.data(), static_cast<size_t>(size), 0, 0, &RtnetlinkAddress::OnLink, this);
+        mnl_cb_run(buffer.data(), static_cast<size_t>(size), 0, 0, &RtnetlinkAddress::OnMessage, this);
       } else if (errno == ENOBUFS || errno == ENOSPC) {
         lost = true;   // or cut off
       } else if (errno != EINTR) {
@@ -304,43 +172,154 @@ class RtnetlinkAddress final : public ServiceAddress {
     }
     if (!lost) return;
     // The interface itself knows best. Only now: what is still queued is older than what was lost.
-    Link now;
-    now.index = link_.index;
-    if (requests_.GetLink("", link_.index, now) != 0) now.carrier = false;
-    link_ = now;
+    NetLink now;
+    if (requests_.GetLink("", link_.index, now) == 0) {
+      link_ = now;
+    } else {
+      link_ = {};
+      if (requests_.GetLink(interface_, 0, now) == 0) Replaced(now);
+    }
+    missing_ = wanted_;   // perhaps; that is found out by adding it
   }
 
-  static int OnLink(const nlmsghdr* header, void* data) {
+  static int OnMessage(const nlmsghdr* header, void* data) {
     auto* self = static_cast<RtnetlinkAddress*>(data);
-    if (header->nlmsg_type != RTM_NEWLINK && header->nlmsg_type != RTM_DELLINK) return MNL_CB_OK;
-    // Other families tell of a port's life in its bridge.
-    const auto* info = static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(header));
-    if (info->ifi_index != self->link_.index || info->ifi_family != AF_UNSPEC) return MNL_CB_OK;
-    self->link_ = ReadLink(header);
+    switch (header->nlmsg_type) {
+      case RTM_NEWLINK:
+      case RTM_DELLINK:
+        // Other families tell of a port's life in its bridge.
+        if (static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(header))->ifi_family == AF_UNSPEC) {
+          self->OnLink(ReadLink(header), header->nlmsg_type == RTM_DELLINK);
+        }
+        break;
+      case RTM_DELADDR:
+        if (self->IsOurs(header) && self->wanted_) self->missing_ = true;
+        break;
+      default:
+        break;
+    }
     return MNL_CB_OK;
+  }
+
+  bool IsOurs(const nlmsghdr* header) const {
+    const auto* address = static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(header));
+    if (address->ifa_family != AF_INET || address->ifa_prefixlen != 32 ||
+        static_cast<int>(address->ifa_index) != link_.index) {
+      return false;
+    }
+    uint32_t local = 0;
+    mnl_attr_parse(
+        header, sizeof(ifaddrmsg),
+        [](const nlattr* attribute, void* out) {
+          if (mnl_attr_get_type(attribute) == IFA_LOCAL && mnl_attr_validate(attribute, MNL_TYPE_U32) == 0) {
+            *static_cast<uint32_t*>(out) = ntohl(mnl_attr_get_u32(attribute));
+          }
+          return MNL_CB_OK;
+        },
+        &local);
+    return local == ip_;
+  }
+
+  void OnLink(const NetLink& link, bool gone) {
+    if (link.index == link_.index && gone) {
+      LOG(WARNING) << "interface " << interface_ << " is gone";
+      link_ = {};
+      prober_.reset();
+      if (wanted_) missing_ = true;
+    } else if (link.index == link_.index) {
+      if (link.name != link_.name) {
+        LOG(WARNING) << "interface " << link_.name << " is called " << link.name << " now";
+      }
+      link_ = link;
+      announcer_.Update(link_);   // of a loss, too, that is over before the loop comes to ask
+    } else if (link_.index == 0 && !gone && link.name == interface_) {
+      Replaced(link);
+    }
+  }
+
+  void Replaced(const NetLink& link) {
+    LOG(WARNING) << "interface " << interface_ << " has been made anew";
+    link_ = link;
+    replacing_ = true;
+    missing_ = wanted_;
+  }
+
+  // After any change: does what is to be done, and tells.
+  void Settle() {
+    if (replacing_) Replace();
+    if (missing_ && link_.index != 0 && !replacing_) PutBack();
+    if (!replacing_) announcer_.Update(link_);
+    TellChanges();
+  }
+
+  void Replace() {
+    absl::Status done = OpenProber();
+    if (done.ok() && replaced_) done = replaced_(link_.index);
+    if (done.ok()) {
+      replacing_ = false;
+      return;
+    }
+    LOG_EVERY_T(ERROR, 10) << "cannot use the new interface " << interface_ << ": " << done;
+    replace_later_.expires_after(kReplacementPause);
+    replace_later_.async_wait([this, alive = std::weak_ptr<char>(alive_)](boost::system::error_code error) {
+      if (!alive.expired() && !error) Settle();
+    });
+  }
+
+  void PutBack() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_put_back_) return PutBackLater(next_put_back_);
+    next_put_back_ = now + kPutBackPause;
+    // Only what is not there: events may be older than our own latest change.
+    const int error = requests_.ChangeAddress(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, link_.index, ip_);
+    if (error != 0 && error != EEXIST) {
+      refused_ = true;
+      LOG_EVERY_T(ERROR, 10) << ChangeFailed(error, "put back");
+      return PutBackLater(now + kRetryPause);
+    }
+    missing_ = refused_ = false;
+    if (error == EEXIST) return;
+    ++times_put_back_;
+    LOG_EVERY_T(WARNING, 1) << "the service address " << IpText(ip_) << " had been taken off " << interface_
+                            << ", and was put back";
+    if (announcer_.started()) announcer_.Start(link_);
+  }
+
+  void PutBackLater(std::chrono::steady_clock::time_point when) {
+    put_back_later_.expires_at(when);
+    put_back_later_.async_wait([this, alive = std::weak_ptr<char>(alive_)](boost::system::error_code error) {
+      if (!alive.expired() && !error) Settle();
+    });
   }
 
   boost::asio::io_context& loop_;
   const std::string interface_;
   const uint32_t ip_;
-  Link link_;                    // as of the last event
+  NetLink link_;                 // as of the last event
+  bool wanted_ = false;          // the address is to be on the interface
+  bool missing_ = false;         // and is not
+  bool refused_ = false;         // nor can it be put back
+  bool replacing_ = false;       // the interface is new, and not ready for the address yet
+  bool able_ = false;            // what was told last
+  uint64_t times_put_back_ = 0;
   mutable Rtnetlink requests_;
   MnlSocket monitor_;
-  UniqueFd packets_;
+  ArpAnnouncer announcer_;
   std::unique_ptr<ArpProber> prober_;
-  boost::asio::steady_timer repeat_;
-  boost::asio::posix::stream_descriptor link_events_;
+  boost::asio::posix::stream_descriptor events_;
+  boost::asio::steady_timer put_back_later_, replace_later_;
+  std::chrono::steady_clock::time_point next_put_back_;
   std::function<void(bool)> changed_;
-  uint64_t series_ = 0;          // of announcements; an older one ends when a new one begins
+  std::function<absl::Status(int)> replaced_;
   // Gone with this object: handlers still queued in the loop then do nothing.
   const std::shared_ptr<char> alive_ = std::make_shared<char>();
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ServiceAddress>> ServiceAddress::Create(
-    boost::asio::io_context& loop, const std::string& interface, uint32_t ip) {
-  auto address = std::make_unique<RtnetlinkAddress>(loop, interface, ip);
+absl::StatusOr<std::unique_ptr<ServiceAddress>> ServiceAddress::Create(boost::asio::io_context& loop,
+                                                                       const Options& options) {
+  auto address = std::make_unique<RtnetlinkAddress>(loop, options);
   if (absl::Status opened = address->Open(); !opened.ok()) return opened;
   return address;
 }

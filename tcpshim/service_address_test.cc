@@ -23,6 +23,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tcpshim/arp_announcer.h"
 #include "tcpshim/namespaces_for_test.h"
 #include "tcpshim/unique_fd.h"
 
@@ -60,13 +61,14 @@ class ServiceAddressTest : public ::testing::Test {
 
   absl::StatusOr<std::unique_ptr<ServiceAddress>> Create(const std::string& interface) {
     InNamespace here(node_);
-    return ServiceAddress::Create(loop_, interface, kIp);
+    return ServiceAddress::Create(loop_, {interface, kIp, announce_every_});
   }
 
   AssertionResult RunUntil(const std::function<bool()>& done) {
     const auto deadline = Clock::now() + std::chrono::seconds(20);
     while (!done()) {
       if (Clock::now() > deadline) return AssertionFailure() << "timed out";
+      InNamespace here(node_);   // where the process would be
       loop_.run_for(std::chrono::milliseconds(1));
     }
     return AssertionSuccess();
@@ -95,6 +97,7 @@ class ServiceAddressTest : public ::testing::Test {
   }
 
   Namespace node_, neighbour_;
+  std::chrono::milliseconds announce_every_{60'000};
   boost::asio::io_context loop_{1};
   std::unique_ptr<ServiceAddress> address_;
   UniqueFd ears_;
@@ -123,9 +126,99 @@ TEST_F(ServiceAddressTest, AddressOfAnotherPrefixIsLeftAlone) {
   node_.Ip("addr del 198.18.0.1/24 dev eth0");   // still there
 }
 
+// --- The address is kept ---
+
+TEST_F(ServiceAddressTest, TakenAwayIsPutBackAndAnnounced) {
+  std::vector<bool> changes;
+  address_->WatchCarrier([&](bool up) { changes.push_back(up); });
+  node_.Ip("addr add 198.18.0.7/32 dev eth0");
+  ASSERT_TRUE(address_->Add().ok());
+  address_->Announce();
+  ASSERT_TRUE(RunUntil([&] {
+    Hear();
+    return heard_.size() >= 12;   // the next one is 1.6 s away
+  }));
+  for (uint64_t times = 1; times <= 3; ++times) {
+    heard_.clear();
+    const auto taken = Clock::now();
+    node_.Ip(times == 2 ? "addr flush dev eth0" : "addr del 198.18.0.1/32 dev eth0");
+    ASSERT_TRUE(RunUntil([&] {
+      Hear();
+      return Addresses() == 1 && heard_.size() >= 2;
+    }));
+    EXPECT_LT(Clock::now() - taken, std::chrono::seconds(1));
+    EXPECT_EQ(times, address_->times_put_back());
+  }
+  EXPECT_THAT(changes, ElementsAre()) << "what was put right at once is no loss";
+  // Another's, another prefix, and what we take off ourselves, is nobody's concern.
+  node_.Ip("addr add 198.18.0.7/32 dev eth0\naddr add 198.18.0.1/24 dev eth0\n"
+           "addr del 198.18.0.7/32 dev eth0\naddr del 198.18.0.1/24 dev eth0");
+  EXPECT_TRUE(address_->Remove().ok());
+  node_.Ip("link set eth0 mtu 1300");   // behind all these events
+  for (int i = 0; i < 50; ++i) loop_.run_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(0, Addresses());
+  EXPECT_EQ(3u, address_->times_put_back());
+}
+
+TEST_F(ServiceAddressTest, NewInterfaceOfTheSameNameTakesOver) {
+  std::vector<std::string> events;
+  absl::Status ready = absl::UnavailableError("not yet");
+  address_->WatchCarrier([&](bool up) { events.push_back(up ? "up" : "down"); });
+  address_->WatchReplacement([&](int index) {
+    EXPECT_EQ(0, Addresses()) << "nothing is on it before it is ready";
+    InNamespace here(node_);
+    EXPECT_EQ(static_cast<int>(::if_nametoindex("eth0")), index);
+    events.push_back(ready.ok() ? "ready" : "unready");
+    return ready;
+  });
+  ASSERT_TRUE(address_->Add().ok());
+  address_->Announce();
+  node_.Ip("link del eth0");
+  ASSERT_TRUE(RunUntil([&] { return events.size() == 1; }));
+  EXPECT_EQ(0, address_->interface_index());
+  // Another name is another interface.
+  node_.Ip("link add eth1 type veth peer name eth2\nlink del eth1");
+  node_.Ip("link add eth0 address 02:00:00:00:00:1a type veth peer name eth0 netns " + neighbour_.path() +
+           "\nlink set eth0 up");
+  neighbour_.Ip("link set eth0 up");
+  {
+    InNamespace here(neighbour_);
+    ears_.reset(::socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, htons(ETH_P_ARP)));
+  }
+  ASSERT_TRUE(RunUntil([&] { return events.size() == 2; }));
+  EXPECT_FALSE(address_->carrier());
+  ready = absl::OkStatus();
+  ASSERT_TRUE(RunUntil([&] { return !events.empty() && events.back() == "up"; }));
+  EXPECT_EQ("down", events.front());
+  EXPECT_THAT(events, ::testing::Contains("ready"));
+  EXPECT_EQ(1, Addresses());
+  heard_.clear();
+  ASSERT_TRUE(RunUntil([&] {
+    Hear();
+    return std::any_of(heard_.begin(), heard_.end(),
+                       [](const Arp& arp) { return arp.frame[11] == 0x1a; });
+  }));
+  std::optional<absl::StatusOr<std::optional<MacAddress>>> probed;
+  address_->Probe(std::chrono::milliseconds(30), [&](auto result) { probed = result; });
+  ASSERT_TRUE(RunUntil([&] { return probed.has_value(); }));
+  EXPECT_TRUE(probed->ok()) << probed->status();
+}
+
+TEST_F(ServiceAddressTest, RenamedInterfaceIsStillTheSame) {
+  ASSERT_TRUE(address_->Add().ok());
+  const int index = address_->interface_index();
+  node_.Ip("link set eth0 down\nlink set eth0 name lan0\nlink set lan0 up");
+  ASSERT_TRUE(RunUntil([&] { return address_->carrier(); }));
+  EXPECT_EQ(index, address_->interface_index());
+  node_.Ip("addr del 198.18.0.1/32 dev lan0");
+  ASSERT_TRUE(RunUntil([&] { return address_->times_put_back() == 1; }));
+}
+
+// --- Announcements ---
+
 TEST_F(ServiceAddressTest, AnnouncesInBothFormsWithGrowingPauses) {
   ASSERT_TRUE(address_->Add().ok());
-  address_->Announce(2);
+  address_->Announce();
   ASSERT_TRUE(RunUntil([&] {
     Hear();
     return heard_.size() >= 6;
@@ -140,7 +233,7 @@ TEST_F(ServiceAddressTest, AnnouncesInBothFormsWithGrowingPauses) {
   // A neighbour believes it.
   neighbour_.Ip("addr add 198.18.0.9/24 dev eth0\n"
                 "neigh replace 198.18.0.1 lladdr 02:00:00:00:00:bb dev eth0 nud stale");
-  address_->Announce(0);
+  address_->Announce();
   EXPECT_TRUE(RunUntil([&] {
     InNamespace here(neighbour_);
     FILE* out = ::popen("ip neigh show 198.18.0.1", "r");
@@ -152,32 +245,71 @@ TEST_F(ServiceAddressTest, AnnouncesInBothFormsWithGrowingPauses) {
 }
 
 TEST_F(ServiceAddressTest, NewSeriesAndRemoveEndAnOldOne) {
-  address_->Announce(100);
-  address_->Announce(1);
+  address_->Announce();
+  address_->Announce();
+  // Two pairs at once, and then one series alone: 50, 150, 350 ms after its beginning.
   ASSERT_TRUE(RunUntil([&] {
     Hear();
-    return heard_.size() >= 6;
+    return heard_.size() >= 10;
   }));
-  EXPECT_EQ(0u, loop_.poll());
-  loop_.restart();
-  // Long enough for the third of the first series, which would come 150 ms after its beginning.
-  const auto until = heard_[0].at + std::chrono::milliseconds(400);
-  ASSERT_TRUE(RunUntil([&] { return Clock::now() > until; }));
-  Hear();
-  EXPECT_EQ(6u, heard_.size());
+  EXPECT_EQ(10u, heard_.size());
+  EXPECT_GE(heard_[8].at - heard_[2].at, std::chrono::milliseconds(345));
 
-  address_->Announce(100);
   EXPECT_TRUE(address_->Remove().ok());
-  const auto end = Clock::now() + std::chrono::milliseconds(200);
+  const auto end = Clock::now() + std::chrono::milliseconds(600);
   ASSERT_TRUE(RunUntil([&] { return Clock::now() > end; }));
   Hear();
-  EXPECT_EQ(8u, heard_.size());
+  EXPECT_EQ(10u, heard_.size());
+}
+
+// A switch port that learns for 30 s, or a switch that is rebooted, hears what is said later.
+TEST_F(ServiceAddressTest, GoesOnAnnouncing) {
+  // The series itself, on a clock that does not wait: 50 ms, doubled until a minute is over, then each period.
+  std::vector<std::chrono::milliseconds> pauses;
+  for (auto next = ArpAnnouncer::Pauses(std::chrono::seconds(45)); pauses.size() < 14;) {
+    const auto pause = next.Next();
+    ASSERT_TRUE(pause.has_value());
+    pauses.push_back(*pause);
+  }
+  std::chrono::milliseconds passed{0};
+  for (size_t i = 0; i < 11; ++i) {
+    EXPECT_EQ(pauses[i], std::chrono::milliseconds(50 << i));
+    passed += pauses[i];
+  }
+  EXPECT_GE(passed, std::chrono::seconds(60));
+  EXPECT_EQ(pauses[11], std::chrono::seconds(45));
+  EXPECT_EQ(pauses[13], std::chrono::seconds(45));
+  auto none = ArpAnnouncer::Pauses(std::chrono::seconds(0));
+  for (int i = 0; i < 11; ++i) EXPECT_TRUE(none.Next().has_value());
+  EXPECT_EQ(none.Next(), std::nullopt);
+}
+
+TEST_F(ServiceAddressTest, AnnouncesWhenCarrierReturns) {
+  const auto announced = [&] { return heard_.size(); };
+  address_->Announce();
+  ASSERT_TRUE(RunUntil([&] {
+    Hear();
+    return announced() >= 12;   // the next one is 1.6 s away
+  }));
+  std::optional<bool> last;
+  address_->WatchCarrier([&](bool up) { last = up; });
+  neighbour_.Ip("link set eth0 down");
+  ASSERT_TRUE(RunUntil([&] { return last == false; }));   // the kernel may sit on the news for a second
+  Hear();
+  const size_t before = announced();
+  neighbour_.Ip("link set eth0 up");
+  // A new series: 50, 150, 350 ms after its beginning. The old one would have had pauses of seconds.
+  ASSERT_TRUE(RunUntil([&] {
+    Hear();
+    return announced() >= before + 8;
+  }));
+  EXPECT_LT(heard_[before + 7].at - heard_[before].at, std::chrono::milliseconds(1600));
 }
 
 TEST_F(ServiceAddressTest, AnnouncesWithTheMacAddressOfNow) {
   node_.Ip("link set eth0 address 02:00:00:00:00:0c");
   ASSERT_TRUE(RunUntil([&] {
-    address_->Announce(0);
+    address_->Announce();
     Hear();
     return !heard_.empty() && heard_.back().frame[11] == 0x0c;
   }));
@@ -339,7 +471,7 @@ TEST_F(ServiceAddressTest, InterfaceThatDisappearsHasNoCarrier) {
   EXPECT_EQ(absl::StatusCode::kNotFound, added.code()) << added;
   EXPECT_THAT(std::string(added.message()), HasSubstr("198.18.0.1"));
   EXPECT_THAT(std::string(added.message()), HasSubstr("eth0"));
-  address_->Announce(0);   // says so in the log, no more
+  address_->Announce();   // says so in the log, no more
 }
 
 TEST_F(ServiceAddressTest, UnknownInterfaceIsNamed) {
@@ -374,7 +506,7 @@ TEST_F(ServiceAddressTest, WithoutPermission) {
       const __user_cap_data_struct before[2] = {caps[0], caps[1]};
       caps[0].effective &= ~(1u << missing);
       ASSERT_EQ(0, ::syscall(SYS_capset, &header, caps)) << strerror(errno);
-      const auto other = ServiceAddress::Create(loop_, "eth0", kIp);
+      const auto other = ServiceAddress::Create(loop_, {"eth0", kIp});
       EXPECT_EQ(absl::StatusCode::kPermissionDenied, other.status().code()) << other.status();
       EXPECT_THAT(std::string(other.status().message()), HasSubstr("CAP_NET_ADMIN and CAP_NET_RAW"));
       EXPECT_THAT(std::string(other.status().message()), HasSubstr("198.18.0.1"));
@@ -390,7 +522,7 @@ TEST_F(ServiceAddressTest, WithoutPermission) {
 
 TEST_F(ServiceAddressTest, DestroyedWithWorkPending) {
   address_->WatchCarrier([](bool) { FAIL() << "of an object that is gone"; });
-  address_->Announce(100);
+  address_->Announce();
   neighbour_.Ip("link set eth0 down");
   // Ready, and not handled yet: one turn of the loop queues both.
   const auto until = Clock::now() + std::chrono::milliseconds(60);

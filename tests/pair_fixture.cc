@@ -37,6 +37,12 @@ void PairTest::StartPair() {
   auto lab = Lab::Create(lab_options_);
   ASSERT_TRUE(lab.ok()) << lab.status().message();
   lab_ = *std::move(lab);
+  for (const auto& [name, value] : sysctls_) {
+    for (Namespace* where : {&lab_->client(), &lab_->host(Host::kA), &lab_->host(Host::kB)}) {
+      const absl::Status set = where->SetSysctl(name, value);
+      ASSERT_TRUE(set.ok()) << set;
+    }
+  }
   auto watch = SegmentWatch::Start(lab_->client(), Lab::kClientInterface);
   ASSERT_TRUE(watch.ok()) << watch.status();
   watch_ = *std::move(watch);

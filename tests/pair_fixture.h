@@ -11,6 +11,7 @@
 #include <memory>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/lab/clients.h"
@@ -72,6 +73,7 @@ class PairTest : public testing::Test {
   Lab::Options lab_options_;
   std::string binary_ = "tests/apps/workbench";
   std::vector<std::string> flags_;
+  std::vector<std::pair<std::string, std::string>> sysctls_;   // of all hosts, before anything starts
   bool with_secondary_ = true;
   // A test in which the client itself resets, or the server is asked to.
   bool resets_allowed_ = false;

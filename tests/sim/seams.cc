@@ -16,7 +16,9 @@
 #include "replication/link.h"
 #include "replication/make_arbiter.h"
 #include "replication/pulse_link.h"
+#include "tcpshim/address_lock.h"
 #include "tcpshim/endpoint.h"
+#include "tcpshim/listener.h"
 #include "tcpshim/raw_sender.h"
 #include "tcpshim/service_address.h"
 #include "tcpshim/south_wrapper.h"
@@ -57,7 +59,7 @@ SimNorth::~SimNorth() {
   if (process_->north == this) process_->north = nullptr;
 }
 
-absl::Status SimNorth::Listen(const SocketAddress&, bool) {
+absl::Status SimNorth::Listen(tcpshim::UniqueFd) {
   is_listening_ = true;
   return absl::OkStatus();
 }
@@ -791,13 +793,21 @@ absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::
   return std::make_unique<sim::SimNorth>(World::current, log);
 }
 
+// No descriptor is a listener here: SimNorth knows whether it listens.
+absl::StatusOr<UniqueFd> OpenListener(const SocketAddress&, bool) { return UniqueFd(); }
+
+absl::StatusOr<AddressLock> AddressLock::Take(uint32_t, const std::string&, const std::string&) {
+  return AddressLock(UniqueFd());
+}
+
 namespace {
 class SimAddress final : public ServiceAddress {
  public:
   explicit SimAddress(sim::Process* process) : process_(process) {}
   absl::Status Add() override { return Set(true); }
   absl::Status Remove() override { return Set(false); }
-  void Announce(int repeats) override { process_->world->Announce(*process_, repeats); }
+  uint64_t times_put_back() const override { return process_->times_put_back; }
+  void Announce() override { process_->world->Announce(*process_); }
   void Probe(std::chrono::milliseconds wait, Probed done) override {
     process_->world->Probe(*process_, wait, std::move(done));
   }
@@ -805,11 +815,15 @@ class SimAddress final : public ServiceAddress {
   void WatchCarrier(std::function<void(bool up)> changed) override {
     process_->carrier_changed = std::move(changed);
   }
+  void WatchReplacement(std::function<absl::Status(int)>) override {}   // interfaces stay
+  uint32_t mtu() const override { return 1500; }
   int interface_index() const override { return 1; }
 
  private:
   absl::Status Set(bool has) {
-    if (!process_->dead) process_->host->address = has;
+    if (process_->dead) return absl::OkStatus();
+    process_->host->address = process_->wants_address = has;
+    if (!has) process_->announcing = false;
     return absl::OkStatus();
   }
   sim::Process* const process_;
@@ -817,8 +831,7 @@ class SimAddress final : public ServiceAddress {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ServiceAddress>> ServiceAddress::Create(boost::asio::io_context&,
-                                                                       const std::string&,
-                                                                       uint32_t) {
+                                                                       const Options&) {
   return std::make_unique<SimAddress>(World::current);
 }
 

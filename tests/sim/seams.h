@@ -17,7 +17,8 @@ class SimNorth final : public tcpshim::NorthWrapper {
 
   void Turn();
 
-  absl::Status Listen(const SocketAddress& address, bool transparent) override;
+  absl::Status Listen(tcpshim::UniqueFd listener) override;
+  absl::Status LimitSegments(uint32_t) override { return absl::OkStatus(); }   // segments have no size here
   SocketAddress listening() const override { return process_->world->service(); }
   void StopListening() override { is_listening_ = false; }
   void Adopt(ConnectionId id, tcpshim::UniqueFd fd, bool expect_input) override;

@@ -590,15 +590,33 @@ void World::Ingress(Host& host, const Packet& packet) {
 // --- The service address
 // ------------------------------------------------------------------------------
 
-void World::Announce(Process& process, int repeats) {
-  if (process.dead || (mutations_.no_announcement && owner_ >= 0)) return;
+// Pauses that double: as far as a run lasts, that is all that there is.
+void World::Announce(Process& process) {
+  process.announcing = true;
+  AnnounceOnce(process, ++process.announcements, milliseconds(50));
+}
+
+void World::AnnounceOnce(Process& process, uint64_t series, milliseconds pause) {
+  if (process.dead || !process.announcing || series != process.announcements) return;
+  if (mutations_.no_announcement && owner_ >= 0) return;
   Host& host = *process.host;
   const bool may = process.south.MayTalk((now_ + host.clock_offset).count());
   if (host.powered && host.address && may && host.carrier && host.service_out) owner_ = host.index;
-  if (repeats > 0) {
-    At(milliseconds(50) * (1 << std::max(0, 4 - repeats)),
-       [this, &process, repeats] { Announce(process, repeats - 1); });
-  }
+  At(pause, [this, &process, series, pause] { AnnounceOnce(process, series, pause * 2); });
+}
+
+// Somebody on the host removes what it did not put there; the node puts it back in its next turn.
+void World::TakeAddressAway(Host& host) {
+  if (!host.address || host.process == nullptr || !host.alive()) return;
+  Note(absl::StrCat(host.name, ": the service address is taken off"));
+  host.address = false;
+  ToProcess(*host.process, [this, &host] {
+    Process& process = *host.process;
+    if (!process.wants_address || host.address) return;
+    host.address = true;
+    ++process.times_put_back;
+    Announce(process);
+  });
 }
 
 void World::Probe(Process& process, milliseconds wait, tcpshim::ServiceAddress::Probed done, int asked) {
@@ -958,7 +976,7 @@ void World::OneFault() {
   if (host.process == nullptr || !host.alive()) return;
   const Nanos span =
       milliseconds(1) + RandomNanos(Chance(60) ? milliseconds(150) : milliseconds(600));
-  switch (Random(14)) {
+  switch (Random(15)) {
     case 0:
     case 1:
       if (MayDie(host)) Kill(host, /*power=*/false);
@@ -1010,6 +1028,9 @@ void World::OneFault() {
       stall_percent_ = static_cast<int>(1 + Random(50));
       At(span, [this] { stall_percent_ = 0; });
       break;
+    case 14:
+      TakeAddressAway(host);
+      break;
     case 11:
       Note("the arbiter is slow and forgets");
       arbiter_slow_ = Chance(60);
@@ -1058,7 +1079,8 @@ void World::SetCarrier(Host& host, bool up) {
   host.carrier = up;
   Process* process = host.process.get();
   if (process == nullptr) return;
-  ToProcess(*process, [process, up] {
+  ToProcess(*process, [this, process, up] {
+    if (up && process->announcing) Announce(*process);
     if (process->carrier_changed) process->carrier_changed(up);
   });
 }

@@ -82,6 +82,10 @@ struct Process {
   SimNorth* north = nullptr;
   std::function<void(boost::asio::ip::tcp::socket)> accept_link;
   std::function<void(bool)> carrier_changed;
+  bool wants_address = false;    // has added it, and not removed it
+  uint64_t times_put_back = 0;
+  bool announcing = false;
+  uint64_t announcements = 0;    // series begun; an older one is over
   std::function<void()> replay;  // applies some of what waits
   // The pulse: its thread's half, or, while the loop reads its socket, what hears datagrams.
   replication::Pulse* pulse = nullptr;
@@ -204,7 +208,7 @@ class World {
   // `timestamp`: TSval now; none: the kernel's choice.
   Socket& AddSocket(Host& host, const FourTuple& tuple, Tcp::Config config,
                     std::optional<uint32_t> timestamp = std::nullopt);
-  void Announce(Process& process, int repeats);
+  void Announce(Process& process);
   // Asks the segment who has the service address: at once, and twice more within `wait`.
   void Probe(Process& process, milliseconds wait, tcpshim::ServiceAddress::Probed done, int asked = 0);
   void GateOpened(Process& process);
@@ -254,6 +258,8 @@ class World {
   void Hurry(Client& client);
   void ClientSoon(Client& client);
   void ArmClient(Client& client);
+  void AnnounceOnce(Process& process, uint64_t series, milliseconds pause);
+  void TakeAddressAway(Host& host);
   void RefreshArp();
   bool HasAddress(const Host& host) const;
 

@@ -1,0 +1,63 @@
+// What rtnetlink is asked here: interfaces, addresses, routes. Requests are answered at once.
+#ifndef UNDERSTUDY_TCPSHIM_RTNETLINK_H_
+#define UNDERSTUDY_TCPSHIM_RTNETLINK_H_
+
+#include <libmnl/libmnl.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "tcpshim/segment.h"
+
+namespace understudy::tcpshim {
+
+// A description of an interface is larger than a page when it has much to tell.
+inline constexpr size_t kNetlinkMessageSize = 32 << 10;
+
+struct MnlCloser {
+  void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
+};
+using MnlSocket = std::unique_ptr<mnl_socket, MnlCloser>;
+
+// "WHAT: strerror". PermissionDenied says how to get the permission; NotFound for ENODEV; else Internal.
+absl::Status NetlinkStatus(int error, const std::string& what);
+
+// "198.18.0.1"
+std::string IpText(uint32_t ip);
+
+// An interface.
+struct NetLink {
+  int index = 0;                   // 0: there is none
+  std::string name;
+  uint32_t mtu = 0;
+  bool carrier = false;            // up, and its cable is in
+  std::optional<MacAddress> mac;   // of Ethernet only
+};
+// From RTM_NEWLINK or RTM_DELLINK; the latter has no carrier.
+NetLink ReadLink(const nlmsghdr* header);
+
+class Rtnetlink {
+ public:
+  absl::Status Open();
+
+  // All return 0 or an errno.
+
+  // `name` or, when it is empty, `index`. ENODEV: no such interface.
+  int GetLink(const std::string& name, int index, NetLink& link);
+  // ip/32 on an interface. `type`: RTM_NEWADDR, RTM_DELADDR; `flags`: NLM_F_CREATE and the like.
+  int ChangeAddress(uint16_t type, uint16_t flags, int index, uint32_t ip);
+
+ private:
+  int Request(nlmsghdr* header, mnl_cb_t on_answer = nullptr, void* data = nullptr);
+
+  MnlSocket socket_;
+  uint32_t sequence_ = 0;
+};
+
+}  // namespace understudy::tcpshim
+
+#endif  // UNDERSTUDY_TCPSHIM_RTNETLINK_H_

@@ -1,0 +1,341 @@
+// What others do on a node's host: take its port, its address, its interface.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
+#include "tests/pair_fixture.h"
+
+namespace understudy::lab {
+namespace {
+
+using testing::HasSubstr;
+
+class HostTest : public PairTest {
+ protected:
+  StreamClient* StartTalk(Fleet* fleet) {
+    StreamClient* talk = fleet->Add(EchoPlan({.bytes = 1u << 30,
+                                              .seed = TestSeed(),
+                                              .max_ahead = 2000,
+                                              .pace = std::chrono::microseconds(500)}));
+    EXPECT_EQ(fleet->RunUntil([&] { return talk->received() > 10000; }, kPatience), "");
+    return talk;
+  }
+  void Finish(Fleet* fleet, StreamClient* talk) {
+    talk->FinishEcho(1000);
+    EXPECT_EQ(fleet->RunUntilDone(kPatience), "");
+  }
+  std::string Port(Host host) const { return absl::StrCat("sw-service-", Name(host)); }
+  void DeleteInterface(Host host) {
+    const absl::Status done = lab_->host(host).Ip(absl::StrCat("link del ", Lab::kServiceInterface));
+    ASSERT_TRUE(done.ok()) << done;
+  }
+  void MakeInterface(Host host) {
+    absl::Status done = lab_->wires().Ip(absl::StrCat("link add ", Port(host), " type veth peer name ",
+                                                      Lab::kServiceInterface, " address ", ToString(lab_->mac(host)),
+                                                      " netns ", lab_->host(host).path(), "\nlink set ", Port(host),
+                                                      " master br-service up"));
+    ASSERT_TRUE(done.ok()) << done;
+    done = lab_->host(host).Ip(absl::StrCat("addr add ", Lab::host_ip(host), "/24 dev ", Lab::kServiceInterface,
+                                            "\nlink set ", Lab::kServiceInterface, " up"));
+    ASSERT_TRUE(done.ok()) << done;
+  }
+  bool Said(Host host, const std::string& words) {
+    return pair_->process(host).Log().find(words) != std::string::npos;
+  }
+};
+
+// Found out before it joins, not when it has been given the epoch.
+TEST_F(HostTest, ThePortIsTakenOnTheHeir) {
+  with_secondary_ = false;
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  const int taken = lab_->host(Host::kB).Socket(AF_INET, SOCK_STREAM);
+  sockaddr_in any = {};
+  any.sin_family = AF_INET;
+  any.sin_port = htons(Lab::kServicePort);
+  ASSERT_EQ(bind(taken, reinterpret_cast<sockaddr*>(&any), sizeof(any)), 0);
+  ASSERT_EQ(listen(taken, 1), 0);
+  ASSERT_TRUE(pair_->StartNode(Host::kB, "secondary").ok());
+  const auto status = pair_->process(Host::kB).Wait(seconds(10));
+  ASSERT_TRUE(status.has_value()) << "it runs, and could not serve";
+  EXPECT_TRUE(WIFEXITED(*status) && WEXITSTATUS(*status) == 1) << *status;
+  EXPECT_THAT(pair_->process(Host::kB).Log(), HasSubstr("198.18.0.10:7000: bind: Address already in use"));
+  close(taken);
+  ExpectServes();
+}
+
+// And nobody can take it later.
+TEST_F(HostTest, ThePortIsHeldByTheHeir) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  const int late = lab_->host(Host::kB).Socket(AF_INET, SOCK_STREAM);
+  const int on = 1;
+  ASSERT_EQ(setsockopt(late, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
+  sockaddr_in any = {};
+  any.sin_family = AF_INET;
+  any.sin_port = htons(Lab::kServicePort);
+  EXPECT_FALSE(bind(late, reinterpret_cast<sockaddr*>(&any), sizeof(any)) == 0 && listen(late, 1) == 0);
+  close(late);
+  Fleet fleet(client());
+  StreamClient* talk = StartTalk(&fleet);
+  Strike(primary(), Way::kKilled);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  Finish(&fleet, talk);
+  ExpectServes();
+}
+
+TEST_F(HostTest, TheServiceAddressIsPutBack) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client());
+  StreamClient* talk = StartTalk(&fleet);
+  const auto put_back = [&] {
+    const auto count = status(primary()).Metric("understudy_service_address_put_back_total");
+    return count.ok() ? *count : -1;
+  };
+  ASSERT_EQ(put_back(), 0);
+  for (int i = 1; i <= 3; ++i) {
+    const absl::Status done = lab_->host(primary()).Ip(
+        absl::StrCat("addr del ", Lab::kServiceIp, "/32 dev ", Lab::kServiceInterface));
+    ASSERT_TRUE(done.ok()) << done;
+    const uint64_t before = talk->received();
+    EXPECT_EQ(fleet.RunUntil([&] { return put_back() == i && talk->received() > before; }, kPatience), "");
+  }
+  EXPECT_EQ(status(primary()).State(), "protected");
+  EXPECT_EQ(status(Host::kB).State(), "protected");
+  Finish(&fleet, talk);
+  ExpectServes();
+}
+
+TEST_F(HostTest, ThePrimarysInterfaceIsDeleted) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client());
+  StreamClient* talk = StartTalk(&fleet);
+  DeleteInterface(primary());
+  ExpectTakenOverBy(Host::kB, &fleet);
+  ExpectState(primary(), "silent", &fleet);
+  Finish(&fleet, talk);
+  ExpectServes();
+}
+
+// An heir whose interface is another one now must take over on that, and be as silent on it before.
+TEST_F(HostTest, TheHeirsInterfaceIsMadeAnew) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client());
+  StreamClient* talk = StartTalk(&fleet);
+  DeleteInterface(Host::kB);
+  MakeInterface(Host::kB);
+  EXPECT_EQ(fleet.RunUntil([&] { return Said(Host::kB, "service0 can be used again"); }, kPatience), "");
+  // To load the programs anew may take longer than the primary waits for an answer.
+  EXPECT_EQ(fleet.RunUntil([&] {
+    return status(primary()).State() == "protected" && status(Host::kB).State() == "protected";
+  }, kPatience), "");
+  epoch_ = status(primary()).Status()->epoch;
+  Strike(primary(), Way::kPowerCut);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  Finish(&fleet, talk);
+  ExpectServes();
+}
+
+TEST_F(HostTest, TheInterfaceIsRenamedAndGoesDownAndUp) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client());
+  StreamClient* talk = StartTalk(&fleet);
+  const absl::Status done = lab_->host(Host::kB).Ip(
+      "link set service0 down\nlink set service0 name lan0\nlink set lan0 up");
+  ASSERT_TRUE(done.ok()) << done;
+  EXPECT_EQ(fleet.RunUntil([&] { return Said(Host::kB, "service0 can be used again"); }, kPatience), "");
+  Strike(primary(), Way::kKilled);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  Finish(&fleet, talk);
+  ExpectServes();
+}
+
+// The end of one would silence both.
+TEST_F(HostTest, TwoServicesOnOneAddressAreRefused) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Process::Options options;
+  options.name = "second";
+  options.argv = {Runfile(binary_)};
+  for (std::string flag : pair_->FlagsOf(primary(), "primary")) {
+    for (const char* own : {"--service=", "--replication=", "--arbiter=", "--status=", "--peer="}) {
+      if (flag.starts_with(own)) flag.clear();
+    }
+    if (!flag.empty()) options.argv.push_back(flag);
+  }
+  TempDir dir;
+  for (const std::string& flag :
+       {absl::StrCat("--service=", Lab::kServiceIp, ":7001"),
+        absl::StrCat("--replication=", Lab::replication_ip(primary()), ":7101"),
+        absl::StrCat("--peer=", Lab::replication_ip(Host::kB), ":7101"),
+        absl::StrCat("--arbiter=file:", dir.path(), "/arbiter")}) {
+    options.argv.push_back(flag);
+  }
+  options.where = &lab_->host(primary());
+  auto second = Process::Start(options);
+  ASSERT_TRUE(second.ok()) << second.status();
+  const auto status = (*second)->Wait(seconds(10));
+  ASSERT_TRUE(status.has_value()) << "two services on one address";
+  EXPECT_TRUE(WIFEXITED(*status) && WEXITSTATUS(*status) == 1) << *status;
+  EXPECT_THAT((*second)->Log(), HasSubstr("198.18.0.10:7000 on service0"));
+  ExpectServes();
+}
+
+// A primary's connections are told to send no larger segments than the heir's interface takes in.
+TEST_F(HostTest, TheSmallerMtuDecides) {
+  with_secondary_ = false;
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  ASSERT_TRUE(lab_->host(Host::kB).Ip("link set service0 mtu 1400").ok());
+  const auto segment_size = [&] {
+    const int fd = client().Socket(AF_INET, SOCK_STREAM);
+    sockaddr_in to = {};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(Lab::kServicePort);
+    to.sin_addr.s_addr = htonl(0xc612000a);
+    EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)), 0) << strerror(errno);
+    int size = 0;
+    socklen_t length = sizeof(size);
+    EXPECT_EQ(getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &size, &length), 0);
+    EXPECT_EQ(send(fd, "CLOSE\n", 6, 0), 6);
+    char end;
+    EXPECT_EQ(recv(fd, &end, 1, 0), 0);
+    close(fd);
+    return size;
+  };
+  EXPECT_GT(segment_size(), 1400);
+  ASSERT_TRUE(pair_->StartNode(Host::kB, "secondary").ok());
+  ExpectState(Host::kB, "protected");
+  EXPECT_LE(segment_size(), 1360);
+  Fleet fleet(client());
+  fleet.Add(UploadPlan(8 << 20, TestSeed()));
+  StreamClient* download = fleet.Add(DownloadPlan(8 << 20, TestSeed() + 1));
+  EXPECT_EQ(fleet.RunUntil([&] { return download->received() > 100'000; }, kPatience), "");
+  Strike(primary(), Way::kPowerCut);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+  ExpectServes();
+}
+
+// One file for each connection; and who has fewer than the other is no full heir.
+TEST_F(HostTest, TheLimitOfOpenFilesIsRaisedAndTold) {
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit low = {.rlim_cur = 256, .rlim_max = before.rlim_max};
+  with_secondary_ = false;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  StartPair();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_FALSE(HasFatalFailure());
+  const auto limits = [&](Host host) {
+    rlimit now = {};
+    EXPECT_EQ(prlimit(pair_->process(host).pid(), RLIMIT_NOFILE, nullptr, &now), 0);
+    return now;
+  };
+  EXPECT_EQ(limits(primary()).rlim_cur, before.rlim_max);
+
+  // The heir's own hard limit is lower: in a child, for it cannot be raised again by everybody.
+  Process::Options options;
+  options.name = "b";
+  options.argv = {"/bin/sh", "-c", "ulimit -n 1000; exec \"$@\"", "sh", Runfile(binary_)};
+  for (const std::string& flag : pair_->FlagsOf(Host::kB, "secondary")) options.argv.push_back(flag);
+  options.where = &lab_->host(Host::kB);
+  auto heir = Process::Start(options);
+  ASSERT_TRUE(heir.ok()) << heir.status();
+  const absl::Status joined = status(Host::kB).WaitForState("protected", kPatience);
+  ASSERT_TRUE(joined.ok()) << joined << (*heir)->Log();
+  EXPECT_THAT(status(primary()).Status()->json, HasSubstr("the secondary can hold 900 connections"));
+}
+
+// What a node that was killed has left keeps the host from seeing the service, wherever that is now.
+TEST_F(HostTest, LeftoversAreReleased) {
+  with_secondary_ = false;
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  const auto release = [&] {
+    Process::Options options;
+    options.name = "release";
+    options.argv = {Runfile(binary_)};
+    for (const std::string& flag : pair_->FlagsOf(primary(), "primary")) options.argv.push_back(flag);
+    options.argv.push_back("--release");
+    options.where = &lab_->host(primary());
+    auto process = Process::Start(options);
+    EXPECT_TRUE(process.ok()) << process.status();
+    const auto ended = (*process)->Wait(seconds(20));
+    EXPECT_TRUE(ended.has_value() && WIFEXITED(*ended)) << (*process)->Log();
+    return std::pair(ended.has_value() ? WEXITSTATUS(*ended) : -1, (*process)->Log());
+  };
+  const auto [refused, says] = release();
+  EXPECT_EQ(refused, 1) << says;
+  EXPECT_THAT(says, HasSubstr("198.18.0.10:7000 on service0"));
+  ExpectServes();
+
+  pair_->process(primary()).Kill();
+  const std::string address = absl::StrCat(Lab::kServiceIp, "/32 dev ", Lab::kServiceInterface);
+  Namespace& host = lab_->host(primary());
+  EXPECT_FALSE(host.Ip("addr add " + address).ok()) << "the test shows nothing: the address is gone by itself";
+  const auto [released, nothing] = release();
+  EXPECT_EQ(released, 0) << nothing;
+  // It is anybody's again, and nothing stands in between.
+  ASSERT_TRUE(host.Ip("addr add " + address).ok());
+  const int listener = host.Socket(AF_INET, SOCK_STREAM);
+  sockaddr_in here = {};
+  here.sin_family = AF_INET;
+  here.sin_port = htons(Lab::kServicePort + 1);   // the filters know no port
+  here.sin_addr.s_addr = htonl(0xc612000a);
+  ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&here), sizeof(here)), 0) << strerror(errno);
+  ASSERT_EQ(listen(listener, 1), 0);
+  const int visitor = client().Socket(AF_INET, SOCK_STREAM);
+  const timeval limit = {.tv_sec = 10, .tv_usec = 0};
+  ASSERT_EQ(setsockopt(visitor, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)), 0);   // of connect, too
+  EXPECT_EQ(connect(visitor, reinterpret_cast<sockaddr*>(&here), sizeof(here)), 0) << strerror(errno);
+  close(visitor);
+  close(listener);
+  EXPECT_EQ(release().first, 0) << "nothing to do is no failure";
+}
+
+// Hosts where every listener has Fast Open, and clients that send data in their SYN.
+TEST_F(HostTest, ClientsWithFastOpenAreServed) {
+  sysctls_ = {{"net.ipv4.tcp_fastopen", "0x607"}};
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  const std::string said = "ECHO\nhello";
+  std::vector<int> sockets;
+  const auto connect_with_data = [&] {
+    const int fd = client().Socket(AF_INET, SOCK_STREAM);
+    timeval limit = {.tv_sec = kPatience.count(), .tv_usec = 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    sockaddr_in to = {};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(Lab::kServicePort);
+    to.sin_addr.s_addr = htonl(0xc612000a);
+    ASSERT_EQ(sendto(fd, said.data(), said.size(), MSG_FASTOPEN, reinterpret_cast<sockaddr*>(&to), sizeof(to)),
+              static_cast<ssize_t>(said.size()))
+        << strerror(errno);
+    sockets.push_back(fd);
+  };
+  const auto echoed = [](int fd, const std::string& text) {
+    std::string got(text.size(), '\0');
+    const ssize_t size = recv(fd, got.data(), got.size(), MSG_WAITALL);
+    EXPECT_EQ(got, text) << size << " " << strerror(errno);
+  };
+  for (int i = 0; i < 3; ++i) {   // the first learns a cookie, if there is one
+    ASSERT_NO_FATAL_FAILURE(connect_with_data());
+    echoed(sockets.back(), "hello");
+  }
+  Strike(primary(), Way::kKilled);
+  ExpectTakenOverBy(Host::kB);
+  ASSERT_NO_FATAL_FAILURE(connect_with_data());
+  echoed(sockets.back(), "hello");
+  for (const int fd : sockets) {
+    ASSERT_EQ(send(fd, "again", 5, 0), 5);
+    echoed(fd, "again");
+    shutdown(fd, SHUT_WR);
+    char end;
+    EXPECT_EQ(recv(fd, &end, 1, 0), 0);
+    close(fd);
+  }
+}
+
+}  // namespace
+}  // namespace understudy::lab
