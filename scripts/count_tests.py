@@ -1,7 +1,7 @@
-"""Counts the test cases of one `bazel test`: count_tests.py EVENTS_JSON BAZEL_STATUS
+"""Counts the test cases of one or more `bazel test`: count_tests.py (EVENTS_JSON BAZEL_STATUS)...
 
-Prints "N passed, N failed" and exits with 0 only if Bazel was content, something ran and nothing
-failed. A case is a test case of a test.xml (one per shard); a test that leaves none is one case.
+Prints "N passed, N failed", in sum, and exits with 0 only if Bazel was content, something ran in each run
+and nothing failed. A case is a test case of a test.xml (one per shard); a test that leaves none is one case.
 """
 
 import collections
@@ -56,14 +56,13 @@ def read_events(path):
     return results, tests, ran
 
 
-def main():
-    events, bazel_status = sys.argv[1], int(sys.argv[2])
+def count_run(events, bazel_status):
+    """The cases of one run, and its exit status."""
+    total = collections.Counter()
     if not os.path.exists(events) or os.path.getsize(events) == 0:
-        print("0 passed, 0 failed")
-        return bazel_status or 1
+        return total, bazel_status or 1
 
     results, tests, ran = read_events(events)
-    total = collections.Counter()
     for (label, _, _), result in sorted(results.items()):
         good = result.get("status") in ("PASSED", "FLAKY")
         xml = [o for o in result.get("testActionOutput", []) if o.get("name") == "test.xml"]
@@ -81,14 +80,24 @@ def main():
             print(f"did not run: {label}")
             total["failed"] += 1
 
-    if total["skipped"]:
-        print(f"skipped themselves or disabled: {total['skipped']}")
     if total["passed"] + total["failed"] == 0:
         print("no test ran")
-    print(f"{total['passed']} passed, {total['failed']} failed", flush=True)
     if bazel_status != 0:
-        return bazel_status
-    return 0 if total["failed"] == 0 and total["passed"] > 0 else 1
+        return total, bazel_status
+    return total, 0 if total["failed"] == 0 and total["passed"] > 0 else 1
+
+
+def main():
+    total = collections.Counter()
+    worst = 0
+    for events, bazel_status in zip(sys.argv[1::2], sys.argv[2::2]):
+        counted, status = count_run(events, int(bazel_status))
+        total.update(counted)
+        worst = worst or status
+    if total["skipped"]:
+        print(f"skipped themselves or disabled: {total['skipped']}")
+    print(f"{total['passed']} passed, {total['failed']} failed", flush=True)
+    return worst
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ class CountTestsTest(unittest.TestCase):
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
         self.events = []
+        self.results = 0
 
     def target(self, label):
         self.events.append({"id": {"targetConfigured": {"label": label}},
@@ -27,8 +28,9 @@ class CountTestsTest(unittest.TestCase):
     def result(self, label, status, cases=None, shard=1, attempt=1):
         """`cases` is the inside of test.xml; without, the test leaves no such file."""
         outputs = []
+        self.results += 1
         if cases is not None:
-            path = os.path.join(self.folder.name, f"{len(self.events)} test.xml")
+            path = os.path.join(self.folder.name, f"{self.results} test.xml")
             with open(path, "w", encoding="utf-8") as xml:
                 xml.write(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
             outputs = [{"name": "test.xml", "uri": "file://" + path.replace(" ", "%20")}]
@@ -36,11 +38,11 @@ class CountTestsTest(unittest.TestCase):
             "id": {"testResult": {"label": label, "run": 1, "shard": shard, "attempt": attempt}},
             "testResult": {"status": status, "testActionOutput": outputs}})
 
-    def count(self, bazel_status=0):
+    def count(self, bazel_status=0, before=()):
         path = os.path.join(self.folder.name, "events.json")
         with open(path, "w", encoding="utf-8") as out:
             out.writelines(json.dumps(event) + "\n" for event in self.events)
-        run = subprocess.run([sys.executable, COUNT_TESTS, path, str(bazel_status)],
+        run = subprocess.run([sys.executable, COUNT_TESTS, *before, path, str(bazel_status)],
                              stdout=subprocess.PIPE, text=True, check=False)
         return run.stdout.splitlines()[-1], run.returncode
 
@@ -53,6 +55,17 @@ class CountTestsTest(unittest.TestCase):
     def test_failed_and_erroneous_cases_fail(self):
         self.result("//a:a", "FAILED", PASS + FAIL + ERROR)
         self.assertEqual(self.count(3), ("1 passed, 2 failed", 3))
+
+    def test_several_runs_are_added_up_and_the_first_failure_is_the_status(self):
+        self.result("//a:a", "PASSED", PASS + PASS)
+        path = os.path.join(self.folder.name, "first.json")
+        with open(path, "w", encoding="utf-8") as out:
+            out.writelines(json.dumps(event) + "\n" for event in self.events)
+        self.events.clear()
+        self.result("//b:b", "FAILED", PASS + FAIL)
+        self.assertEqual(self.count(3, [path, "0"]), ("3 passed, 1 failed", 3))
+        self.events.clear()
+        self.assertEqual(self.count(0, [path, "0"]), ("2 passed, 0 failed", 1), "nothing ran in the second")
 
     def test_what_did_not_run_is_not_counted(self):
         self.result("//a:a", "PASSED", PASS + SKIP + DISABLED)

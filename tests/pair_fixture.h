@@ -17,6 +17,7 @@
 #include "tests/lab/clients.h"
 #include "tests/lab/lab.h"
 #include "tests/lab/pair.h"
+#include "tests/lab/process.h"
 #include "tests/lab/segment_watch.h"
 
 namespace understudy::lab {
@@ -25,7 +26,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 // Far more than anything here takes: a machine under load must not fail a test, a stall must not hang it.
-inline constexpr seconds kPatience(30);
+inline const seconds kPatience = seconds(30) * Slowness();
 
 // How a primary may go. The last two leave its kernel alive, which then must not speak.
 enum class Way {

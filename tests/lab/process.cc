@@ -48,6 +48,13 @@ std::string OutputDir() {
   return dir.empty() ? std::filesystem::temp_directory_path().string() : dir;
 }
 
+int Slowness() {
+  const char* given = getenv("UNDERSTUDY_TEST_SLOWNESS");
+  const int factor = given == nullptr ? 1 : atoi(given);
+  CHECK_GT(factor, 0) << "UNDERSTUDY_TEST_SLOWNESS is a factor, not " << given;
+  return factor;
+}
+
 TempDir::TempDir(const std::string& parent) {
   std::filesystem::path folder = parent;
   if (parent.empty()) folder = std::filesystem::temp_directory_path();

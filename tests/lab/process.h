@@ -19,6 +19,8 @@ namespace understudy::lab {
 std::string Runfile(const std::string& path);
 // Where logs go: kept by Bazel with the outputs of the test, or a temporary folder.
 std::string OutputDir();
+// By how much waiting is to be more patient than on an ordinary machine: UNDERSTUDY_TEST_SLOWNESS, or 1.
+int Slowness();
 // A new empty folder, removed when the object goes. Any user may read and write in it, so that a program
 // that is run as another user can as well.
 class TempDir {

@@ -19,6 +19,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "tests/lab/process.h"
 
 namespace understudy::lab {
 
@@ -65,7 +66,7 @@ StatusClient::StatusClient(const Namespace* where, std::string ip, uint16_t port
 
 absl::StatusOr<HttpReply> StatusClient::Get(const std::string& target,
                                             std::chrono::milliseconds timeout) const {
-  Clock::time_point deadline = Clock::now() + timeout;
+  Clock::time_point deadline = Clock::now() + timeout * Slowness();
   int type = SOCK_STREAM | SOCK_NONBLOCK;
   int fd = where_ != nullptr ? where_->Socket(AF_INET, type)
                              : socket(AF_INET, type | SOCK_CLOEXEC, 0);
