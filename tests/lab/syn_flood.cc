@@ -62,7 +62,7 @@ void SynFlood::Send(Host host, int count) {
     std::string frame(reinterpret_cast<const char*>(lab_.mac(host).data()), 6);
     frame.append(reinterpret_cast<const char*>(lab_.client_mac().data()), 6);
     frame.append("\x08\x00", 2);
-    frame += tcpshim::BuildPacket(syn);
+    frame += tcpshim::BuildPacket(syn).value();
     PCHECK(send(fd_, frame.data(), frame.size(), 0) == static_cast<ssize_t>(frame.size()));
   }
 }
