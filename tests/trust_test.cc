@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <thrift/protocol/TBinaryProtocol.h>
 #include <thrift/transport/TBufferTransports.h>
 #include <unistd.h>
@@ -221,6 +222,38 @@ TEST_F(TrustTest, TheReplicationPortIsOnItsOwnInterface) {
   EXPECT_EQ(errno, ECONNREFUSED);
   close(fd);
   EXPECT_EQ(MetricOf(Host::kA, "links_turned_away_total"), 0);
+}
+
+// It would find out when the primary is dead.
+TEST_F(TrustTest, ASecondaryWithAnotherArbiterProtectsNobody) {
+  with_secondary_ = false;
+  ASSERT_NO_FATAL_FAILURE(Start());
+  const std::string before = Register();
+  const std::string folder = testing::TempDir() + "/another_arbiter";
+  ASSERT_EQ(mkdir(folder.c_str(), 0700), 0);
+  const absl::Status started =
+      pair_->StartNode(Host::kB, "secondary", {absl::StrCat("--arbiter=file:", folder, "/arbiter")});
+  ASSERT_TRUE(started.ok()) << started;
+  const auto says = [this](Host host, const std::string& text) {
+    const auto now = status(host).Status();
+    return now.ok() && now->json.find(text) != std::string::npos;
+  };
+  Fleet nobody(client());
+  EXPECT_EQ(nobody.RunUntil(
+                [&] {
+                  return says(Host::kB, "is --arbiter the same for both?") && says(Host::kA, "could not take over");
+                },
+                kPatience),
+            "")
+      << "nobody says what is wrong";
+  EXPECT_EQ(status(Host::kB).State(), "joining");
+  EXPECT_EQ(status(Host::kA).State(), "solo");
+  EXPECT_EQ(Register(), before);
+  pair_->process(Host::kB).Kill();
+  const absl::Status again = pair_->StartNode(Host::kB, "secondary");
+  ASSERT_TRUE(again.ok()) << again;
+  for (Host host : {Host::kA, Host::kB}) ExpectState(host, "protected", nullptr, kPatience);
+  ExpectServes();
 }
 
 TEST_F(TrustTest, ANodeWithAnotherKeyOrNoneIsToldWhatIsWrong) {
