@@ -279,9 +279,14 @@ void Executor::End(ConnectionState& connection, CloseReason reason) {
   // Without the client's FIN there is nothing to acknowledge: what it sends after the end is refused.
   if (reason == CloseReason::kDone && connection.peer_closed_ && is_newest) {
     ForgetDeparted();
+    const uint32_t unit = 1u << connection.opened_.options.rcv_wscale;
+    const uint32_t window = std::min((connection.window_limit() + unit - 1) / unit, uint32_t{65535});
     departed_[connection.opened_.tuple] = {connection.SeqOf(connection.output_.end()) + 1,
-                                           connection.rcv_nxt(), connection.timestamp_offset_,
-                                           connection.opened_.options.timestamps, time_us_};
+                                           connection.rcv_nxt(),
+                                           connection.timestamp_offset_,
+                                           connection.opened_.options.timestamps,
+                                           static_cast<uint16_t>(window),
+                                           time_us_};
     departed_order_.emplace_back(time_us_, connection.opened_.tuple);
   }
   if (is_newest) by_tuple_.erase(newest);

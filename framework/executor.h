@@ -70,6 +70,7 @@ class Executor {
     tcpshim::Seq snd_nxt = 0, rcv_nxt = 0;
     uint32_t timestamp_offset = 0;
     bool timestamps = false;
+    uint16_t window = 0;   // as in the header: no less than was offered (I6)
     int64_t ended_us = 0;
   };
   static constexpr int64_t kTimeWaitUs = 60'000'000;

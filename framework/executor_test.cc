@@ -897,6 +897,7 @@ TEST_F(ExecutorTest, ADepartedConnectionIsKnownByItsLastNumbers) {
   EXPECT_EQ(departed->rcv_nxt, 0xfffffffcu + 1 + 5 + 1);
   EXPECT_EQ(departed->timestamp_offset, 1000u);
   EXPECT_TRUE(departed->timestamps);
+  EXPECT_EQ(departed->window, 65535) << "what was offered is not taken back by the last acknowledgement";
 }
 
 TEST_F(ExecutorTest, OnlyAnOrderlyEndLeavesAnythingInTimeWait) {

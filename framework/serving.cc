@@ -280,6 +280,7 @@ void Serving::HandleUnknownRst(const south_event& event) {
   if (const Executor::Departed* departed = executor_->FindDeparted(tuple)) {
     segment.seq = departed->snd_nxt;
     segment.ack = departed->rcv_nxt;
+    segment.window = departed->window;
     segment.flags.ack = true;
     if (departed->timestamps) {
       segment.timestamps = {{departed->timestamp_offset + Milliseconds32(clock_->Monotonic()), 0}};
