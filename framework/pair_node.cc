@@ -86,12 +86,12 @@ absl::Status PairNode::Start() {
       {.interface = config_.interface, .ip = config_.service.ip, .announce_every = config_.announce_every});
   if (!address.ok()) return address.status();
   address_ = *std::move(address);
+  auto sender = tcpshim::RawSender::Open();
+  if (!sender.ok()) return sender.status();
+  sender_ = *std::move(sender);
   if (absl::Status attached = AttachSouth(); !attached.ok()) return attached;
   // Left behind by a process that died; the filter it also left keeps this host silent until here.
   if (absl::Status removed = address_->Remove(); !removed.ok()) return removed;
-  auto sender = tcpshim::RawSender::Open(south_->mark());
-  if (!sender.ok()) return sender.status();
-  sender_ = *std::move(sender);
   // Long before anybody may be served: an heir that finds the port taken when it has the epoch already is an
   // outage. Nothing reaches it while the gate is closed.
   auto service_listener = tcpshim::OpenListener(config_.service, /*movable=*/true);
@@ -137,7 +137,10 @@ absl::Status PairNode::OnInterfaceReplaced() {
 }
 
 absl::Status PairNode::AttachSouth() {
-  auto south = tcpshim::SouthWrapper::Attach({.interface = config_.interface, .service = config_.service});
+  auto south = tcpshim::SouthWrapper::Attach({.interface = config_.interface,
+                                              .service = config_.service,
+                                              .hand_cookie = sender_->cookie(),
+                                              .hand_ip_id = sender_->ip_id()});
   if (!south.ok()) return south.status();
   south_ = *std::move(south);
   return absl::OkStatus();

@@ -1,6 +1,7 @@
 #include "tcpshim/raw_sender.h"
 
 #include <netinet/in.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -10,34 +11,41 @@
 
 namespace understudy::tcpshim {
 
-absl::StatusOr<std::unique_ptr<RawSender>> RawSender::Open(uint32_t mark) {
-  auto failed = [](const char* what, const char* capability) -> absl::Status {
+absl::StatusOr<std::unique_ptr<RawSender>> RawSender::Open() {
+  auto failed = [](const char* what) -> absl::Status {
     const int error = errno;
     const std::string text = absl::StrCat("raw socket: ", what, ": ", strerror(error));
     if (error == EPERM || error == EACCES) {
       return absl::PermissionDeniedError(absl::StrCat(
-          text, ". ", capability, " is missing; run as root, or grant it: setcap ", "cap_net_raw,",
-          "cap_net_admin+ep BINARY, or AmbientCapabilities= in the systemd unit"));
+          text, ". CAP_NET_RAW is missing; run as root, or grant it: setcap cap_net_raw,cap_net_admin+ep BINARY, "
+                "or AmbientCapabilities= in the systemd unit"));
     }
     return absl::InternalError(text);
   };
   // IPPROTO_RAW: the IP header is ours, and nothing is ever received.
   UniqueFd fd(socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_RAW));
-  if (!fd) return failed("socket", "CAP_NET_RAW");
+  if (!fd) return failed("socket");
   const int on = 1;
   if (setsockopt(fd.get(), IPPROTO_IP, IP_HDRINCL, &on, sizeof(on)) != 0) {
-    return failed("IP_HDRINCL", "CAP_NET_RAW");
+    return failed("IP_HDRINCL");
   }
-  if (setsockopt(fd.get(), SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0) {
-    return failed("SO_MARK", "CAP_NET_ADMIN");
+  uint64_t cookie = 0;
+  socklen_t size = sizeof(cookie);
+  if (getsockopt(fd.get(), SOL_SOCKET, SO_COOKIE, &cookie, &size) != 0) return failed("SO_COOKIE");
+  uint16_t ip_id = 0;
+  while (ip_id == 0) {
+    if (getrandom(&ip_id, sizeof(ip_id), 0) != sizeof(ip_id)) return failed("getrandom");
   }
-  return std::unique_ptr<RawSender>(new RawSender(std::move(fd)));
+  return std::unique_ptr<RawSender>(new RawSender(std::move(fd), cookie, ip_id));
 }
 
 absl::Status RawSender::Send(const Segment& segment) {
-  const auto built = BuildPacket(segment);
+  auto built = BuildPacket(segment);
   if (!built.ok()) return built.status();
-  const std::string& packet = *built;
+  std::string& packet = *built;
+  // The kernel computes the header's checksum anew.
+  packet[4] = static_cast<char>(ip_id_ >> 8);
+  packet[5] = static_cast<char>(ip_id_);
   sockaddr_in to = {};
   to.sin_family = AF_INET;
   to.sin_addr.s_addr = htonl(segment.destination.ip);

@@ -2,7 +2,7 @@
 //
 // The south wrapper's half in the kernel: a verdict on each packet between TCP and the interface.
 //
-// Claims 15-26 (the second wrapper); DESIGN.md section 4 has the table of verdicts. Two layers:
+// Claims 15-26 (the second wrapper); docs/design.md section 4 has the table of verdicts. Two layers:
 //
 //  - The entry programs hang on clsact and decide only whether a packet concerns the service address.
 //    They outlive the process.
@@ -33,7 +33,12 @@
 // Set before the program is loaded; network byte order.
 const volatile __u32 service_ip = 0;
 const volatile __u16 service_port = 0;
-const volatile __u32 hand_mark = 0;  // of segments sent by hand; as it is
+// How segments sent by hand are known: by the socket they come from (RawSender's; 0: there is none). Not by a
+// firewall mark, which belongs to the host's firewall and is changed or acted on there.
+const volatile __u64 hand_cookie = 0;
+// They carry this IP identification too, which is random and never 0, so that one whose socket was lost on
+// the way here is at least not taken for the kernel's.
+const volatile __u16 hand_ip_id = 0;
 
 // --- Maps ---
 
@@ -90,6 +95,22 @@ struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
   __uint(max_entries, 1 << 20);
 } events SEC(".maps");
+
+// SOUTH_EVENT_RST_UNKNOWN has a ring of its own: anybody can cause it, and handshakes need theirs.
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 1 << 16);
+} strays SEC(".maps");
+
+// When the next answer to a stranger may leave: by client, and (`stray_due`) altogether.
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 4096);
+  __type(key, __u32);
+  __type(value, __u64);
+} stray_dues SEC(".maps");
+
+__u64 stray_due = 0;
 
 struct counters {
   __u64 value[SOUTH_COUNTERS];
@@ -170,6 +191,7 @@ struct segment {
   __u32 payload;    // bytes
   __u32 seq, ack;
   __u16 window;     // as in the header
+  __u16 ip_id;      // as it is
   __u8 flags;
   __u8 timestamps;  // 1: the next two are valid
   __u32 tsval, tsecr;
@@ -215,6 +237,7 @@ INLINE enum kind read_segment(struct __sk_buff* skb, int egress, struct segment*
   __u32 tcp_header = (tcp.offset >> 4) * 4;
   if (tcp_header < sizeof(tcp) || tcp_header > total - ip_header) return KIND_MALFORMED;
 
+  s->ip_id = ip.id;
   s->tuple.local_ip = egress ? ip.saddr : ip.daddr;
   s->tuple.remote_ip = egress ? ip.daddr : ip.saddr;
   s->tuple.local_port = egress ? tcp.source : tcp.dest;
@@ -504,8 +527,8 @@ INLINE int clamp(struct __sk_buff* skb, const struct south_connection* c, const 
   return s->options ? blank_sack(skb, s) : 0;
 }
 
-INLINE struct south_event* new_event(__u32 kind, const struct segment* s) {
-  struct south_event* event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+INLINE struct south_event* new_event(void* ring, __u32 kind, const struct segment* s) {
+  struct south_event* event = bpf_ringbuf_reserve(ring, sizeof(*event), 0);
   if (!event) {
     count(SOUTH_EVENTS_LOST, 0);
     return 0;
@@ -534,7 +557,7 @@ INLINE int new_syn_ack(struct __sk_buff* skb, const struct segment* s) {
   // The client's shift is nowhere else. Its SYN was pushed out, or did not come through this interface;
   // in the first case it comes again.
   if (o->has_wscale && !syn.has_wscale) return count(SOUTH_EGRESS_SYN_UNKNOWN, SWALLOW);
-  struct south_event* event = new_event(SOUTH_EVENT_SYN_ACK, s);
+  struct south_event* event = new_event(&events, SOUTH_EVENT_SYN_ACK, s);
   // No room: TCP repeats the SYN-ACK.
   if (!event) return count(SOUTH_EGRESS_SYN_ACK_HELD, SWALLOW);
   // The TSval is that of when TCP made the segment, which may have waited for the neighbour's hardware
@@ -557,12 +580,42 @@ INLINE int new_syn_ack(struct __sk_buff* skb, const struct segment* s) {
   return count(SOUTH_EGRESS_SYN_ACK_HELD, SWALLOW);
 }
 
-INLINE int unknown_egress(struct __sk_buff* skb, const struct segment* s) {
-  if (s->flags & RST) {
-    struct south_event* event = new_event(SOUTH_EVENT_RST_UNKNOWN, s);
-    if (event) bpf_ringbuf_submit(event, 0);
-    return count(SOUTH_EGRESS_RST_UNKNOWN, SWALLOW);
+// A token bucket as one number: the time at which it is full again, which each token moves by `interval`.
+// Returns whether there was one. Of CPUs that meet here one gets none: they meet in floods.
+INLINE int take_token(__u64* due, __u64 now, __u64 interval, __u64 burst) {
+  __u64 old = READ(*due);
+  __u64 from = old > now ? old : now;
+  if (from - now >= burst * interval) return 0;
+  return __sync_val_compare_and_swap(due, old, from + interval) == old;
+}
+
+// Whether one more segment for a connection that nobody knows may be answered: so many a second for one
+// client, so many altogether (as the kernel does with ICMP errors: icmp_ratelimit, icmp_msgs_per_sec).
+INLINE int may_answer_stray(const struct segment* s) {
+  __u64 now = bpf_ktime_get_ns();
+  __u64* due = bpf_map_lookup_elem(&stray_dues, &s->tuple.remote_ip);
+  if (!due) {
+    __u64 first = now;
+    bpf_map_update_elem(&stray_dues, &s->tuple.remote_ip, &first, BPF_NOEXIST);
+    due = bpf_map_lookup_elem(&stray_dues, &s->tuple.remote_ip);
+    if (!due) return 0;
   }
+  return take_token(due, now, 1000000000 / SOUTH_STRAYS_PER_CLIENT, SOUTH_STRAYS_PER_CLIENT) &&
+         take_token(&stray_due, now, 1000000000 / SOUTH_STRAYS, SOUTH_STRAYS_BURST);
+}
+
+INLINE int unknown_rst(const struct segment* s) {
+  // Made by hand, though its socket is not to be seen: to report it would answer it with another like it, on
+  // and on. (The kernel says 0 here where there is no connection.)
+  if (hand_ip_id && s->ip_id == hand_ip_id) return count(SOUTH_EGRESS_RST_UNKNOWN, SWALLOW);
+  if (!may_answer_stray(s)) return count(SOUTH_EGRESS_RST_LIMITED, SWALLOW);
+  struct south_event* event = new_event(&strays, SOUTH_EVENT_RST_UNKNOWN, s);
+  if (event) bpf_ringbuf_submit(event, 0);
+  return count(SOUTH_EGRESS_RST_UNKNOWN, SWALLOW);
+}
+
+INLINE int unknown_egress(struct __sk_buff* skb, const struct segment* s) {
+  if (s->flags & RST) return unknown_rst(s);
   if ((s->flags & (SYN | ACK)) == (SYN | ACK)) return new_syn_ack(skb, s);
   if (s->payload || s->flags & FIN) return count(SOUTH_EGRESS_STRAY, SWALLOW);
   // Nothing tells what the log has of it: a handshake that had to make room and was completed all the same.
@@ -632,9 +685,9 @@ int south_egress_verdict(struct __sk_buff* skb) {
   }
   struct segment s;
   enum kind kind = read_segment(skb, 1, &s);
-  int by_hand = skb->mark == hand_mark;
+  int by_hand = skb->cb[SOUTH_CB_BY_HAND];
   if (kind != KIND_TCP) {
-    if (by_hand) return count(SOUTH_EGRESS_MARKED, PASS);
+    if (by_hand) return count(SOUTH_EGRESS_BY_HAND, PASS);
     if (kind == KIND_OTHER) return count(SOUTH_EGRESS_PASSED, PASS);
     return count(SOUTH_EGRESS_MALFORMED, SWALLOW);
   }
@@ -646,7 +699,7 @@ int south_egress_verdict(struct __sk_buff* skb) {
       renew_window(skb, c, &s);
       note_departure(c, &s, s.ack, s.window, 1);
     }
-    return count(SOUTH_EGRESS_MARKED, PASS);
+    return count(SOUTH_EGRESS_BY_HAND, PASS);
   }
   // TCP makes a SYN-ACK only where it has no connection any more: one with another ISS than the log has is the
   // next incarnation.
@@ -694,7 +747,7 @@ INLINE void note_arrival(struct south_connection* c, const struct segment* s) {
   // Published before looking, as user space does it the other way round (WakeWhenAcked).
   if (READ(c->wake_armed) && !seq_after(READ(c->wake_at), s->ack) &&
       __sync_lock_test_and_set(&c->wake_armed, 0)) {
-    struct south_event* event = new_event(SOUTH_EVENT_ACKED, s);
+    struct south_event* event = new_event(&events, SOUTH_EVENT_ACKED, s);
     if (event) bpf_ringbuf_submit(event, 0);
   }
 }
@@ -714,13 +767,13 @@ int south_ingress_verdict(struct __sk_buff* skb) {
   if ((s.flags & (SYN | ACK | RST)) == SYN) {
     remember_syn(skb, &s);
     if (c) {
-      struct south_event* event = new_event(SOUTH_EVENT_SYN_KNOWN, &s);
+      struct south_event* event = new_event(&events, SOUTH_EVENT_SYN_KNOWN, &s);
       if (event) bpf_ringbuf_submit(event, 0);
     }
   } else if (c && s.flags & RST) {
     // As RFC 5961 has it: the exact number. After the handshake TCP tells of resets itself.
     if (!READ(c->ingress_seen) && s.seq == READ(c->stable)) {
-      struct south_event* event = new_event(SOUTH_EVENT_RST_HANDSHAKE, &s);
+      struct south_event* event = new_event(&events, SOUTH_EVENT_RST_HANDSHAKE, &s);
       if (event) bpf_ringbuf_submit(event, 0);
     }
   } else if (c) {
@@ -758,6 +811,7 @@ int south_egress(struct __sk_buff* skb) {
       !(p.arp.protocol == bpf_htons(ETH_P_ARP) && p.arp.sender == service_ip)) {
     return count(SOUTH_EGRESS_OTHER, PASS);
   }
+  skb->cb[SOUTH_CB_BY_HAND] = hand_cookie && bpf_get_socket_cookie(skb) == hand_cookie;
   bpf_tail_call(skb, &verdicts, SOUTH_VERDICT_EGRESS);
   return count(SOUTH_EGRESS_OWNER_DEAD, SWALLOW);
 }

@@ -25,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "tcpshim/segment.h"
 #include "tcpshim/south_wrapper.h"
+#include "tcpshim/unique_fd.h"
 
 namespace understudy::tcpshim {
 namespace {
@@ -36,8 +37,9 @@ constexpr int kPass = -1;    // TC_ACT_UNSPEC
 constexpr int kSwallow = 4;  // TC_ACT_STOLEN
 constexpr SocketAddress kService = {0xc6120001, 7000};
 constexpr uint32_t kClientIp = 0xc6120002;
-constexpr uint32_t kMark = 0x1234;
 constexpr Seq kIss = 5;   // of what the tests add to the table
+constexpr bool kByHand = true;
+constexpr uint16_t kHandIpId = 0x1234;
 
 constexpr SegmentFlags kAck = {.ack = true};
 constexpr SegmentFlags kSynAck = {.syn = true, .ack = true};
@@ -115,7 +117,7 @@ class SouthProgramTest : public ::testing::Test {
     SouthWrapper::Options options;
     options.interface = "south0";
     options.service = service;
-    options.mark = kMark;
+    options.hand_ip_id = kHandIpId;
     options.max_connections = 64;
     auto south = SouthWrapper::Attach(options);
     EXPECT_TRUE(south.ok()) << south.status();
@@ -150,10 +152,41 @@ class SouthProgramTest : public ::testing::Test {
     for (SouthWrapper::Slot slot : slots_) south_->Remove(slot);
   }
 
-  Verdict Run(int program, const std::string& frame, uint32_t mark = 0) {
+  // The verdict program behind the entry program `entry`, for the same direction.
+  static int BehindEntry(int entry) {
+    std::array<uint32_t, 32> ids = {};
+    bpf_prog_info info = {};
+    info.nr_map_ids = ids.size();
+    info.map_ids = reinterpret_cast<uintptr_t>(ids.data());
+    uint32_t size = sizeof(info);
+    EXPECT_EQ(bpf_obj_get_info_by_fd(entry, &info, &size), 0);
+    const uint32_t place = std::string_view(info.name).starts_with("south_ingress") ? SOUTH_VERDICT_INGRESS
+                                                                                    : SOUTH_VERDICT_EGRESS;
+    for (uint32_t i = 0; i < info.nr_map_ids; ++i) {
+      const UniqueFd map(bpf_map_get_fd_by_id(ids[i]));
+      bpf_map_info about = {};
+      size = sizeof(about);
+      if (bpf_obj_get_info_by_fd(map.get(), &about, &size) != 0 || about.type != BPF_MAP_TYPE_PROG_ARRAY) continue;
+      uint32_t program = 0;
+      EXPECT_EQ(bpf_map_lookup_elem(map.get(), &place, &program), 0);
+      return bpf_prog_get_fd_by_id(program);
+    }
+    ADD_FAILURE() << info.name << " has no program array";
+    return -1;
+  }
+
+  // `by_hand`: which the entry programs know by the packet's socket. Packets of a test run have one that nobody
+  // knows, so that these go to the verdict program directly, with what the entry program would say.
+  Verdict Run(int program, const std::string& frame, bool by_hand = false, uint32_t mark = 0) {
     std::vector<char> out(frame.size() + 512);
     __sk_buff context = {};
     context.mark = mark;
+    UniqueFd verdict;
+    if (by_hand) {
+      verdict = UniqueFd(BehindEntry(program));
+      program = verdict.get();
+      context.cb[SOUTH_CB_BY_HAND] = 1;
+    }
     bpf_test_run_opts options = {};
     options.sz = sizeof(options);
     options.data_in = frame.data();
@@ -167,9 +200,9 @@ class SouthProgramTest : public ::testing::Test {
     EXPECT_EQ(error, 0) << strerror(-error) << " frame of " << frame.size();
     return {static_cast<int>(options.retval), std::string(out.data(), options.data_size_out)};
   }
-  int Egress(const std::string& frame, uint32_t mark = 0) { return Run(egress_, frame, mark).action; }
-  int Egress(const Segment& segment, uint32_t mark = 0) {
-    return Egress(Frame(*BuildPacket(segment)), mark);
+  int Egress(const std::string& frame, bool by_hand = false) { return Run(egress_, frame, by_hand).action; }
+  int Egress(const Segment& segment, bool by_hand = false) {
+    return Egress(Frame(*BuildPacket(segment)), by_hand);
   }
   int Ingress(const Segment& segment) { return Run(ingress_, Frame(*BuildPacket(segment))).action; }
 
@@ -327,10 +360,10 @@ TEST_F(SouthProgramTest, ClosedGateSilencesEverything) {
   data.payload = "x";
   south_->CloseGate();
   EXPECT_EQ(Egress(data), kSwallow);
-  EXPECT_EQ(Egress(data, kMark), kSwallow) << "a silent node is silent by hand too";
+  EXPECT_EQ(Egress(data, kByHand), kSwallow) << "a silent node is silent by hand too";
   EXPECT_EQ(Egress(Frame(udp)), kSwallow);
   EXPECT_EQ(Egress(BuildGratuitousArp(kService.ip, {}, true)), kSwallow);
-  EXPECT_EQ(Egress(BuildGratuitousArp(kService.ip, {}, true), kMark), kSwallow);
+  EXPECT_EQ(Egress(BuildGratuitousArp(kService.ip, {}, true), kByHand), kSwallow);
   EXPECT_EQ(Ingress(FromClient(1, 1, kAck)), kSwallow);
   EXPECT_EQ(Run(ingress_, BuildGratuitousArp(kService.ip, {}, false)).action, kPass);
   south_->OpenGate();
@@ -365,7 +398,7 @@ TEST_F(SouthProgramTest, PastTheDeadlineEgressIsSilent) {
   ASSERT_EQ(early.action, kPass);
   const auto until = now() + std::chrono::seconds(5);
   while (Run(egress, out).action == kPass) ASSERT_LT(now(), until);
-  EXPECT_EQ(Run(egress, out, kMark).action, kSwallow);
+  EXPECT_EQ(Run(egress, out, kByHand).action, kSwallow);
   EXPECT_EQ(Run(egress, arp).action, kSwallow);
   EXPECT_EQ(Run(ingress, in).action, kPass) << "only egress falls silent at the deadline";
   other->RenewUntil(now() + std::chrono::hours(1));
@@ -404,7 +437,6 @@ TEST_F(SouthProgramTest, WithoutTheProcessNothingPasses) {
   while (Run(egress, out).action == kPass || Run(ingress, in).action == kPass) {
     ASSERT_LT(std::chrono::steady_clock::now(), until);
   }
-  EXPECT_EQ(Run(egress, out, kMark).action, kSwallow);
   EXPECT_EQ(Run(egress, arp).action, kSwallow);
   EXPECT_EQ(Run(ingress, in).action, kSwallow);
   segment.destination.ip = 0xc6120003;
@@ -529,9 +561,9 @@ TEST_F(SouthProgramTest, UnknownConnections) {
   data.payload = "x";
   EXPECT_EQ(Egress(data), kSwallow);
   EXPECT_EQ(Egress(FromServer(5, 6, kFinAck)), kSwallow);
-  EXPECT_EQ(Egress(data, kMark), kPass);
+  EXPECT_EQ(Egress(data, kByHand), kPass);
   EXPECT_THAT(Counted(),
-              ElementsAre(Pair("egress_marked", 1), Pair("egress_passed", 1),
+              ElementsAre(Pair("egress_by_hand", 1), Pair("egress_passed", 1),
                           Pair("egress_rst_unknown", 2), Pair("egress_stray", 2)));
 }
 
@@ -602,7 +634,7 @@ TEST_F(SouthProgramTest, TheHandshakesLastAckAcknowledgesItsSynAck) {
 
 TEST_F(SouthProgramTest, WithoutASocketTcpSeesNothing) {
   auto slot = Add(1000, SOUTH_OPEN | SOUTH_NO_SOCKET);
-  Egress(FromServer(kIss, 1000, kSynAck), kMark);
+  Egress(FromServer(kIss, 1000, kSynAck), kByHand);
   EXPECT_FALSE(south_->WakeWhenAcked(slot, kIss + 1));
   EXPECT_EQ(Ingress(FromClient(999, 0, {.syn = true})), kSwallow);
   EXPECT_EQ(Ingress(FromClient(1000, kIss + 1, kAck)), kSwallow);
@@ -619,7 +651,7 @@ TEST_F(SouthProgramTest, SynByHandCounts) {
   auto slot = Add(1000, 0);
   Segment syn_ack = FromServer(5, 1000, kSynAck, 60000);
   syn_ack.timestamps = Segment::Timestamps{321, 1};
-  EXPECT_EQ(Egress(syn_ack, kMark), kPass);
+  EXPECT_EQ(Egress(syn_ack, kByHand), kPass);
   auto sent = south_->Sent(slot);
   ASSERT_TRUE(sent);
   EXPECT_EQ(sent->snd_max, 6u);
@@ -664,7 +696,7 @@ TEST_F(SouthProgramTest, RstNeedsALoggedAbort) {
   EXPECT_EQ(Egress(FromServer(50, 0, {.rst = true})), kSwallow);
   EXPECT_THAT(Counted(), ElementsAre(Pair("egress_rst_discarded", 2)));
   EXPECT_THAT(DrainEvents(), ElementsAre());
-  EXPECT_EQ(Egress(FromServer(50, 1000, kRstAck), kMark), kPass) << "by hand";
+  EXPECT_EQ(Egress(FromServer(50, 1000, kRstAck), kByHand), kPass) << "by hand";
   south_->Allow(slot, SOUTH_RST_OK);
   EXPECT_EQ(Egress(FromServer(50, 0, {.rst = true})), kPass);
   EXPECT_FALSE(south_->Sent(slot)) << "a RST acknowledges nothing for good";
@@ -753,7 +785,7 @@ TEST_F(SouthProgramTest, HeldAckIsReleasedInParts) {
   EXPECT_EQ(held->ack, 1640u);
   EXPECT_EQ(held->ack + (held->window << 7), 2280u + (490u << 7)) << "the right edge stays";
   Segment by_hand = FromServer(held->seq, held->ack, kAck, held->window);
-  EXPECT_EQ(Egress(by_hand, kMark), kPass);
+  EXPECT_EQ(Egress(by_hand, kByHand), kPass);
   EXPECT_FALSE(south_->TakeHeldAck(slot)) << "the rest is not stable yet";
   south_->SetStable(slot, 3000);
   held = south_->TakeHeldAck(slot);
@@ -786,16 +818,16 @@ TEST_F(SouthProgramTest, SentByHandTheHeldOneIsNeedlessToo) {
   auto slot = Add(1000);
   EXPECT_EQ(Egress(FromServer(50, 1100, kAck)), kSwallow);
   south_->SetStable(slot, 1100);
-  EXPECT_EQ(Egress(FromServer(50, 1100, kAck), kMark), kPass);
+  EXPECT_EQ(Egress(FromServer(50, 1100, kAck), kByHand), kPass);
   EXPECT_FALSE(south_->TakeHeldAck(slot));
-  EXPECT_THAT(Counted(), ElementsAre(Pair("egress_ack_held", 1), Pair("egress_marked", 1)));
+  EXPECT_THAT(Counted(), ElementsAre(Pair("egress_ack_held", 1), Pair("egress_by_hand", 1)));
 }
 
 TEST_F(SouthProgramTest, AZeroWindowByHandDoesNotBuryAWindowUpdate) {
   auto slot = Add(1000);
   EXPECT_EQ(Egress(FromServer(50, 1100, kAck, 500)), kSwallow);
   south_->SetStable(slot, 1100);
-  EXPECT_EQ(Egress(FromServer(50, 1100, kAck, 0), kMark), kPass);
+  EXPECT_EQ(Egress(FromServer(50, 1100, kAck, 0), kByHand), kPass);
   auto held = south_->TakeHeldAck(slot);
   ASSERT_TRUE(held);
   EXPECT_EQ(held->window, 500);
@@ -939,15 +971,15 @@ TEST_F(SouthProgramTest, SuperPacketSaysLengthZero) {
   EXPECT_EQ(south_->Sent(slot)->snd_max, 1050u);
 }
 
-TEST_F(SouthProgramTest, MarkedPacketsPassUnchanged) {
+TEST_F(SouthProgramTest, PacketsByHandPassUnchanged) {
   auto slot = Add(1000, 0);
   Segment data = FromServer(50, 2000, kFinAck);
   data.payload = "abc";
   const std::string frame = Frame(*BuildPacket(data));
-  const Verdict verdict = Run(egress_, frame, kMark);
+  const Verdict verdict = Run(egress_, frame, kByHand);
   EXPECT_EQ(verdict.action, kPass);
   EXPECT_EQ(verdict.frame, frame);
-  EXPECT_EQ(Egress(frame, kMark + 1), kSwallow) << "another mark";
+  EXPECT_EQ(Run(egress_, frame, false, 0x55445359).action, kSwallow) << "a firewall mark says nothing";
   auto sent = south_->Sent(slot);
   ASSERT_TRUE(sent);
   EXPECT_EQ(sent->last_ack, 2000u);
@@ -1083,7 +1115,9 @@ TEST_F(SouthProgramTest, RemovedConnectionsAreUnknown) {
 }
 
 TEST_F(SouthProgramTest, EventsComeInPortionsAndLostOnesAreCounted) {
-  for (int i = 0; i < 10; ++i) EXPECT_EQ(Egress(FromServer(5, 6, kRstAck)), kSwallow);
+  Add(1000);
+  const Segment repeated = FromClient(999, 0, {.syn = true});
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(Ingress(repeated), kPass);
   int seen = 0;
   auto count = [&seen](const south_event&) { ++seen; };
   EXPECT_EQ(south_->PollEvents(count, 3), 3);
@@ -1094,11 +1128,60 @@ TEST_F(SouthProgramTest, EventsComeInPortionsAndLostOnesAreCounted) {
   // More than the ring holds.
   Counted();
   const uint64_t many = 20000;
-  for (uint64_t i = 0; i < many; ++i) Egress(FromServer(5, 6, kRstAck));
+  for (uint64_t i = 0; i < many; ++i) Ingress(repeated);
   auto counted = Counted();
-  EXPECT_EQ(counted["egress_rst_unknown"], many);
   EXPECT_GT(counted["events_lost"], 0u);
   EXPECT_EQ(DrainEvents().size() + counted["events_lost"], many);
+}
+
+// A flood of segments for connections that nobody knows: some are answered, and neither other clients nor
+// handshakes notice.
+TEST_F(SouthProgramTest, StraysAreLimited) {
+  const auto begun = std::chrono::steady_clock::now();
+  constexpr uint64_t kMany = 20000;
+  for (uint64_t i = 0; i < kMany; ++i) EXPECT_EQ(Egress(FromServer(5, 6, kRstAck)), kSwallow);
+  auto counted = Counted();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+  EXPECT_EQ(counted["egress_rst_unknown"] + counted["egress_rst_limited"], kMany);
+  EXPECT_LE(counted["egress_rst_unknown"], int{SOUTH_STRAYS_PER_CLIENT} * (1 + seconds) + 1);
+  EXPECT_GE(counted["egress_rst_unknown"], SOUTH_STRAYS_PER_CLIENT);
+  EXPECT_EQ(DrainEvents().size() + counted["events_lost"], counted["egress_rst_unknown"]);
+
+  // Many clients, each of them modest.
+  const auto from = std::chrono::steady_clock::now();
+  uint64_t sent = 0;
+  for (uint32_t ip = 0; ip < 5000; ++ip, ++sent) {
+    Segment segment = FromServer(5, 6, kRstAck);
+    segment.destination.ip = 0xc6130000 + ip;
+    EXPECT_EQ(Egress(segment), kSwallow);
+  }
+  counted = Counted();
+  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count();
+  EXPECT_EQ(counted["egress_rst_unknown"] + counted["egress_rst_limited"], sent);
+  EXPECT_LE(counted["egress_rst_unknown"], int{SOUTH_STRAYS_BURST} + int{SOUTH_STRAYS} * took + 1);
+  // Their ring is full by now, or nearly. A handshake is reported all the same, and first.
+  Segment syn_ack = FromServer(7, 8, kSynAck);
+  EXPECT_EQ(Egress(syn_ack), kSwallow);
+  const auto events = DrainEvents();
+  ASSERT_FALSE(events.empty());
+  EXPECT_EQ(events[0].kind, static_cast<uint32_t>(SOUTH_EVENT_SYN_ACK));
+  // In a second there is room again.
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (Counted()["egress_rst_unknown"] == 0) {
+    ASSERT_LT(std::chrono::steady_clock::now(), until);
+    Egress(FromServer(5, 6, kRstAck));
+  }
+}
+
+// What was sent by hand, as an answer to a report, is not reported again, whatever a firewall does to it.
+TEST_F(SouthProgramTest, RstByHandIsNeverReported) {
+  EXPECT_EQ(Egress(FromServer(5, 6, kRstAck), kByHand), kPass);
+  std::string lost_its_socket = *BuildPacket(FromServer(5, 6, kRstAck));
+  Set16(lost_its_socket, 4, kHandIpId);
+  EXPECT_EQ(Egress(Frame(lost_its_socket)), kSwallow);
+  EXPECT_THAT(DrainEvents(), ElementsAre());
+  EXPECT_EQ(Egress(FromServer(5, 6, kRstAck)), kSwallow);
+  EXPECT_EQ(DrainEvents().size(), 1u) << "the kernel's is";
 }
 
 // --- Random ---
@@ -1218,7 +1301,7 @@ TEST_F(SouthProgramTest, NoHeldAckIsLostBetweenTwoCpus) {
     }
     if (held) {
       EXPECT_EQ(held->ack, ack);
-      EXPECT_EQ(Egress(FromServer(held->seq, held->ack, kAck, held->window), kMark), kPass);
+      EXPECT_EQ(Egress(FromServer(held->seq, held->ack, kAck, held->window), kByHand), kPass);
       ++by_hand;
     } else {
       // Egress looked at the stable point last, and let it pass.

@@ -76,12 +76,21 @@ struct south_control {
 /* Places of the verdict programs in the program array. */
 enum { SOUTH_VERDICT_EGRESS, SOUTH_VERDICT_INGRESS, SOUTH_VERDICTS };
 
-/* Reports to user space, through a ring buffer. */
+/* Word of a packet's control buffer in which the entry program tells the verdict program that the packet was
+ * sent by hand: 1 or 0. */
+enum { SOUTH_CB_BY_HAND = 0 };
+
+/* Segments of connections that are not in the table which are answered in a second: to one client (and as
+ * many in a burst), and to all. */
+enum { SOUTH_STRAYS_PER_CLIENT = 200, SOUTH_STRAYS = 1000, SOUTH_STRAYS_BURST = 500 };
+
+/* Reports to user space, through ring buffers: RST_UNKNOWN has one of its own. */
 enum {
   SOUTH_EVENT_SYN_ACK = 1,      /* the kernel's SYN-ACK of an unknown connection was swallowed; it is unknown
                                  * also when the table has its tuple with another ISS */
   SOUTH_EVENT_RST_UNKNOWN = 2,  /* a RST for a connection that is not in the table was swallowed: user space
-                                 * alone, while alive and serving, can vouch for it and send it by hand */
+                                 * alone, while alive and serving, can vouch for it and send it by hand. Never
+                                 * of one that was sent by hand. Limited (SOUTH_STRAYS...) */
   SOUTH_EVENT_SYN_KNOWN = 3,    /* a client repeats the SYN of a known connection: it never got our SYN-ACK.
                                  * The segment is passed on to TCP all the same */
   SOUTH_EVENT_ACKED = 4,        /* the client has acknowledged up to wake_at */
@@ -120,7 +129,7 @@ enum south_counter {
   SOUTH_EGRESS_FIN_DISCARDED,
   SOUTH_EGRESS_RST_DISCARDED,
   SOUTH_EGRESS_RST_UNKNOWN,
-  SOUTH_EGRESS_MARKED,           /* by hand */
+  SOUTH_EGRESS_BY_HAND,
   SOUTH_EGRESS_MALFORMED,
   SOUTH_INGRESS_PASSED,
   SOUTH_INGRESS_SILENT,
@@ -133,6 +142,7 @@ enum south_counter {
   SOUTH_INGRESS_OTHER,
   SOUTH_INGRESS_OWNER_DEAD,
   SOUTH_INGRESS_NO_SOCKET,       /* noted, and kept from TCP */
+  SOUTH_EGRESS_RST_LIMITED,      /* as RST_UNKNOWN, but not reported: there were too many */
   SOUTH_COUNTERS
 };
 

@@ -57,7 +57,7 @@ constexpr std::array<const char*, SOUTH_COUNTERS> kCounterNames = {
     "egress_fin_discarded",
     "egress_rst_discarded",
     "egress_rst_unknown",
-    "egress_marked",
+    "egress_by_hand",
     "egress_malformed",
     "ingress_passed",
     "ingress_silent",
@@ -70,6 +70,7 @@ constexpr std::array<const char*, SOUTH_COUNTERS> kCounterNames = {
     "ingress_other",
     "ingress_owner_dead",
     "ingress_no_socket",
+    "egress_rst_limited",
 };
 static_assert(kCounterNames.back() != nullptr, "each counter has a name");
 
@@ -399,9 +400,6 @@ absl::StatusOr<std::unique_ptr<SouthWrapper>> SouthWrapper::Attach(const Options
     return absl::InvalidArgumentError(
         absl::StrCat("south wrapper: not a service address: ", options.service.ToString()));
   }
-  if (options.mark == 0) {
-    return absl::InvalidArgumentError("south wrapper: mark 0 is that of all other packets");
-  }
   if (absl::Status status = CheckKernel(); !status.ok()) return status;
 
   auto impl = std::make_unique<Impl>();
@@ -451,7 +449,8 @@ absl::StatusOr<std::unique_ptr<SouthWrapper>> SouthWrapper::Attach(const Options
   if (impl->skeleton == nullptr) return Failed("opening the programs", errno);
   impl->skeleton->rodata->service_ip = htonl(options.service.ip);
   impl->skeleton->rodata->service_port = htons(options.service.port);
-  impl->skeleton->rodata->hand_mark = options.mark;
+  impl->skeleton->rodata->hand_cookie = options.hand_cookie;
+  impl->skeleton->rodata->hand_ip_id = htons(options.hand_ip_id);
   bpf_map__set_max_entries(impl->skeleton->maps.connections, options.max_connections);
   bpf_map__set_max_entries(impl->skeleton->maps.slots, options.max_connections);
   int error = south__load(impl->skeleton);
@@ -483,6 +482,9 @@ absl::StatusOr<std::unique_ptr<SouthWrapper>> SouthWrapper::Attach(const Options
   impl->ring = ring_buffer__new(bpf_map__fd(impl->skeleton->maps.events), &Impl::OnEvent, impl.get(),
                                 nullptr);
   if (impl->ring == nullptr) return Failed("opening the ring buffer", errno);
+  // Behind the other: it is emptied first.
+  error = ring_buffer__add(impl->ring, bpf_map__fd(impl->skeleton->maps.strays), &Impl::OnEvent, impl.get());
+  if (error != 0) return Failed("opening the second ring buffer", -error);
 
   // --- Attach: egress first, for it is what must not speak ---
   UniqueFd lock = LockQdisc(impl->interface_index);
@@ -713,7 +715,5 @@ const char* SouthWrapper::CounterName(int counter) {
   CHECK_LT(counter, static_cast<int>(SOUTH_COUNTERS));
   return kCounterNames[static_cast<size_t>(counter)];
 }
-
-uint32_t SouthWrapper::mark() const { return impl_->options.mark; }
 
 }  // namespace understudy::tcpshim

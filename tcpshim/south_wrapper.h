@@ -18,6 +18,9 @@
 // address, ARP included. Two services on one IP are silent when either is. What leaves by another
 // interface is not seen: the route to the clients must lead through this one.
 //
+// Segments sent by hand are known by the socket they come from (RawSender), not by a firewall mark: that is the
+// host's firewall's to set and to act on.
+//
 // Capabilities: CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (RawSender: CAP_NET_RAW). Ethernet interfaces only.
 // All methods belong to one thread, except RenewUntil, OpenGate and CloseGate, which any may call.
 #ifndef UNDERSTUDY_TCPSHIM_SOUTH_WRAPPER_H_
@@ -50,7 +53,9 @@ class SouthWrapper {
   struct Options {
     std::string interface;
     SocketAddress service;
-    uint32_t mark = 0x55445359;         // of segments sent by hand
+    // Of the RawSender whose segments are let through; 0: there is none.
+    uint64_t hand_cookie = 0;
+    uint16_t hand_ip_id = 0;
     uint32_t max_connections = 1 << 17; // slots; memory is 128 bytes each
   };
   // Index of a connection in the shared array.
@@ -117,8 +122,6 @@ class SouthWrapper {
 
   std::array<uint64_t, SOUTH_COUNTERS> Counters() const;
   static const char* CounterName(int counter);   // "egress_ack_held", ...
-
-  uint32_t mark() const;
 
  private:
   struct Impl;

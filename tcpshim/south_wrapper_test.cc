@@ -184,6 +184,9 @@ class SouthWrapperTest : public ::testing::Test {
     });
     static uint16_t port = 7000;
     service_ = {kServiceIp, ++port};
+    auto hand = RawSender::Open();
+    ASSERT_TRUE(hand.ok()) << hand.status();
+    hand_ = *std::move(hand);
   }
 
   void TearDown() override {
@@ -203,6 +206,8 @@ class SouthWrapperTest : public ::testing::Test {
     options.interface = kInterface;
     options.service = service_;
     options.max_connections = 256;
+    options.hand_cookie = hand_->cookie();
+    options.hand_ip_id = hand_->ip_id();
     return options;
   }
 
@@ -212,9 +217,6 @@ class SouthWrapperTest : public ::testing::Test {
     south_ = *std::move(south);
     south_->OpenGate();
     south_->RenewUntil(Clock::now() + std::chrono::hours(1));
-    auto hand = RawSender::Open(south_->mark());
-    ASSERT_TRUE(hand.ok()) << hand.status();
-    hand_ = *std::move(hand);
   }
 
   void Listen() {
@@ -630,9 +632,6 @@ TEST_F(SouthWrapperTest, PastTheDeadlineTheKernelIsSilent) {
   auto south = SouthWrapper::Attach(Options());
   ASSERT_TRUE(south.ok()) << south.status();
   south_ = *std::move(south);
-  auto hand = RawSender::Open(south_->mark());
-  ASSERT_TRUE(hand.ok());
-  hand_ = *std::move(hand);
   south_->OpenGate();
   auto deadline = Clock::now() + std::chrono::seconds(1);
   south_->RenewUntil(deadline);
@@ -918,9 +917,6 @@ TEST_F(SouthWrapperTest, ErrorsSayWhatIsWrong) {
   options.service.port = 0;
   EXPECT_EQ(SouthWrapper::Attach(options).status().code(), absl::StatusCode::kInvalidArgument);
   options = Options();
-  options.mark = 0;
-  EXPECT_EQ(SouthWrapper::Attach(options).status().code(), absl::StatusCode::kInvalidArgument);
-  options = Options();
   options.max_connections = 0;
   EXPECT_EQ(SouthWrapper::Attach(options).status().code(), absl::StatusCode::kInvalidArgument);
 
@@ -981,22 +977,20 @@ TEST_F(SouthWrapperTest, MissingCapabilitiesAreNamed) {
 }
 
 TEST_F(SouthWrapperTest, RawSenderNamesMissingCapabilities) {
-  auto open = [] { return RawSender::Open(7).status().ToString(); };
+  auto open = [] { return RawSender::Open().status().ToString(); };
   EXPECT_THAT(WithCapabilities({}, open),
               AllOf(HasSubstr("PERMISSION_DENIED"), HasSubstr("CAP_NET_RAW is missing")));
-  EXPECT_EQ(WithCapabilities({CAP_NET_ADMIN, CAP_NET_RAW}, open), "OK");
+  EXPECT_EQ(WithCapabilities({CAP_NET_RAW}, open), "OK");
 }
 
 TEST_F(SouthWrapperTest, RawSenderSendsWhatItIsGiven) {
-  auto hand = RawSender::Open(7);
-  ASSERT_TRUE(hand.ok()) << hand.status();
   Segment segment;
   segment.source = {kServiceIp + 50, 1234};  // an address that nobody has
   segment.destination = {kClientIp, 80};
   segment.seq = 99;
   segment.flags.ack = true;
   segment.payload = "by hand";
-  ASSERT_TRUE((*hand)->Send(segment).ok());
+  ASSERT_TRUE(hand_->Send(segment).ok());
   bool came = false;
   EXPECT_TRUE(Until([&] {
     for (const Wire::Seen& seen : wire_->Look()) {
@@ -1007,11 +1001,82 @@ TEST_F(SouthWrapperTest, RawSenderSendsWhatItIsGiven) {
     return came;
   }));
   segment.destination.ip = 0x0a000001;
-  EXPECT_EQ((*hand)->Send(segment).code(), absl::StatusCode::kUnavailable) << "no route";
+  EXPECT_EQ(hand_->Send(segment).code(), absl::StatusCode::kUnavailable) << "no route";
   const std::string large(5000, 'x');
   segment.destination.ip = kClientIp;
   segment.payload = large;
-  EXPECT_EQ((*hand)->Send(segment).code(), absl::StatusCode::kInvalidArgument) << "above the MTU";
+  EXPECT_EQ(hand_->Send(segment).code(), absl::StatusCode::kInvalidArgument) << "above the MTU";
+}
+
+// --- The host's firewall ---
+
+TEST_F(SouthWrapperTest, FirewallThatSetsMarksMakesNoDifference) {
+  ASSERT_TRUE(Shell("nft 'table ip marks { chain out { type route hook output priority mangle; meta mark set 0x1234; }; }'"));
+  auto mend = absl::MakeCleanup([] { Shell("nft delete table ip marks"); });
+  Attach();
+  Listen();
+  Connection c = Establish();
+  SendAll(c.server, "one");
+  EXPECT_EQ(Receive(c.client, 3), "one");
+
+  // One stray segment makes one RST, not an endless series of them.
+  Segment stray;
+  stray.source = {kClientIp, 1234};
+  stray.destination = service_;
+  stray.seq = 5;
+  stray.ack = 6;
+  stray.flags.ack = true;
+  InClient([&] {
+    auto sender = RawSender::Open();
+    ASSERT_TRUE(sender.ok()) << sender.status();
+    EXPECT_TRUE((*sender)->Send(stray).ok());
+  });
+  int reports = 0;
+  auto answer = [&](const south_event& event) {
+    if (event.kind != SOUTH_EVENT_RST_UNKNOWN) return;
+    ++reports;
+    Segment rst;
+    rst.source = service_;
+    rst.destination = {ntohl(event.tuple.remote_ip), ntohs(event.tuple.remote_port)};
+    rst.seq = event.seq;
+    rst.flags.rst = true;
+    EXPECT_TRUE(hand_->Send(rst).ok());
+  };
+  ASSERT_TRUE(Until([&] {
+    south_->PollEvents(answer);
+    return reports > 0;
+  }));
+  // A segment by hand is looked at while it is sent.
+  for (int i = 0; i < 10; ++i) south_->PollEvents(answer);
+  EXPECT_EQ(reports, 1);
+  EXPECT_TRUE(Until([&] {
+    for (const Segment& segment : wire_->Segments(service_)) {
+      if (segment.flags.rst && segment.destination == stray.source) return true;
+    }
+    return false;
+  }));
+}
+
+// kube-proxy's rule: what has this bit is masqueraded.
+TEST_F(SouthWrapperTest, SegmentsByHandAreNotMasqueraded) {
+  ASSERT_TRUE(Shell("nft 'table ip kube { chain post { type nat hook postrouting priority srcnat; "
+                    "meta mark & 0x4000 == 0x4000 masquerade; }; }'"));
+  auto mend = absl::MakeCleanup([] { Shell("nft delete table ip kube"); });
+  Segment segment;
+  segment.source = {kServiceIp + 50, 1234};
+  segment.destination = {kClientIp, 80};
+  segment.flags.ack = true;
+  segment.payload = "by hand";
+  ASSERT_TRUE(hand_->Send(segment).ok());
+  std::optional<SocketAddress> source;
+  EXPECT_TRUE(Until([&] {
+    for (const Wire::Seen& seen : wire_->Look()) {
+      auto parsed = ParsePacket(seen.packet);
+      if (parsed.ok() && parsed->payload == "by hand") source = parsed->source;
+    }
+    return source.has_value();
+  }));
+  EXPECT_EQ(source, segment.source);
 }
 
 }  // namespace

@@ -697,10 +697,9 @@ int SouthWrapper::PollEvents(const std::function<void(const south_event&)>& hand
 }
 std::array<uint64_t, SOUTH_COUNTERS> SouthWrapper::Counters() const { return {}; }
 const char* SouthWrapper::CounterName(int) { return "none"; }
-uint32_t SouthWrapper::mark() const { return 1; }
 
-absl::StatusOr<std::unique_ptr<RawSender>> RawSender::Open(uint32_t) {
-  return std::unique_ptr<RawSender>(new RawSender(UniqueFd()));
+absl::StatusOr<std::unique_ptr<RawSender>> RawSender::Open() {
+  return std::unique_ptr<RawSender>(new RawSender(UniqueFd(), 1, 1));
 }
 absl::Status RawSender::Send(const Segment& segment) {
   sim::Packet packet;
