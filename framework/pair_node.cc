@@ -56,6 +56,7 @@ PairNode::~PairNode() {
   if (joined_ != nullptr) joined_->Close();
   if (link_ != nullptr) link_->Close();
   replayer_.reset();
+  fence_.reset();
   pulse_link_.reset();
   // An orderly stop must look like a death to clients: not a FIN, not a RST.
   if (south_ != nullptr) south_->CloseGate();
@@ -114,8 +115,8 @@ absl::Status PairNode::Start() {
   executor_ = std::make_unique<Executor>(server_.get());
   address_->WatchCarrier([this](bool up) {
     LOG(WARNING) << config_.interface << (up ? " can be used again" : " cannot be used: no carrier, or no address");
-    if (primary_ != nullptr) primary_->OnServiceCarrier(up, Now());
-    if (secondary_ != nullptr) secondary_->OnServiceCarrier(up, Now());
+    if (primary_ != nullptr) primary_->OnServiceCarrier(CanReachClients(), Now());
+    if (secondary_ != nullptr) secondary_->OnServiceCarrier(CanReachClients(), Now());
     Pump();
   });
   address_->WatchReplacement([this](int) { return OnInterfaceReplaced(); });
@@ -142,7 +143,9 @@ absl::Status PairNode::AttachSouth() {
                                               .hand_cookie = sender_->cookie(),
                                               .hand_ip_id = sender_->ip_id()});
   if (!south.ok()) return south.status();
+  fence_.reset();
   south_ = *std::move(south);
+  fence_ = std::make_unique<FenceGuard>(loop_, south_.get(), [this](const absl::Status& f) { OnFence(f); });
   return absl::OkStatus();
 }
 
@@ -194,7 +197,7 @@ void PairNode::DecideFirst(const Register& current) {
 void PairNode::BeginFirst(const Register& held) {
   LOG(INFO) << "beginning as primary: " << held.ToString();
   primary_ = std::make_unique<PrimaryCore>(protocol_, held, 0, Now());
-  primary_->OnServiceCarrier(address_->carrier(), Now());
+  primary_->OnServiceCarrier(CanReachClients(), Now());
   serving_ = NewServing();
   if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok()) return GiveUp(started);
   std::random_device device;
@@ -217,7 +220,7 @@ void PairNode::BeginSecondary() {
     });
   });
   secondary_ = std::make_unique<SecondaryCore>(protocol_, Now());
-  secondary_->OnServiceCarrier(address_->carrier(), Now());
+  secondary_->OnServiceCarrier(CanReachClients(), Now());
   Pump();
 }
 
@@ -237,7 +240,7 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
 
   const auto replayed = Now();
   primary_ = std::make_unique<PrimaryCore>(protocol_, granted.granted, granted.last_lsn, Now());
-  primary_->OnServiceCarrier(address_->carrier(), Now());
+  primary_->OnServiceCarrier(CanReachClients(), Now());
   serving_ = NewServing();
   if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok()) return GiveUp(started);
   const auto ahead = clock_ahead_.value_or(std::chrono::nanoseconds(0)) + kTimestampMargin;
@@ -247,6 +250,7 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   if (absl::Status serves = Serve(); !serves.ok()) return GiveUp(serves);
   const auto ready = Now();
   OpenGate();
+  if (silent_) return;
   serving_->ResendPending();
   serving_->ResumeTurns(granted.granted.epoch, shift, config_.node);
   taking_over_ = false;
@@ -277,11 +281,31 @@ void PairNode::OpenGate() {
   primary_->OnTick(Now());   // a new lease: the first may have run out while endpoints were restored
   Pump();
   if (silent_ || gate_open_) return;
+  if (absl::Status fence = fence_->Look(); !fence.ok()) return GiveUp(fence);
   ready_ = true;
   gate_open_ = true;
   south_->OpenGate();
   address_->Announce();
   LOG(INFO) << "serving " << config_.service.ToString() << " on " << config_.interface;
+}
+
+bool PairNode::CanReachClients() const { return address_->carrier() && fence_->state().ok(); }
+
+// Packets get past the south wrapper, and it cannot be helped. A node that serves would acknowledge what is not
+// stable, and speak when it must not: it ends, without a word to clients, and the other one goes on. One that
+// does not serve must not begin to.
+void PairNode::OnFence(const absl::Status& fence) {
+  if (silent_) return;
+  if (!fence.ok() && (primary_ != nullptr || taking_over_)) return GiveUp(fence);
+  if (fence.ok()) {
+    LOG(WARNING) << "packets on " << config_.interface << " meet the south wrapper's programs again";
+    reason_.clear();
+  } else {
+    LOG(ERROR) << "cannot serve: " << fence.message();
+    reason_ = std::string(fence.message());
+  }
+  if (secondary_ != nullptr) secondary_->OnServiceCarrier(CanReachClients(), Now());
+  Pump();
 }
 
 void PairNode::FallSilentForGood(const std::string& reason) {
@@ -407,6 +431,7 @@ NodeStatus PairNode::Status() const {
   out.emplace_back("pulses_heard_total", counters_.pulses_heard);
   out.emplace_back("pulse_datagrams_dropped_total", counters_.pulses_dropped + pulses.dropped);
   out.emplace_back("stalls_total", counters_.stalls);
+  out.emplace_back("south_programs_put_back_total", south_->mended());
   const auto south = south_->Counters();
   for (int i = 0; i < SOUTH_COUNTERS; ++i) {
     out.emplace_back(absl::StrCat("south_", tcpshim::SouthWrapper::CounterName(i), "_total"), south[i]);

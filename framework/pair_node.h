@@ -20,6 +20,7 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "framework/executor.h"
+#include "framework/fence_guard.h"
 #include "framework/log_filter.h"
 #include "framework/node.h"
 #include "framework/replayer.h"
@@ -64,6 +65,8 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void FitToHeir(const replication::wire::JoinRequest& request);
   absl::Status Serve();                     // listener and service address, gate closed still
   void OpenGate();
+  void OnFence(const absl::Status& fence);
+  bool CanReachClients() const;             // and none gets past the south wrapper
   void FallSilentForGood(const std::string& reason);
   void BeSilent(const std::string& reason);
   void GiveUp(absl::Status why);
@@ -127,6 +130,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   // listener's, so the kernel closes them first, and when a peer is refused this node is silent already.
   std::optional<tcpshim::AddressLock> address_lock_;
   std::unique_ptr<tcpshim::SouthWrapper> south_;
+  std::unique_ptr<FenceGuard> fence_;
   std::unique_ptr<tcpshim::RawSender> sender_;
   std::unique_ptr<tcpshim::ServiceAddress> address_;
   tcpshim::UniqueFd service_listener_;               // until the north wrapper has it

@@ -31,6 +31,7 @@ Opened SomeOpened() {
   opened.timestamp = 0x0a0b0c0d;
   opened.timestamp_echo = 0xdeadbeef;
   opened.timestamp_offset = 0x01020304;
+  opened.ecn = true;
   return opened;
 }
 
@@ -58,6 +59,8 @@ TEST(RecordBodyTest, OpenedComesBack) {
   EXPECT_EQ(out->timestamp, in.timestamp);
   EXPECT_EQ(out->timestamp_echo, in.timestamp_echo);
   EXPECT_EQ(out->timestamp_offset, in.timestamp_offset);
+  EXPECT_TRUE(out->ecn);
+  EXPECT_FALSE(DecodeOpened(Encode(Opened{}))->ecn);
 }
 
 // Each option on its own: two that are mixed up would not show where all are the same.

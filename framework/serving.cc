@@ -1,6 +1,9 @@
 #include "framework/serving.h"
 
+#include <net/if.h>
+
 #include <algorithm>
+#include <array>
 
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
@@ -260,6 +263,7 @@ void Serving::WaitForSouthEvents() {
                                  case SOUTH_EVENT_SYN_KNOWN: return HandleRepeatedSyn(event);
                                  case SOUTH_EVENT_ACKED: return HandleAcked(event);
                                  case SOUTH_EVENT_RST_HANDSHAKE: return HandleHandshakeReset(event);
+                                 case SOUTH_EVENT_ELSEWHERE: return HandleElsewhere(event);
                                }
                              };
                              // What is left keeps the descriptor readable: others get their turn first.
@@ -300,6 +304,25 @@ void Serving::HandleAcked(const south_event& event) {
   Live* live = FindNewest(TupleOf(event.tuple));
   if (live == nullptr || ShuttingDown()) return;
   IsProven(*live) ? Prove(*live) : Look(*live);
+}
+
+// The way to this client leads through an interface that does not have the service address. It would not move
+// with the address, so the client is refused before it believes in the connection.
+void Serving::HandleElsewhere(const south_event& event) {
+  const FourTuple tuple = TupleOf(event.tuple);
+  ++counters_.refused_elsewhere;
+  std::array<char, IF_NAMESIZE> name = {};
+  if (if_indextoname(event.interface, name.data()) == nullptr) name[0] = '?';
+  LOG_EVERY_T(WARNING, 10) << "refused " << tuple.remote.ToString() << ": the route to it leads through "
+                           << name.data() << ", not through the interface of the service address "
+                           << tuple.local.ToString();
+  Segment segment;
+  segment.source = tuple.local;
+  segment.destination = tuple.remote;
+  segment.seq = event.seq;
+  segment.ack = event.ack;
+  segment.flags.rst = segment.flags.ack = true;
+  (void)south_.sender->Send(segment);
 }
 
 // --- Time ----------------------------------------------------------------------------------------

@@ -120,6 +120,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     uint64_t accepted = 0, accepts_refused = 0, ended = 0, broken = 0, superseded = 0;
     uint64_t half_open_refused = 0, half_open_evicted = 0, half_open_expired = 0, half_open_reset = 0;
     uint64_t acks_by_hand = 0, syn_acks_by_hand = 0, rsts_vouched = 0, time_wait_acks = 0;
+    uint64_t refused_elsewhere = 0;
     uint64_t bytes_received = 0, bytes_sent = 0, segments_resent = 0;
     uint64_t segments_refused = 0;   // of these, by this host: too large
     uint64_t regripped = 0;          // see TakeGrip
@@ -174,6 +175,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool TooMuchPending(const ConnectionState& state) const;
   void HandleUnknownRst(const south_event& event);
   void HandleAcked(const south_event& event);
+  void HandleElsewhere(const south_event& event);
   void WaitForSouthEvents();
   void Tick();
   void ScheduleTick();

@@ -74,6 +74,7 @@ void Serving::HandleSynAck(const south_event& event) {
   opened.timestamp = event.tsval;
   opened.timestamp_echo = event.tsecr;
   opened.timestamp_offset = event.tsval - static_cast<uint32_t>(event.at_ns / 1'000'000);
+  opened.ecn = event.ecn != 0;
   if (event.cookie == 0) opened.timestamp_offset += kCookieTimestampBits;
   Append(RecordKind::kOpened, Encode(opened), 0);
   Live& live = AddLive(opened.connection);

@@ -133,6 +133,7 @@ void Serving::SendSynAck(Live& live) {
   segment.source = opened.tuple.local;
   segment.destination = opened.tuple.remote;
   segment.flags.syn = segment.flags.ack = true;
+  segment.flags.ece = opened.ecn && !live.restored;   // a restored socket knows no ECN
   segment.seq = opened.iss;
   segment.ack = opened.irs + 1;
   segment.window = opened.window;

@@ -22,7 +22,7 @@ enum OptionKind : uint8_t {
   kTimestamps = 8,
 };
 
-enum FlagBit : uint8_t { kFin = 1, kSyn = 2, kRst = 4, kPsh = 8, kAck = 16 };
+enum FlagBit : uint8_t { kFin = 1, kSyn = 2, kRst = 4, kPsh = 8, kAck = 16, kEce = 64 };
 
 void Put16(std::string& out, uint32_t value) {
   out.push_back(static_cast<char>(value >> 8));
@@ -163,7 +163,7 @@ absl::StatusOr<std::string> BuildPacket(const Segment& segment) {
   packet.push_back(static_cast<char>(
       (segment.flags.fin ? kFin : 0) | (segment.flags.syn ? kSyn : 0) |
       (segment.flags.rst ? kRst : 0) | (segment.flags.psh ? kPsh : 0) |
-      (segment.flags.ack ? kAck : 0)));
+      (segment.flags.ack ? kAck : 0) | (segment.flags.ece ? kEce : 0)));
   Put16(packet, segment.window);
   Put16(packet, 0);
   Put16(packet, 0);  // urgent pointer
@@ -209,6 +209,7 @@ absl::StatusOr<Segment> ParsePacket(std::string_view packet, bool verify_checksu
   segment.flags.rst = (bits & kRst) != 0;
   segment.flags.psh = (bits & kPsh) != 0;
   segment.flags.ack = (bits & kAck) != 0;
+  segment.flags.ece = (bits & kEce) != 0;
   segment.window = Get16(tcp, 14);
   absl::Status status = ParseOptions(tcp.substr(kTcpHeader, tcp_header - kTcpHeader), segment);
   if (!status.ok()) return status;

@@ -19,6 +19,7 @@ namespace understudy::tcpshim {
 
 struct SegmentFlags {
   bool fin = false, syn = false, rst = false, psh = false, ack = false;
+  bool ece = false;                 // of a SYN-ACK: ECN is agreed upon (RFC 3168)
   bool operator==(const SegmentFlags&) const = default;
 };
 

@@ -10,9 +10,10 @@
 //    it dies the kernel empties the array, the tail call fails, and the entry programs swallow all that
 //    concerns the service address. So nobody has to notice that a process is dead.
 //
-// "Pass" is TC_ACT_UNSPEC: filters behind this one (another service address's, a stranger's) have their
-// say too. "Swallow" is TC_ACT_STOLEN, which TCP takes for sent: TC_ACT_SHOT would tell it of congestion
-// and halve its window.
+// "Pass" is TC_ACT_UNSPEC, or TCX_NEXT, which is the same number: programs and filters behind this one (another
+// service address's, a stranger's) have their say too. "Swallow" must be taken for sent by TCP: a plain drop
+// (TC_ACT_SHOT, TCX_DROP) would tell it of congestion and halve its window. On clsact that is TC_ACT_STOLEN,
+// which tcx does not have; there it is a redirection to an interface that does not exist.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -26,19 +27,23 @@
 #include "tcpshim/south_shared.h"
 
 #define PASS TC_ACT_UNSPEC
-#define SWALLOW TC_ACT_STOLEN
+#define SWALLOW swallow()
 #define INLINE static __always_inline
 #define READ(x) (*(volatile typeof(x)*)&(x))
 
 // Set before the program is loaded; network byte order.
 const volatile __u32 service_ip = 0;
 const volatile __u16 service_port = 0;
+const volatile __u8 by_tcx = 0;  // the programs hang on tcx, not on clsact
 // How segments sent by hand are known: by the socket they come from (RawSender's; 0: there is none). Not by a
 // firewall mark, which belongs to the host's firewall and is changed or acted on there.
 const volatile __u64 hand_cookie = 0;
 // They carry this IP identification too, which is random and never 0, so that one whose socket was lost on
 // the way here is at least not taken for the kernel's.
 const volatile __u16 hand_ip_id = 0;
+// How SouthProbe's frames are known: by their socket when they leave, by this number when they come in.
+const volatile __u64 probe_cookie = 0;
+const volatile __u64 probe_nonce = 0;
 
 // --- Maps ---
 
@@ -152,7 +157,16 @@ struct {
   __type(value, struct scratch);
 } scratches SEC(".maps");
 
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct south_service);
+} south_service SEC(".maps");
+
 // --- Small things ---
+
+INLINE int swallow(void) { return by_tcx ? bpf_redirect(0, 0) : TC_ACT_STOLEN; }
 
 INLINE int count(enum south_counter which, int verdict) {
   __u32 zero = 0;
@@ -182,7 +196,7 @@ INLINE struct south_connection* find(const struct south_tuple* tuple) {
 
 // --- Reading a packet ---
 
-enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
+enum { FIN = 1, SYN = 2, RST = 4, ACK = 16, ECE = 64 };
 
 struct segment {
   struct south_tuple tuple;
@@ -203,23 +217,29 @@ enum kind {
   KIND_MALFORMED,  // claims to be TCP, but is not
 };
 
-// All but tsval and tsecr. `egress`: the local end is the source.
-INLINE enum kind read_segment(struct __sk_buff* skb, int egress, struct segment* s) {
-  struct {
-    __u8 addresses[2 * ETH_ALEN];
-    __u16 protocol;
-    struct iphdr ip;
-  } __attribute__((packed, aligned(4))) frame;
-  if (bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame))) return KIND_MALFORMED;
-  if (frame.protocol != bpf_htons(ETH_P_IP)) return KIND_OTHER;  // ARP
-  const struct iphdr ip = frame.ip;
+// All but tsval and tsecr. `egress`: the local end is the source. `link`: bytes of the link header, a constant
+// (0 or Ethernet's).
+INLINE enum kind read_segment(struct __sk_buff* skb, int egress, __u32 link, struct segment* s) {
+  struct iphdr ip;
+  if (link) {
+    struct {
+      __u8 addresses[2 * ETH_ALEN];
+      __u16 protocol;
+      struct iphdr ip;
+    } __attribute__((packed, aligned(4))) frame;
+    if (bpf_skb_load_bytes(skb, 0, &frame, sizeof(frame))) return KIND_MALFORMED;
+    if (frame.protocol != bpf_htons(ETH_P_IP)) return KIND_OTHER;  // ARP
+    ip = frame.ip;
+  } else if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip))) {
+    return KIND_MALFORMED;
+  }
   __u32 ip_header = ip.ihl * 4;
   if (ip.version != 4 || ip_header < sizeof(ip)) return KIND_MALFORMED;
   if (ip.protocol != IPPROTO_TCP) return KIND_OTHER;
   // Fragments behind the first. They do not arise here, as TCP sets DF.
   if (ip.frag_off & bpf_htons(0x1fff)) return KIND_OTHER;
   // Super-packets beyond 64 KiB say 0.
-  __u32 available = skb->len - ETH_HLEN;
+  __u32 available = skb->len - link;
   __u32 total = bpf_ntohs(ip.tot_len);
   if (total == 0) total = available;
   if (total > available || total < ip_header + sizeof(struct tcphdr)) return KIND_MALFORMED;
@@ -231,7 +251,7 @@ INLINE enum kind read_segment(struct __sk_buff* skb, int egress, struct segment*
     __u16 window;
     __u32 check_urgent;
   } tcp;
-  s->at = ETH_HLEN + ip_header;
+  s->at = link + ip_header;
   if (bpf_skb_load_bytes(skb, s->at, &tcp, sizeof(tcp))) return KIND_MALFORMED;
   if ((egress ? tcp.source : tcp.dest) != service_port) return KIND_OTHER;
   __u32 tcp_header = (tcp.offset >> 4) * 4;
@@ -573,6 +593,7 @@ INLINE int new_syn_ack(struct __sk_buff* skb, const struct segment* s) {
   }
   event->sack = o->sack_permitted;
   event->timestamps = o->timestamps;
+  event->ecn = !!(s->flags & ECE);
   event->tsval = o->tsval;
   event->tsecr = o->tsecr;
   event->cookie = bpf_get_socket_cookie(skb);
@@ -614,16 +635,18 @@ INLINE int unknown_rst(const struct segment* s) {
   return count(SOUTH_EGRESS_RST_UNKNOWN, SWALLOW);
 }
 
+// Nothing tells what the log has of it: a handshake that had to make room and was completed all the same.
+INLINE int from_live_socket(struct __sk_buff* skb) {
+  const struct bpf_sock* sk = skb->sk;
+  if (sk) sk = bpf_sk_fullsock((struct bpf_sock*)sk);
+  return sk && (sk->state == BPF_TCP_ESTABLISHED || sk->state == BPF_TCP_CLOSE_WAIT);
+}
+
 INLINE int unknown_egress(struct __sk_buff* skb, const struct segment* s) {
   if (s->flags & RST) return unknown_rst(s);
   if ((s->flags & (SYN | ACK)) == (SYN | ACK)) return new_syn_ack(skb, s);
   if (s->payload || s->flags & FIN) return count(SOUTH_EGRESS_STRAY, SWALLOW);
-  // Nothing tells what the log has of it: a handshake that had to make room and was completed all the same.
-  const struct bpf_sock* sk = skb->sk;
-  if (sk) sk = bpf_sk_fullsock((struct bpf_sock*)sk);
-  if (sk && (sk->state == BPF_TCP_ESTABLISHED || sk->state == BPF_TCP_CLOSE_WAIT)) {
-    return count(SOUTH_EGRESS_STRAY, SWALLOW);
-  }
+  if (from_live_socket(skb)) return count(SOUTH_EGRESS_STRAY, SWALLOW);
   return count(SOUTH_EGRESS_PASSED, PASS);  // TIME_WAIT's acknowledgements
 }
 
@@ -684,7 +707,7 @@ int south_egress_verdict(struct __sk_buff* skb) {
     return count(SOUTH_EGRESS_SILENT_DEADLINE, SWALLOW);
   }
   struct segment s;
-  enum kind kind = read_segment(skb, 1, &s);
+  enum kind kind = read_segment(skb, 1, ETH_HLEN, &s);
   int by_hand = skb->cb[SOUTH_CB_BY_HAND];
   if (kind != KIND_TCP) {
     if (by_hand) return count(SOUTH_EGRESS_BY_HAND, PASS);
@@ -706,6 +729,80 @@ int south_egress_verdict(struct __sk_buff* skb) {
   if (c && (s.flags & (SYN | ACK)) == (SYN | ACK) && s.seq != c->iss) c = 0;
   return c ? known_egress(skb, c, &s) : unknown_egress(skb, &s);
 }
+
+// --- Egress of the other interfaces ---
+//
+// The service address is not there, and what leaves there would reach clients by a way that does not move with
+// the address. But a segment may leave through several interfaces of this host, one after the other (a bridge and
+// its port, a VLAN and what carries it). So what is swallowed here is what cannot have passed south_egress_verdict
+// before.
+
+INLINE int refuse_elsewhere(struct __sk_buff* skb, const struct segment* s) {
+  if (may_answer_stray(s)) {
+    struct south_event* event = new_event(&strays, SOUTH_EVENT_ELSEWHERE, s);
+    if (event) {
+      event->interface = skb->ifindex;
+      bpf_ringbuf_submit(event, 0);
+    }
+  }
+  return count(SOUTH_EGRESS_ELSEWHERE, SWALLOW);
+}
+
+INLINE int known_elsewhere(const struct south_connection* c, const struct segment* s) {
+  __u32 flags = READ(c->flags);
+  if (!(flags & SOUTH_OPEN) || (s->flags & RST && !(flags & SOUTH_RST_OK)) ||
+      (s->flags & FIN && !(flags & SOUTH_FIN_OK)) ||
+      (s->flags & ACK && !(s->flags & SYN) && seq_after(s->ack, READ(c->stable)))) {
+    return count(SOUTH_EGRESS_ELSEWHERE, SWALLOW);
+  }
+  return count(SOUTH_EGRESS_PASSED, PASS);
+}
+
+// Whose sender is the service address. It leaves when the interface that has that address sends it, through this
+// one. A question of the kernel's, on behalf of a segment that is to leave here, is put so that nobody learns the
+// service address from it (as RFC 5227 probes are).
+INLINE int arp_elsewhere(struct __sk_buff* skb, const struct south_control* now) {
+  struct {
+    __u16 operation;
+    __u8 mac[ETH_ALEN];
+  } arp;
+  if (bpf_skb_load_bytes(skb, ETH_HLEN + 6, &arp, sizeof(arp))) return count(SOUTH_EGRESS_MALFORMED, SWALLOW);
+  int same = 1;
+  for (int i = 0; i < ETH_ALEN; ++i) same &= arp.mac[i] == now->mac[i];
+  if (same) return count(SOUTH_EGRESS_PASSED, PASS);
+  __u32 nobody = 0;
+  if (arp.operation != bpf_htons(1) || bpf_skb_store_bytes(skb, ETH_HLEN + 14, &nobody, sizeof(nobody), 0)) {
+    return count(SOUTH_EGRESS_ELSEWHERE, SWALLOW);
+  }
+  return count(SOUTH_EGRESS_PASSED, PASS);
+}
+
+INLINE int elsewhere(struct __sk_buff* skb, __u32 link) {
+  __u32 zero = 0;
+  struct south_control* now = bpf_map_lookup_elem(&control, &zero);
+  if (!now || !READ(now->gate)) return count(SOUTH_EGRESS_SILENT_GATE, SWALLOW);
+  if (bpf_ktime_get_ns() >= READ(now->deadline_ns)) return count(SOUTH_EGRESS_SILENT_DEADLINE, SWALLOW);
+  if (skb->protocol == bpf_htons(ETH_P_ARP)) return link ? arp_elsewhere(skb, now) : PASS;
+  struct segment s;
+  enum kind kind = read_segment(skb, 1, link, &s);
+  if (kind == KIND_MALFORMED) return count(SOUTH_EGRESS_MALFORMED, SWALLOW);
+  if (kind == KIND_OTHER) return count(SOUTH_EGRESS_PASSED, PASS);
+  if (skb->cb[SOUTH_CB_BY_HAND]) return count(SOUTH_EGRESS_BY_HAND, PASS);
+  const struct south_connection* c = find(&s.tuple);
+  const int syn_ack = (s.flags & (SYN | ACK | RST)) == (SYN | ACK);
+  if (c && !(syn_ack && s.seq != c->iss)) return known_elsewhere(c, &s);
+  if (syn_ack) return refuse_elsewhere(skb, &s);
+  if (s.flags & (RST | SYN | FIN) || s.payload || from_live_socket(skb)) {
+    return count(SOUTH_EGRESS_ELSEWHERE, SWALLOW);
+  }
+  return count(SOUTH_EGRESS_PASSED, PASS);
+}
+
+SEC("tc")
+int south_elsewhere_verdict(struct __sk_buff* skb) { return elsewhere(skb, ETH_HLEN); }
+
+SEC("tc")
+int south_elsewhere_raw_verdict(struct __sk_buff* skb) { return elsewhere(skb, 0); }
 
 // --- Ingress ---
 
@@ -759,7 +856,7 @@ int south_ingress_verdict(struct __sk_buff* skb) {
   if (!now || !READ(now->gate)) return count(SOUTH_INGRESS_SILENT, SWALLOW);
 
   struct segment s;
-  enum kind kind = read_segment(skb, 0, &s);
+  enum kind kind = read_segment(skb, 0, ETH_HLEN, &s);
   if (kind == KIND_MALFORMED) return count(SOUTH_INGRESS_MALFORMED, PASS);  // IP and TCP drop it
   if (kind == KIND_OTHER) return count(SOUTH_INGRESS_PASSED, PASS);
 
@@ -784,6 +881,17 @@ int south_ingress_verdict(struct __sk_buff* skb) {
   return count(SOUTH_INGRESS_PASSED, PASS);
 }
 
+// A client that comes in without a link header is one whose segments leave there as well: it is refused at its
+// SYN (refuse_elsewhere).
+SEC("tc")
+int south_ingress_raw_verdict(struct __sk_buff* skb) {
+  (void)skb;
+  __u32 zero = 0;
+  struct south_control* now = bpf_map_lookup_elem(&control, &zero);
+  if (!now || !READ(now->gate)) return count(SOUTH_INGRESS_SILENT, SWALLOW);
+  return count(SOUTH_INGRESS_PASSED, PASS);
+}
+
 // --- Entries: does it concern the service address? ---
 
 // The part of a frame that tells: Ethernet's protocol and what follows, as IPv4 or as ARP.
@@ -800,32 +908,120 @@ union peek {
   } __attribute__((packed)) arp;
 };
 
-SEC("tc")
-int south_egress(struct __sk_buff* skb) {
-  union peek p;
+// Whether the packet comes from the service address.
+INLINE int is_ours(struct __sk_buff* skb, union peek* p) {
   // Too short for either: not of this address.
-  if (bpf_skb_load_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto), &p, sizeof(p))) {
-    return count(SOUTH_EGRESS_OTHER, PASS);
+  if (bpf_skb_load_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto), p, sizeof(*p))) return 0;
+  return (p->ip.protocol == bpf_htons(ETH_P_IP) && p->ip.source == service_ip) ||
+         (p->arp.protocol == bpf_htons(ETH_P_ARP) && p->arp.sender == service_ip);
+}
+
+// SouthProbe's frame is counted, gate open or not. A segment goes on to the interface's ingress.
+INLINE int egress_probe(struct __sk_buff* skb, const union peek* p) {
+  __u32 zero = 0;
+  struct south_control* now = bpf_map_lookup_elem(&control, &zero);
+  if (!now) return SWALLOW;
+  count(SOUTH_EGRESS_PROBE, 0);
+  if (p->ip.protocol != bpf_htons(ETH_P_IP)) {
+    __sync_fetch_and_add(&now->probes_arp, 1);
+    return SWALLOW;
   }
-  if (!(p.ip.protocol == bpf_htons(ETH_P_IP) && p.ip.source == service_ip) &&
-      !(p.arp.protocol == bpf_htons(ETH_P_ARP) && p.arp.sender == service_ip)) {
-    return count(SOUTH_EGRESS_OTHER, PASS);
-  }
-  skb->cb[SOUTH_CB_BY_HAND] = hand_cookie && bpf_get_socket_cookie(skb) == hand_cookie;
+  __sync_fetch_and_add(&now->probes_tcp, 1);
+  return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
+INLINE void note_hand(struct __sk_buff* skb, __u64 cookie) {
+  skb->cb[SOUTH_CB_BY_HAND] = hand_cookie && cookie == hand_cookie;
+}
+
+// Of another service on this address: its own programs count it.
+INLINE int is_foreign_probe(struct __sk_buff* skb, const union peek* p) {
+  if (p->ip.protocol == bpf_htons(ETH_P_IP)) return p->ip.destination == service_ip;
+  struct {
+    __u16 to[3], from[3];
+  } mac;
+  return !bpf_skb_load_bytes(skb, 0, &mac, sizeof(mac)) && mac.to[0] == mac.from[0] && mac.to[1] == mac.from[1] &&
+         mac.to[2] == mac.from[2];
+}
+
+INLINE int egress(struct __sk_buff* skb) {
+  union peek p;
+  if (!is_ours(skb, &p)) return count(SOUTH_EGRESS_OTHER, PASS);
+  __u64 cookie = bpf_get_socket_cookie(skb);
+  if (probe_cookie && cookie == probe_cookie) return egress_probe(skb, &p);
+  if (is_foreign_probe(skb, &p)) return count(SOUTH_EGRESS_OTHER, PASS);
+  note_hand(skb, cookie);
   bpf_tail_call(skb, &verdicts, SOUTH_VERDICT_EGRESS);
   return count(SOUTH_EGRESS_OWNER_DEAD, SWALLOW);
 }
 
-SEC("tc")
-int south_ingress(struct __sk_buff* skb) {
+// Only a probe goes from the service address to itself. 1: it was one of this process's.
+INLINE int ingress_probe(struct __sk_buff* skb) {
+  __u64 nonce;
+  __u32 zero = 0;
+  struct south_control* now = bpf_map_lookup_elem(&control, &zero);
+  if (!now || bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(struct iphdr) + 4, &nonce, sizeof(nonce)) ||
+      nonce != probe_nonce) {
+    return 0;
+  }
+  __sync_fetch_and_add(&now->probes_in, 1);
+  return 1;
+}
+
+INLINE int ingress(struct __sk_buff* skb) {
   union peek p;
   // ARP requests are let in: the reply is not let out.
   if (bpf_skb_load_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto), &p, sizeof(p)) ||
       p.ip.protocol != bpf_htons(ETH_P_IP) || p.ip.destination != service_ip) {
     return count(SOUTH_INGRESS_OTHER, PASS);
   }
+  if (p.ip.source == service_ip) {
+    return ingress_probe(skb) ? count(SOUTH_INGRESS_PROBE, SWALLOW) : count(SOUTH_INGRESS_OTHER, PASS);
+  }
   bpf_tail_call(skb, &verdicts, SOUTH_VERDICT_INGRESS);
   return count(SOUTH_INGRESS_OWNER_DEAD, SWALLOW);
 }
+
+INLINE int egress_elsewhere(struct __sk_buff* skb) {
+  union peek p;
+  if (!is_ours(skb, &p)) return count(SOUTH_EGRESS_OTHER, PASS);
+  note_hand(skb, bpf_get_socket_cookie(skb));
+  bpf_tail_call(skb, &verdicts, SOUTH_VERDICT_ELSEWHERE);
+  return count(SOUTH_EGRESS_OWNER_DEAD, SWALLOW);
+}
+
+INLINE int egress_raw(struct __sk_buff* skb) {
+  __u32 source;
+  if (skb->protocol != bpf_htons(ETH_P_IP) ||
+      bpf_skb_load_bytes(skb, __builtin_offsetof(struct iphdr, saddr), &source, sizeof(source)) ||
+      source != service_ip) {
+    return count(SOUTH_EGRESS_OTHER, PASS);
+  }
+  note_hand(skb, bpf_get_socket_cookie(skb));
+  bpf_tail_call(skb, &verdicts, SOUTH_VERDICT_ELSEWHERE_RAW);
+  return count(SOUTH_EGRESS_OWNER_DEAD, SWALLOW);
+}
+
+INLINE int ingress_raw(struct __sk_buff* skb) {
+  __u32 destination;
+  if (skb->protocol != bpf_htons(ETH_P_IP) ||
+      bpf_skb_load_bytes(skb, __builtin_offsetof(struct iphdr, daddr), &destination, sizeof(destination)) ||
+      destination != service_ip) {
+    return count(SOUTH_INGRESS_OTHER, PASS);
+  }
+  bpf_tail_call(skb, &verdicts, SOUTH_VERDICT_INGRESS_RAW);
+  return count(SOUTH_INGRESS_OWNER_DEAD, SWALLOW);
+}
+
+// Two of each: SouthAttachment puts one in the place of the other.
+#define ENTRY(name, body)                                   \
+  SEC("tc") int name(struct __sk_buff* skb) { return body(skb); } \
+  SEC("tc") int name##_2(struct __sk_buff* skb) { return body(skb); }
+
+ENTRY(south_egress, egress)
+ENTRY(south_ingress, ingress)
+ENTRY(south_egress_elsewhere, egress_elsewhere)
+ENTRY(south_egress_raw, egress_raw)
+ENTRY(south_ingress_raw, ingress_raw)
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

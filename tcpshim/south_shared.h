@@ -70,11 +70,31 @@ static_assert(offsetof(struct south_connection, una_and_window) == 64, "ingress 
 struct south_control {
   __u64 deadline_ns;  /* CLOCK_MONOTONIC; at or past it egress emits nothing for the service address */
   __u32 gate;         /* 0: closed, both directions. 1: open */
-  __u32 pad;
+  __u8 mac[6];        /* of the interface that has the service address */
+  __u16 pad;
+  /* The programs: frames of SouthProbe that they have met. */
+  __u32 probes_tcp, probes_arp; /* leaving */
+  __u32 probes_in;
+  __u32 pad2;
+};
+
+/* Bound to the entry programs, in a map of this name: whose they are. Network byte order. */
+#define SOUTH_SERVICE_MAP "south_service"
+struct south_service {
+  __u32 ip;
+  __u16 port;
+  __u16 pad;
 };
 
 /* Places of the verdict programs in the program array. */
-enum { SOUTH_VERDICT_EGRESS, SOUTH_VERDICT_INGRESS, SOUTH_VERDICTS };
+enum {
+  SOUTH_VERDICT_EGRESS,
+  SOUTH_VERDICT_INGRESS,
+  SOUTH_VERDICT_ELSEWHERE,     /* egress of the other interfaces: Ethernet, */
+  SOUTH_VERDICT_ELSEWHERE_RAW, /* and those without a link header */
+  SOUTH_VERDICT_INGRESS_RAW,
+  SOUTH_VERDICTS
+};
 
 /* Word of a packet's control buffer in which the entry program tells the verdict program that the packet was
  * sent by hand: 1 or 0. */
@@ -96,6 +116,9 @@ enum {
   SOUTH_EVENT_ACKED = 4,        /* the client has acknowledged up to wake_at */
   SOUTH_EVENT_RST_HANDSHAKE = 5,/* a RST, with the right sequence number, of a client that has acknowledged
                                  * nothing yet. Passed on to TCP all the same */
+  SOUTH_EVENT_ELSEWHERE = 6,    /* the kernel's SYN-ACK of an unknown connection was swallowed on `interface`,
+                                 * which does not have the service address. In the ring of RST_UNKNOWN, limited
+                                 * like it */
 };
 struct south_event {
   __u32 kind;
@@ -109,9 +132,9 @@ struct south_event {
   __u8 window_scaling;   /* SYN_ACK: both offered it */
   __u8 sack;
   __u8 timestamps;
-  __u8 pad;
+  __u8 ecn;              /* SYN_ACK: it agrees to ECN */
   __u32 tsval, tsecr;
-  __u32 pad2;
+  __u32 interface;       /* index */
   __u64 at_ns;           /* CLOCK_MONOTONIC; SYN_ACK: when TCP made it, which tsval belongs to */
   __u64 cookie;          /* SYN_ACK: SO_COOKIE of the socket that it will become; 0: TCP has none, it is a SYN
                           * cookie */
@@ -143,6 +166,9 @@ enum south_counter {
   SOUTH_INGRESS_OWNER_DEAD,
   SOUTH_INGRESS_NO_SOCKET,       /* noted, and kept from TCP */
   SOUTH_EGRESS_RST_LIMITED,      /* as RST_UNKNOWN, but not reported: there were too many */
+  SOUTH_EGRESS_ELSEWHERE,        /* swallowed on an interface that does not have the service address */
+  SOUTH_EGRESS_PROBE,            /* of this process, to see whether the programs are there */
+  SOUTH_INGRESS_PROBE,
   SOUTH_COUNTERS
 };
 

@@ -4,10 +4,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <glog/logging.h>
-#include <libmnl/libmnl.h>
 #include <linux/capability.h>
-#include <linux/pkt_sched.h>
-#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <pthread.h>
@@ -35,14 +32,13 @@
 #include "tcpshim/load_error.h"
 #include "tcpshim/name_lock.h"
 #include "tcpshim/south.skel.h"
+#include "tcpshim/south_attachment.h"
+#include "tcpshim/south_fence.h"
+#include "tcpshim/south_probe.h"
 #include "tcpshim/unique_fd.h"
 
 namespace understudy::tcpshim {
 namespace {
-
-// Ours come before filters with a larger number, and say "go on" where they have nothing against a
-// packet. The number is fixed, and seldom used by others: one priority holds filters of one kind only.
-constexpr uint32_t kPriority = 7;
 
 constexpr char kOptionsNeeded[] =
     "CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_ACT, CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF";
@@ -71,6 +67,9 @@ constexpr std::array<const char*, SOUTH_COUNTERS> kCounterNames = {
     "ingress_owner_dead",
     "ingress_no_socket",
     "egress_rst_limited",
+    "egress_elsewhere",
+    "egress_probe",
+    "ingress_probe",
 };
 static_assert(kCounterNames.back() != nullptr, "each counter has a name");
 
@@ -100,6 +99,7 @@ std::string MissingCapabilities() {
   };
   std::vector<const char*> missing;
   if (!has(CAP_NET_ADMIN)) missing.push_back("CAP_NET_ADMIN");
+  if (!has(CAP_NET_RAW)) missing.push_back("CAP_NET_RAW");
   if (!has(CAP_BPF) && !has(CAP_SYS_ADMIN)) missing.push_back("CAP_BPF");
   // Without it the verifier follows what a CPU might speculate, too, and gives up.
   if (!has(CAP_PERFMON) && !has(CAP_SYS_ADMIN)) missing.push_back("CAP_PERFMON");
@@ -164,54 +164,6 @@ absl::Status CheckKernel() {
   return absl::OkStatus();
 }
 
-// Two processes on one interface must not make and remove its clsact qdisc at the same time: removing it
-// removes the other's filters. Held for a few system calls.
-UniqueFd LockQdisc(int interface_index) {
-  const std::string name = absl::StrCat("south-", interface_index, "-qdisc");
-  for (int i = 0; i < 1000; ++i) {
-    UniqueFd fd = TakeName(name);
-    if (fd || errno != EADDRINUSE) return fd;
-    usleep(1000);
-  }
-  return UniqueFd();
-}
-
-int SawMessage(const nlmsghdr*, void* seen) {
-  *static_cast<bool*>(seen) = true;
-  return MNL_CB_OK;
-}
-
-// Whether clsact has no filter left in one direction; false also when that cannot be found out.
-bool NoFilters(int interface_index, uint32_t minor) {
-  std::array<char, 32768> buffer;
-  nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
-  request->nlmsg_type = RTM_GETTFILTER;
-  request->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-  request->nlmsg_seq = 1;
-  auto* message = static_cast<tcmsg*>(mnl_nlmsg_put_extra_header(request, sizeof(tcmsg)));
-  message->tcm_family = AF_UNSPEC;
-  message->tcm_ifindex = interface_index;
-  message->tcm_parent = TC_H_MAKE(TC_H_CLSACT, minor);
-
-  mnl_socket* netlink = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-  if (netlink == nullptr) return false;
-  bool seen = false;
-  bool complete = false;
-  if (mnl_socket_bind(netlink, 0, MNL_SOCKET_AUTOPID) == 0 &&
-      mnl_socket_sendto(netlink, request, request->nlmsg_len) >= 0) {
-    const unsigned port = mnl_socket_get_portid(netlink);
-    int more = MNL_CB_OK;
-    while (more > MNL_CB_STOP) {
-      const ssize_t size = mnl_socket_recvfrom(netlink, buffer.data(), buffer.size());
-      if (size <= 0) break;
-      more = mnl_cb_run(buffer.data(), static_cast<size_t>(size), 1, port, SawMessage, &seen);
-    }
-    complete = more == MNL_CB_STOP;
-  }
-  mnl_socket_close(netlink);
-  return complete && !seen;
-}
-
 // What a fork() must not hand on: a child that outlives its parent would keep the program array filled
 // and the name taken, and so speak for the dead.
 struct ForkGuarded {
@@ -269,10 +221,6 @@ struct SouthWrapper::Impl {
   Options options;
   pid_t owner = 0;
   int interface_index = 0;
-  uint32_t handle = 0;
-  bool made_qdisc = false;
-  bool egress_attached = false;
-  bool ingress_attached = false;
 
   UniqueFd name;  // taken while this process lives
   south* skeleton = nullptr;
@@ -281,6 +229,7 @@ struct SouthWrapper::Impl {
   MappedMap connection_memory;
   south_control* control = nullptr;
   south_connection* connections = nullptr;
+  std::unique_ptr<SouthFence> fence;
 
   // Slots that were never used come first, then those freed longest ago: a program that still holds a
   // pointer to a freed slot must be through with it before the slot is another connection's.
@@ -294,15 +243,15 @@ struct SouthWrapper::Impl {
   int events_handled = 0;
 
   ~Impl();
-  bpf_tc_hook Hook(bpf_tc_attach_point point) const {
-    bpf_tc_hook hook = {};
-    hook.sz = sizeof(hook);
-    hook.ifindex = interface_index;
-    hook.attach_point = point;
-    return hook;
-  }
-  absl::Status AttachOne(bpf_tc_attach_point point, bpf_program* program, bool* attached);
-  void DetachOne(bpf_tc_attach_point point);
+  // The steps of Attach.
+  absl::Status FindInterface();
+  absl::Status TakeService();
+  absl::Status Load(const SouthProbe& probe, bool tcx);
+  absl::Status FillVerdicts();
+  absl::Status MapMemory();
+  absl::Status Raise(std::unique_ptr<SouthProbe> probe, bool tcx);
+
+  south_service service() const { return {htonl(options.service.ip), htons(options.service.port), 0}; }
   south_connection& At(Slot slot) const {
     CHECK_LT(slot, used.size());
     CHECK(used[slot]) << "slot " << slot << " holds no connection";
@@ -311,65 +260,14 @@ struct SouthWrapper::Impl {
   static int OnEvent(void* context, void* data, size_t size);
 };
 
-absl::Status SouthWrapper::Impl::AttachOne(bpf_tc_attach_point point, bpf_program* program,
-                                           bool* attached) {
-  const bpf_tc_hook hook = Hook(point);
-  bpf_tc_opts wanted = {};
-  wanted.sz = sizeof(wanted);
-  wanted.handle = handle;
-  wanted.priority = kPriority;
-  bpf_tc_opts query = wanted;
-  const bool left_over = bpf_tc_query(&hook, &query) == 0;
-  if (left_over) LOG(INFO) << "south wrapper: replacing the filter of a dead process";
-  wanted.prog_fd = bpf_program__fd(program);
-  // One netlink message: the kernel exchanges the filters under RCU, so each packet meets the old one,
-  // whose process is dead, or the new one, whose gate is closed.
-  wanted.flags = BPF_TC_F_REPLACE;
-  const int error = bpf_tc_attach(&hook, &wanted);
-  if (error != 0) {
-    return Failed(absl::StrCat("attaching to ", options.interface,
-                               point == BPF_TC_EGRESS ? " (egress)" : " (ingress)"),
-                  -error);
-  }
-  // If the rest fails, what was silent before stays silent: only a filter that is new is taken off.
-  *attached = !left_over;
-  return absl::OkStatus();
-}
-
-void SouthWrapper::Impl::DetachOne(bpf_tc_attach_point point) {
-  const bpf_tc_hook hook = Hook(point);
-  bpf_tc_opts filter = {};
-  filter.sz = sizeof(filter);
-  filter.handle = handle;
-  filter.priority = kPriority;
-  const int error = bpf_tc_detach(&hook, &filter);
-  // The interface may be gone, and the filter with it.
-  if (error != 0 && error != -ENODEV && error != -ENOENT) {
-    LOG(ERROR) << "south wrapper: detaching from " << options.interface << ": "
-               << strerror(-error);
-  }
-}
-
 SouthWrapper::Impl::~Impl() {
-  // In a forked child the filters are not ours to take off, nor the descriptors ours to close.
+  // In a forked child the programs are not ours to take off, nor the descriptors ours to close.
   if (owner != getpid()) {
+    if (fence != nullptr) fence->Abandon();
     name.release();
     return;
   }
-  if (egress_attached || ingress_attached || made_qdisc) {
-    UniqueFd lock = LockQdisc(interface_index);
-    if (ingress_attached) DetachOne(BPF_TC_INGRESS);
-    if (egress_attached) DetachOne(BPF_TC_EGRESS);
-    if (made_qdisc && lock && NoFilters(interface_index, TC_H_MIN_INGRESS) &&
-        NoFilters(interface_index, TC_H_MIN_EGRESS)) {
-      bpf_tc_hook hook =
-          Hook(static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS));
-      const int error = bpf_tc_hook_destroy(&hook);
-      LOG_IF(WARNING, error != 0 && error != -ENODEV && error != -ENOENT && error != -EINVAL)
-          << "south wrapper: removing clsact from " << options.interface << ": "
-          << strerror(-error);
-    }
-  }
+  fence.reset();
   if (ring != nullptr) ring_buffer__free(ring);
   {
     std::lock_guard<std::mutex> lock(fork_mutex);
@@ -405,66 +303,87 @@ absl::StatusOr<std::unique_ptr<SouthWrapper>> SouthWrapper::Attach(const Options
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->owner = getpid();
+  if (absl::Status status = impl->FindInterface(); !status.ok()) return status;
+  if (absl::Status status = impl->TakeService(); !status.ok()) return status;
+  auto probe = SouthProbe::Open();
+  if (!probe.ok()) return Failed("packet socket", absl::IsPermissionDenied(probe.status()) ? EPERM : EINVAL);
+  const bool tcx = options.tcx && SouthAttachment::HaveTcx();
+  if (absl::Status status = impl->Load(**probe, tcx); !status.ok()) return status;
+  if (absl::Status status = impl->FillVerdicts(); !status.ok()) return status;
+  if (absl::Status status = impl->MapMemory(); !status.ok()) return status;
+  if (absl::Status status = impl->Raise(*std::move(probe), tcx); !status.ok()) return status;
+  VLOG(1) << "south wrapper: on " << options.interface << " for " << options.service.ToString()
+          << (tcx ? ", by tcx" : ", by clsact");
+  return std::unique_ptr<SouthWrapper>(new SouthWrapper(std::move(impl)));
+}
 
-  // --- Where ---
-  impl->interface_index = static_cast<int>(if_nametoindex(options.interface.c_str()));
-  if (impl->interface_index == 0) {
+absl::Status SouthWrapper::Impl::FindInterface() {
+  interface_index = static_cast<int>(if_nametoindex(options.interface.c_str()));
+  if (interface_index == 0) {
     return absl::NotFoundError(
         absl::StrCat("south wrapper: no interface named \"", options.interface, "\" here"));
   }
-  {
-    UniqueFd probe(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    ifreq request = {};
-    options.interface.copy(request.ifr_name, IFNAMSIZ - 1);
-    if (!probe || ioctl(probe.get(), SIOCGIFHWADDR, &request) != 0) {
-      return Failed(absl::StrCat("looking at ", options.interface), errno);
-    }
-    const int type = request.ifr_hwaddr.sa_family;
-    if (type != ARPHRD_ETHER && type != ARPHRD_LOOPBACK) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "south wrapper: ", options.interface, " is no Ethernet interface (its type is ", type, ")"));
-    }
+  UniqueFd probe(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq request = {};
+  options.interface.copy(request.ifr_name, IFNAMSIZ - 1);
+  if (!probe || ioctl(probe.get(), SIOCGIFHWADDR, &request) != 0) {
+    return Failed(absl::StrCat("looking at ", options.interface), errno);
   }
-  // The same for the same service address, always: that is how the filter of a dead process is found
-  // again. Whoever holds the name has the handle, so that even two that hash alike do not clash.
-  impl->handle = (options.service.ip ^ (options.service.port * 0x9e3779b1u)) | 0x80000000u;
-  impl->name = TakeName(absl::StrFormat("south-%d-%08x", impl->interface_index, impl->handle));
-  if (!impl->name) {
-    if (errno == EADDRINUSE) {
-      return absl::AlreadyExistsError(absl::StrCat("south wrapper: a live process holds ",
-                                                   options.service.ToString(), " on ",
-                                                   options.interface));
-    }
-    const int error = errno;
-    return Failed(absl::StrCat("cannot lock a name in ", kNameLockFolder), error);
+  const int type = request.ifr_hwaddr.sa_family;
+  if (type != ARPHRD_ETHER && type != ARPHRD_LOOPBACK) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "south wrapper: ", options.interface, " is no Ethernet interface (its type is ", type, ")"));
   }
+  return absl::OkStatus();
+}
 
-  // --- Load ---
+// A live process of the same service on the interface has the name.
+absl::Status SouthWrapper::Impl::TakeService() {
+  const uint32_t hash = (options.service.ip ^ (options.service.port * 0x9e3779b1u)) | 0x80000001u;
+  name = TakeName(absl::StrFormat("south-%d-%08x", interface_index, hash));
+  if (name) return absl::OkStatus();
+  if (errno == EADDRINUSE) {
+    return absl::AlreadyExistsError(absl::StrCat("south wrapper: a live process holds ",
+                                                 options.service.ToString(), " on ", options.interface));
+  }
+  const int error = errno;
+  return Failed(absl::StrCat("cannot lock a name in ", kNameLockFolder), error);
+}
+
+absl::Status SouthWrapper::Impl::Load(const SouthProbe& probe, bool tcx) {
   // Kernels before 5.11 count maps as locked memory. Where it is refused, loading tells.
   const rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
   if (setrlimit(RLIMIT_MEMLOCK, &unlimited) != 0) VLOG(1) << "RLIMIT_MEMLOCK: " << strerror(errno);
 
   LibbpfComplaints complaints;
-  impl->skeleton = south__open();
-  if (impl->skeleton == nullptr) return Failed("opening the programs", errno);
-  impl->skeleton->rodata->service_ip = htonl(options.service.ip);
-  impl->skeleton->rodata->service_port = htons(options.service.port);
-  impl->skeleton->rodata->hand_cookie = options.hand_cookie;
-  impl->skeleton->rodata->hand_ip_id = htons(options.hand_ip_id);
-  bpf_map__set_max_entries(impl->skeleton->maps.connections, options.max_connections);
-  bpf_map__set_max_entries(impl->skeleton->maps.slots, options.max_connections);
-  int error = south__load(impl->skeleton);
-  if (error != 0) return NotLoaded(complaints.text(), -error);
+  skeleton = south__open();
+  if (skeleton == nullptr) return Failed("opening the programs", errno);
+  skeleton->rodata->service_ip = htonl(options.service.ip);
+  skeleton->rodata->service_port = htons(options.service.port);
+  skeleton->rodata->by_tcx = tcx;
+  skeleton->rodata->hand_cookie = options.hand_cookie;
+  skeleton->rodata->hand_ip_id = htons(options.hand_ip_id);
+  skeleton->rodata->probe_cookie = probe.cookie();
+  skeleton->rodata->probe_nonce = probe.nonce();
+  bpf_map__set_max_entries(skeleton->maps.connections, options.max_connections);
+  bpf_map__set_max_entries(skeleton->maps.slots, options.max_connections);
+  const int error = south__load(skeleton);
+  return error == 0 ? absl::OkStatus() : NotLoaded(complaints.text(), -error);
+}
 
-  const int verdicts = bpf_map__fd(impl->skeleton->maps.verdicts);
+absl::Status SouthWrapper::Impl::FillVerdicts() {
+  const int verdicts = bpf_map__fd(skeleton->maps.verdicts);
   GuardForks();
   {
     std::lock_guard<std::mutex> lock(fork_mutex);
-    ForkRegistry().push_back({impl->owner, verdicts, impl->name.get()});
+    ForkRegistry().push_back({owner, verdicts, name.get()});
   }
   const std::array<std::pair<uint32_t, bpf_program*>, SOUTH_VERDICTS> programs = {{
-      {SOUTH_VERDICT_EGRESS, impl->skeleton->progs.south_egress_verdict},
-      {SOUTH_VERDICT_INGRESS, impl->skeleton->progs.south_ingress_verdict},
+      {SOUTH_VERDICT_EGRESS, skeleton->progs.south_egress_verdict},
+      {SOUTH_VERDICT_INGRESS, skeleton->progs.south_ingress_verdict},
+      {SOUTH_VERDICT_ELSEWHERE, skeleton->progs.south_elsewhere_verdict},
+      {SOUTH_VERDICT_ELSEWHERE_RAW, skeleton->progs.south_elsewhere_raw_verdict},
+      {SOUTH_VERDICT_INGRESS_RAW, skeleton->progs.south_ingress_raw_verdict},
   }};
   for (const auto& [place, program] : programs) {
     const uint32_t fd = static_cast<uint32_t>(bpf_program__fd(program));
@@ -472,44 +391,70 @@ absl::StatusOr<std::unique_ptr<SouthWrapper>> SouthWrapper::Attach(const Options
       return Failed("filling the program array", errno);
     }
   }
-  error = impl->control_memory.Map(bpf_map__fd(impl->skeleton->maps.control), sizeof(south_control));
-  if (error != 0) return Failed("mapping the switch", error);
-  impl->control = static_cast<south_control*>(impl->control_memory.get());
-  error = impl->connection_memory.Map(bpf_map__fd(impl->skeleton->maps.connections),
-                                      sizeof(south_connection) * options.max_connections);
-  if (error != 0) return Failed("mapping the connections", error);
-  impl->connections = static_cast<south_connection*>(impl->connection_memory.get());
-  impl->ring = ring_buffer__new(bpf_map__fd(impl->skeleton->maps.events), &Impl::OnEvent, impl.get(),
-                                nullptr);
-  if (impl->ring == nullptr) return Failed("opening the ring buffer", errno);
-  // Behind the other: it is emptied first.
-  error = ring_buffer__add(impl->ring, bpf_map__fd(impl->skeleton->maps.strays), &Impl::OnEvent, impl.get());
-  if (error != 0) return Failed("opening the second ring buffer", -error);
+  return absl::OkStatus();
+}
 
-  // --- Attach: egress first, for it is what must not speak ---
-  UniqueFd lock = LockQdisc(impl->interface_index);
-  if (!lock) return Failed(absl::StrCat("waiting for the qdisc of ", options.interface), errno);
-  bpf_tc_hook hook = impl->Hook(static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS));
-  error = bpf_tc_hook_create(&hook);
-  if (error != 0 && error != -EEXIST) {
-    return Failed(absl::StrCat("adding clsact to ", options.interface), -error);
+absl::Status SouthWrapper::Impl::MapMemory() {
+  int error = control_memory.Map(bpf_map__fd(skeleton->maps.control), sizeof(south_control));
+  if (error != 0) return Failed("mapping the switch", error);
+  control = static_cast<south_control*>(control_memory.get());
+  error = connection_memory.Map(bpf_map__fd(skeleton->maps.connections),
+                                sizeof(south_connection) * options.max_connections);
+  if (error != 0) return Failed("mapping the connections", error);
+  connections = static_cast<south_connection*>(connection_memory.get());
+  ring = ring_buffer__new(bpf_map__fd(skeleton->maps.events), &Impl::OnEvent, this, nullptr);
+  if (ring == nullptr) return Failed("opening the ring buffer", errno);
+  // Behind the other: it is emptied first.
+  error = ring_buffer__add(ring, bpf_map__fd(skeleton->maps.strays), &Impl::OnEvent, this);
+  return error == 0 ? absl::OkStatus() : Failed("opening the second ring buffer", -error);
+}
+
+absl::Status SouthWrapper::Impl::Raise(std::unique_ptr<SouthProbe> probe, bool tcx) {
+  const int service_map = bpf_map__fd(skeleton->maps.south_service);
+  const south_service who = service();
+  const uint32_t zero = 0;
+  if (bpf_map_update_elem(service_map, &zero, &who, BPF_ANY) != 0) return Failed("naming the programs", errno);
+  auto programs = [&](bpf_program* egress, bpf_program* egress_2, bpf_program* ingress, bpf_program* ingress_2) {
+    SouthAttachment::Programs out;
+    out.fds[SouthAttachment::kEgress] = {bpf_program__fd(egress), bpf_program__fd(egress_2)};
+    out.fds[SouthAttachment::kIngress] = {bpf_program__fd(ingress), bpf_program__fd(ingress_2)};
+    out.service = who;
+    for (const auto& direction : out.fds) {
+      // Those that are used twice are bound already.
+      for (int fd : direction) bpf_prog_bind_map(fd, service_map, nullptr);
+    }
+    return out;
+  };
+  const auto& p = skeleton->progs;
+  const SouthFence::Programs all = {
+      .home = programs(p.south_egress, p.south_egress_2, p.south_ingress, p.south_ingress_2),
+      .ethernet = programs(p.south_egress_elsewhere, p.south_egress_elsewhere_2, p.south_ingress, p.south_ingress_2),
+      .raw = programs(p.south_egress_raw, p.south_egress_raw_2, p.south_ingress_raw, p.south_ingress_raw_2)};
+  auto raised = SouthFence::Raise(interface_index, options.service, all, tcx, std::move(probe), control);
+  if (!raised.ok()) {
+    if (absl::IsPermissionDenied(raised.status())) return Failed(std::string(raised.status().message()), EPERM);
+    return absl::Status(raised.status().code(), absl::StrCat("south wrapper: ", raised.status().message()));
   }
-  impl->made_qdisc = error == 0;
-  absl::Status status = impl->AttachOne(BPF_TC_EGRESS, impl->skeleton->progs.south_egress,
-                                        &impl->egress_attached);
-  if (status.ok()) {
-    status = impl->AttachOne(BPF_TC_INGRESS, impl->skeleton->progs.south_ingress,
-                             &impl->ingress_attached);
-  }
-  lock.reset();
-  if (!status.ok()) return status;
-  impl->egress_attached = impl->ingress_attached = true;
-  VLOG(1) << "south wrapper: on " << options.interface << " for " << options.service.ToString();
-  return std::unique_ptr<SouthWrapper>(new SouthWrapper(std::move(impl)));
+  fence = *std::move(raised);
+  return absl::OkStatus();
 }
 
 SouthWrapper::SouthWrapper(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 SouthWrapper::~SouthWrapper() = default;
+
+absl::Status SouthWrapper::Check() { return impl_->fence->Check(); }
+int SouthWrapper::change_fd() const { return impl_->fence->change_fd(); }
+uint64_t SouthWrapper::mended() const { return impl_->fence->mended(); }
+
+void SouthWrapper::RemoveLeftovers(const SocketAddress& service) {
+  LibbpfComplaints quiet;
+  struct if_nameindex* all = if_nameindex();
+  if (all == nullptr) return;
+  for (const struct if_nameindex* one = all; one->if_index != 0; ++one) {
+    SouthAttachment::RemoveLeftovers(static_cast<int>(one->if_index), {htonl(service.ip), htons(service.port), 0});
+  }
+  if_freenameindex(all);
+}
 
 void SouthWrapper::OpenGate() { Store(impl_->control->gate, 1u); }
 void SouthWrapper::CloseGate() { Store(impl_->control->gate, 0u); }

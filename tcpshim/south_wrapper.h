@@ -1,4 +1,5 @@
-// The south wrapper: sits between TCP and the network interface, as an eBPF program on clsact.
+// The south wrapper: sits between TCP and the network interface, as an eBPF program on tcx, or on clsact where
+// the kernel has no tcx (before 6.6).
 //
 // Claims 15-26 (the second wrapper). Its verdicts are in south.bpf.c, one place; this is its user space.
 //
@@ -15,13 +16,14 @@
 //    parent does not speak for it. Attach after daemon(), then, not before.
 //
 // Silence is that of the IP: the gate and the deadline stop every protocol and port of the service
-// address, ARP included. Two services on one IP are silent when either is. What leaves by another
-// interface is not seen: the route to the clients must lead through this one.
+// address, ARP included. Two services on one IP are silent when either is. On the other interfaces of the host
+// (but loopback) nothing of the service address is announced, and nothing leaves that has not passed here: clients
+// that are reached by another interface are refused in the handshake (SOUTH_EVENT_ELSEWHERE).
 //
 // Segments sent by hand are known by the socket they come from (RawSender), not by a firewall mark: that is the
 // host's firewall's to set and to act on.
 //
-// Capabilities: CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (RawSender: CAP_NET_RAW). Ethernet interfaces only.
+// Capabilities: CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON. Ethernet interfaces only.
 // All methods belong to one thread, except RenewUntil, OpenGate and CloseGate, which any may call.
 #ifndef UNDERSTUDY_TCPSHIM_SOUTH_WRAPPER_H_
 #define UNDERSTUDY_TCPSHIM_SOUTH_WRAPPER_H_
@@ -57,6 +59,7 @@ class SouthWrapper {
     uint64_t hand_cookie = 0;
     uint16_t hand_ip_id = 0;
     uint32_t max_connections = 1 << 17; // slots; memory is 128 bytes each
+    bool tcx = true;                    // false: as where the kernel has none (before 6.6)
   };
   // Index of a connection in the shared array.
   using Slot = uint32_t;
@@ -64,12 +67,26 @@ class SouthWrapper {
   // Attaches to ingress and egress with the gate closed. A filter left over from a dead process for the
   // same service address is replaced; there is no moment in between in which the node is not silent. Takes
   // some 100 ms, which the kernel's verifier needs.
-  // PermissionDenied (says which capability), NotFound (interface), FailedPrecondition (kernel too old:
-  // says what is missing), AlreadyExists (a live process holds this service address here).
+  // PermissionDenied (says which capability), NotFound (interface), FailedPrecondition (kernel too old, or packets
+  // get past the programs: says what is missing or in the way), AlreadyExists (a live process holds this service address here).
   static absl::StatusOr<std::unique_ptr<SouthWrapper>> Attach(const Options& options);
+  // Takes off what a dead process of this service has left on the interfaces here. Its service address must be
+  // gone before; nobody may hold the service.
+  static void RemoveLeftovers(const SocketAddress& service);
   // Detaches; clsact goes too if it was made here and nobody else has filters there. The service address
   // must have been removed before, or its packets are no longer filtered.
   ~SouthWrapper();
+
+  // --- That nothing gets past it ---
+  // Tries whether packets meet the programs, puts them back in front of all others when not, and on interfaces
+  // that are new. To be called whenever change_fd is readable, and now and then: not all changes are reported.
+  // FailedPrecondition: packets get past, and it cannot be mended; the node must not speak. Says what is in the
+  // way. An interface that takes no packets is no error.
+  absl::Status Check();
+  // Readable when interfaces or filters have changed; -1: there are no reports.
+  int change_fd() const;
+  // How often Check had to put the programs back.
+  uint64_t mended() const;
 
   // --- The gate (I3) ---
   void OpenGate();

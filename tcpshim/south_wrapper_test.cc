@@ -5,6 +5,7 @@
 #include "tcpshim/south_wrapper.h"
 
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -39,6 +40,7 @@
 #include "absl/strings/str_cat.h"
 #include "tcpshim/raw_sender.h"
 #include "tcpshim/segment.h"
+#include "tcpshim/south_attachment.h"
 #include "tcpshim/unique_fd.h"
 
 namespace understudy::tcpshim {
@@ -206,6 +208,7 @@ class SouthWrapperTest : public ::testing::Test {
     options.interface = kInterface;
     options.service = service_;
     options.max_connections = 256;
+    options.tcx = tcx_;
     options.hand_cookie = hand_->cookie();
     options.hand_ip_id = hand_->ip_id();
     return options;
@@ -260,6 +263,7 @@ class SouthWrapperTest : public ::testing::Test {
     segment.seq = event.seq;
     segment.ack = event.ack;
     segment.flags.syn = segment.flags.ack = true;
+    segment.flags.ece = event.ecn;
     segment.window = event.window;
     segment.mss = event.own_mss;
     if (event.window_scaling) segment.wscale = event.rcv_wscale;
@@ -335,12 +339,19 @@ class SouthWrapperTest : public ::testing::Test {
     return out;
   }
 
+  // How many hang on the service's interface.
+  size_t Programs(SouthAttachment::Direction direction = SouthAttachment::kEgress) const {
+    const south_service who = {htonl(service_.ip), htons(service_.port), 0};
+    return SouthAttachment::ProgramIds(static_cast<int>(if_nametoindex(kInterface)), direction, who).size();
+  }
+
   uint64_t Count(int counter) const { return south_->Counters()[static_cast<size_t>(counter)]; }
 
   static int client_space_;
   static int server_space_;
   static bool ready_;
   SocketAddress service_;
+  bool tcx_ = true;
   std::unique_ptr<SouthWrapper> south_;
   std::unique_ptr<RawSender> hand_;
   std::unique_ptr<Wire> wire_;
@@ -385,6 +396,28 @@ TEST_F(SouthWrapperTest, SynAckIsHeldAndThenSentByHand) {
   SendAll(server, "welcome");
   EXPECT_EQ(Receive(client, 7), "welcome");
   EXPECT_TRUE(Until([&] { return south_->Client(*slot)->una == event->seq + 8; }));
+}
+
+// What the kernel's socket has negotiated, the client learns.
+TEST_F(SouthWrapperTest, EcnIsNegotiatedByBothOrByNone) {
+  for (const char* ecn : {"1", "0"}) {
+    ASSERT_TRUE(Shell(absl::StrCat("sysctl -qw net.ipv4.tcp_ecn=", ecn)));
+    InClient([] { Shell("sysctl -qw net.ipv4.tcp_ecn=1"); });
+    Attach();
+    if (!listener_) Listen();
+    Connection c = Establish();
+    auto has_ecn = [](const UniqueFd& fd) {
+      tcp_info info = {};
+      socklen_t size = sizeof(info);
+      EXPECT_EQ(getsockopt(fd.get(), IPPROTO_TCP, TCP_INFO, &info, &size), 0);
+      return (info.tcpi_options & TCPI_OPT_ECN) != 0;
+    };
+    EXPECT_EQ(has_ecn(c.server), *ecn == '1');
+    EXPECT_EQ(has_ecn(c.client), *ecn == '1');
+    south_.reset();
+  }
+  Shell("sysctl -qw net.ipv4.tcp_ecn=2");
+  InClient([] { Shell("sysctl -qw net.ipv4.tcp_ecn=2"); });
 }
 
 TEST_F(SouthWrapperTest, RepeatedSynIsReported) {
@@ -762,12 +795,12 @@ TEST_F(DeathTest, DeadProcessIsSilentAtOnceAndReplacedWithoutAGap) {
       std::chrono::duration<double, std::milli>(*last - killed).count();
   std::cout << "last packet " << after << " ms after SIGKILL\n";
   EXPECT_LT(after, 1000);
-  EXPECT_THAT(Output("tc filter show dev svc egress"), HasSubstr("south_egress"));
+  EXPECT_EQ(Programs(), 1u);
 
   // A new process: silent until it opens the gate.
   Attach();
   south_->CloseGate();
-  EXPECT_THAT(Output("tc filter show dev svc egress | grep -c direct-action"), "1\n");
+  EXPECT_EQ(Programs(), 1u);
   ASSERT_TRUE(Until([&] {
     EXPECT_FALSE(stream->Step());
     return Count(SOUTH_EGRESS_SILENT_GATE) > 100;
@@ -775,7 +808,7 @@ TEST_F(DeathTest, DeadProcessIsSilentAtOnceAndReplacedWithoutAGap) {
   south_->OpenGate();
   EXPECT_TRUE(Until([&] { return stream->Step(); }));
   south_.reset();
-  EXPECT_EQ(Output("tc filter show dev svc egress; tc filter show dev svc ingress"), "");
+  EXPECT_EQ(Programs(), 0u);
 }
 
 // A child that writes a checkpoint may outlive its parent. It has descriptors of the same maps.
@@ -822,8 +855,8 @@ TEST_F(DeathTest, ForkedChildsDestructorLeavesTheFilters) {
   int status = -1;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
-  EXPECT_THAT(Output("tc filter show dev svc egress"), HasSubstr("south_egress"));
-  EXPECT_THAT(Output("tc filter show dev svc ingress"), HasSubstr("south_ingress"));
+  EXPECT_EQ(Programs(), 1u);
+  EXPECT_EQ(Programs(SouthAttachment::kIngress), 1u);
   auto stream = MakeStream();
   EXPECT_TRUE(Until([&] { return stream->Step(); })) << "the verdicts are still there";
 }
@@ -847,17 +880,26 @@ TEST_F(DeathTest, StoppedProcessIsSilentAtItsDeadline) {
 // --- Neighbours on the interface ---
 
 TEST_F(SouthWrapperTest, NothingIsLeftBehind) {
-  EXPECT_THAT(Output("tc qdisc show dev svc"), Not(HasSubstr("clsact")));
+  Attach();
+  EXPECT_EQ(Programs(), 1u);
+  EXPECT_EQ(Programs(SouthAttachment::kIngress), 1u);
+  south_.reset();
+  EXPECT_EQ(Programs(), 0u);
+  EXPECT_EQ(Programs(SouthAttachment::kIngress), 0u);
+  EXPECT_THAT(Output("tc qdisc show"), Not(HasSubstr("clsact")));
+
+  tcx_ = false;
   Attach();
   EXPECT_THAT(Output("tc qdisc show dev svc"), HasSubstr("clsact"));
   EXPECT_THAT(Output("tc filter show dev svc egress"), HasSubstr("south_egress"));
   EXPECT_THAT(Output("tc filter show dev svc ingress"), HasSubstr("south_ingress"));
   south_.reset();
-  EXPECT_THAT(Output("tc qdisc show dev svc"), Not(HasSubstr("clsact")));
+  EXPECT_THAT(Output("tc qdisc show"), Not(HasSubstr("clsact")));
 }
 
 TEST_F(SouthWrapperTest, ClsactOfOthersIsLeftAlone) {
   ASSERT_TRUE(Shell("tc qdisc add dev svc clsact"));
+  tcx_ = false;
   Attach();
   south_.reset();
   EXPECT_THAT(Output("tc qdisc show dev svc"), HasSubstr("clsact"));
@@ -875,12 +917,11 @@ TEST_F(SouthWrapperTest, TwoServiceAddressesDoNotDisturbEachOther) {
   Connection c = Establish();
   SendAll(c.server, "one");
   EXPECT_EQ(Receive(c.client, 3), "one");
-  EXPECT_EQ(Output("tc filter show dev svc egress | grep -c direct-action"), "2\n");
   // The other one's gate was closed all the time, and concerns it alone.
   EXPECT_EQ((*first)->Counters()[SOUTH_EGRESS_PASSED], 0u);
   EXPECT_GT((*first)->Counters()[SOUTH_EGRESS_OTHER], 0u);
   first->reset();
-  EXPECT_EQ(Output("tc filter show dev svc egress | grep -c direct-action"), "1\n");
+  EXPECT_EQ(Programs(), 1u);
   SendAll(c.client, std::string(100, 'x'));
   EXPECT_EQ(Receive(c.server, 100).size(), 100u);
   EXPECT_TRUE(Until([&] { return Count(SOUTH_EGRESS_ACK_HELD) > 0; }));
@@ -892,6 +933,13 @@ TEST_F(SouthWrapperTest, TwoPortsOfOneAddress) {
   options.service.port = 80;
   auto other = SouthWrapper::Attach(options);
   ASSERT_TRUE(other.ok()) << other.status();
+  south_->CloseGate();
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_TRUE(south_->Check().ok());
+    EXPECT_TRUE((*other)->Check().ok());
+  }
+  EXPECT_EQ(south_->mended() + (*other)->mended(), 0u) << "they do not fight for the first place";
+  south_->OpenGate();
   (*other)->OpenGate();
   (*other)->RenewUntil(Clock::now() + std::chrono::hours(1));
   Listen();
@@ -964,7 +1012,7 @@ std::string WithCapabilities(const std::vector<unsigned>& capabilities,
 TEST_F(SouthWrapperTest, MissingCapabilitiesAreNamed) {
   auto attach = [this] { return SouthWrapper::Attach(Options()).status().ToString(); };
   EXPECT_THAT(WithCapabilities({}, attach),
-              AllOf(HasSubstr("PERMISSION_DENIED"), HasSubstr("Missing here: CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON;"),
+              AllOf(HasSubstr("PERMISSION_DENIED"), HasSubstr("Missing here: CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON;"),
                     HasSubstr("setcap")));
   EXPECT_THAT(WithCapabilities({CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON}, attach),
               AllOf(HasSubstr("PERMISSION_DENIED"), HasSubstr("here: CAP_BPF;")));
@@ -1006,6 +1054,284 @@ TEST_F(SouthWrapperTest, RawSenderSendsWhatItIsGiven) {
   segment.destination.ip = kClientIp;
   segment.payload = large;
   EXPECT_EQ(hand_->Send(segment).code(), absl::StatusCode::kInvalidArgument) << "above the MTU";
+}
+
+// --- Nothing gets past it ---
+
+// Programs and filters of others: that of the name lets everything through at once.
+class FenceTest : public SouthWrapperTest, public testing::WithParamInterface<bool> {
+ protected:
+  void SetUp() override {
+    SouthWrapperTest::SetUp();
+    tcx_ = GetParam();
+    if (tcx_ && !SouthAttachment::HaveTcx()) GTEST_SKIP() << "this kernel has no tcx";
+  }
+  void TearDown() override {
+    stranger_.reset();
+    SouthWrapperTest::TearDown();
+  }
+
+  // A connection whose acknowledgements are held; whether one gets past.
+  void BeginHolding() {
+    Listen();
+    c_ = Establish();
+    // Nothing is acknowledged: each must go out all the same.
+    const int on = 1;
+    EXPECT_EQ(setsockopt(c_.client.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
+    SendAll(c_.client, "held?");
+    EXPECT_EQ(Receive(c_.server, 5), "held?");
+    EXPECT_TRUE(Until([&] { return Count(SOUTH_EGRESS_ACK_HELD) > 0; }));
+  }
+  bool IsHeld() {
+    const uint64_t before = Count(SOUTH_EGRESS_ACK_HELD);
+    SendAll(c_.client, "more?");
+    EXPECT_EQ(Receive(c_.server, 5), "more?");
+    EXPECT_TRUE(Until([&] { return Count(SOUTH_EGRESS_ACK_HELD) > before || Unacknowledged(c_.client) == 0; }));
+    return Unacknowledged(c_.client) > 0;
+  }
+
+  // A program of somebody who lets all pass: TC_ACT_OK, which is TCX_PASS.
+  void LoadStranger() {
+    const std::vector<bpf_insn> pass = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+                                        {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
+    stranger_ = UniqueFd(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "stranger", "GPL", pass.data(), pass.size(), nullptr));
+    ASSERT_TRUE(stranger_) << strerror(errno);
+  }
+
+  // As a filter of tc's.
+  void PassByFilter(uint32_t priority) {
+    LoadStranger();
+    bpf_tc_hook hook = {};
+    hook.sz = sizeof(hook);
+    hook.ifindex = static_cast<int>(if_nametoindex(kInterface));
+    hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
+    const int made = bpf_tc_hook_create(&hook);
+    ASSERT_TRUE(made == 0 || made == -EEXIST);
+    hook.attach_point = BPF_TC_EGRESS;
+    bpf_tc_opts filter = {};
+    filter.sz = sizeof(filter);
+    filter.priority = priority;
+    filter.prog_fd = stranger_.get();
+    ASSERT_EQ(bpf_tc_attach(&hook, &filter), 0);
+  }
+
+  // On tcx, ahead of all.
+  void PassInFront() {
+    LoadStranger();
+    for (uint32_t type : {46u, 47u}) {
+      struct {
+        uint32_t interface_index, program, type, flags, replaced, relative;
+        uint64_t revision;
+      } call = {if_nametoindex(kInterface), static_cast<uint32_t>(stranger_.get()), type, 1u << 3, 0, 0, 0};
+      ASSERT_EQ(syscall(SYS_bpf, BPF_PROG_ATTACH, &call, sizeof(call)), 0) << strerror(errno);
+    }
+  }
+
+  Connection c_;
+  UniqueFd stranger_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Kernel, FenceTest, testing::Bool(), [](const testing::TestParamInfo<bool>& info) {
+  return info.param ? "WithTcx" : "WithoutTcx";
+});
+
+TEST_P(FenceTest, ItKnowsThatItIsMet) {
+  Attach();
+  const uint64_t before = Count(SOUTH_EGRESS_PROBE);
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(south_->Check().ok());
+  EXPECT_EQ(Count(SOUTH_EGRESS_PROBE), before + 40);
+  EXPECT_TRUE(Until([&] { return Count(SOUTH_INGRESS_PROBE) >= 20; })) << "and what comes in";
+  EXPECT_EQ(south_->mended(), 0u);
+  south_->CloseGate();
+  EXPECT_TRUE(south_->Check().ok());
+  EXPECT_EQ(south_->mended(), 0u) << "gate open or not";
+  for (const Wire::Seen& seen : wire_->Look()) EXPECT_FALSE(ParsePacket(seen.packet).ok()) << "a probe has left";
+}
+
+TEST_P(FenceTest, FilterOfTheLowestPriorityNumber) {
+  PassByFilter(1);
+  Attach();
+  BeginHolding();
+  EXPECT_TRUE(IsHeld()) << "one that was there before";
+  EXPECT_TRUE(south_->Check().ok());
+  EXPECT_EQ(south_->mended(), 0u);
+  PassByFilter(2);
+  EXPECT_TRUE(IsHeld());
+  PassByFilter(1);
+  EXPECT_TRUE(Until([&] { return Ready(south_->change_fd(), POLLIN); })) << "it is told";
+  if (!tcx_) {
+    EXPECT_FALSE(IsHeld()) << "this test tests nothing";
+  }
+  EXPECT_TRUE(south_->Check().ok());
+  EXPECT_EQ(south_->mended(), tcx_ ? 0u : 1u);
+  EXPECT_EQ(Programs(), 1u);
+  EXPECT_TRUE(IsHeld());
+}
+
+TEST_P(FenceTest, QdiscTakenAway) {
+  Attach();
+  BeginHolding();
+  // Where the programs do not hang on it, there is none.
+  (void)system("tc qdisc add dev svc clsact 2>/dev/null");
+  while (Ready(south_->change_fd(), POLLIN)) ASSERT_TRUE(south_->Check().ok());
+  ASSERT_TRUE(Shell("tc qdisc del dev svc clsact"));
+  EXPECT_TRUE(Until([&] { return Ready(south_->change_fd(), POLLIN); })) << "it is told";
+  EXPECT_TRUE(south_->Check().ok());
+  EXPECT_EQ(south_->mended(), tcx_ ? 0u : 1u);
+  EXPECT_EQ(Programs(), 1u);
+  EXPECT_TRUE(IsHeld());
+}
+
+TEST_P(FenceTest, FiltersTakenAway) {
+  if (tcx_) GTEST_SKIP() << "there are none";
+  Attach();
+  BeginHolding();
+  ASSERT_TRUE(Shell("tc filter del dev svc egress"));
+  EXPECT_TRUE(south_->Check().ok());
+  EXPECT_EQ(south_->mended(), 1u);
+  EXPECT_TRUE(IsHeld());
+}
+
+TEST_P(FenceTest, ProgramInFrontThatLetsAllPass) {
+  if (!SouthAttachment::HaveTcx()) GTEST_SKIP() << "this kernel has no tcx";
+  Attach();
+  BeginHolding();
+  PassInFront();
+  EXPECT_FALSE(IsHeld()) << "this test tests nothing";
+  if (tcx_) {
+    EXPECT_TRUE(south_->Check().ok());
+    EXPECT_EQ(south_->mended(), 1u);
+    EXPECT_EQ(Programs(), 1u);
+    EXPECT_TRUE(IsHeld());
+  } else {
+    // Before all filters: nothing can be done about it from there.
+    const absl::Status status = south_->Check();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("svc"), HasSubstr("stranger")));
+    // Nor does another begin there.
+    south_.reset();
+    const auto another = SouthWrapper::Attach(Options());
+    EXPECT_EQ(another.status().code(), absl::StatusCode::kFailedPrecondition) << another.status();
+  }
+}
+
+TEST_P(FenceTest, WhoDisplacesItAgainAndAgain) {
+  if (!tcx_) GTEST_SKIP() << "tried with tcx";
+  Attach();
+  absl::Status status;
+  int times = 0;
+  for (; times < 50 && status.ok(); ++times) {
+    stranger_.reset();
+    PassInFront();
+    status = south_->Check();
+  }
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_GT(times, 3);
+  EXPECT_LT(times, 20);
+}
+
+TEST_P(FenceTest, InterfaceThatIsDownIsNoHole) {
+  Attach();
+  ASSERT_TRUE(Shell("ip link set svc down"));
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(south_->Check().ok());
+  ASSERT_TRUE(Shell("ip link set svc up"));
+  EXPECT_TRUE(south_->Check().ok());
+  EXPECT_EQ(south_->mended(), 0u);
+}
+
+// --- Other interfaces of the host, in the same segment and in others ---
+
+class ElsewhereTest : public FenceTest {
+ protected:
+  // A second pair of interfaces: "svc2" here, "cli2" at the client's. ARP is as Linux has it.
+  void AddSecond() {
+    const std::string client = absl::StrCat("/proc/", getpid(), "/fd/", client_space_);
+    ASSERT_TRUE(Shell(absl::StrCat("ip link add svc2 type veth peer name cli2 && ip link set cli2 netns ", client)));
+    ASSERT_TRUE(Shell("ip addr add 198.18.1.1/24 dev svc2 && ip link set svc2 up"));
+    InClient([] { Shell("ip addr add 198.18.1.2/24 dev cli2 && ip link set cli2 up"); });
+  }
+  void TearDown() override {
+    (void)system("ip link del svc2 2>/dev/null");
+    FenceTest::TearDown();
+  }
+  // What the client's "cli2" gets for an ARP question about the service address.
+  std::string AskOnSecond() {
+    std::string out;
+    InClient([&out] { out = Output("ip neigh flush dev cli2; ping -c1 -W1 -I cli2 198.18.0.1 >/dev/null; ip neigh show dev cli2"); });
+    return out;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Kernel, ElsewhereTest, testing::Bool(), [](const testing::TestParamInfo<bool>& info) {
+  return info.param ? "WithTcx" : "WithoutTcx";
+});
+
+TEST_P(ElsewhereTest, NobodyLearnsTheServiceAddressThere) {
+  AddSecond();
+  EXPECT_THAT(AskOnSecond(), HasSubstr("lladdr")) << "this test tests nothing";
+  Attach();
+  EXPECT_THAT(AskOnSecond(), Not(HasSubstr("lladdr")));
+  south_->CloseGate();
+  EXPECT_THAT(AskOnSecond(), Not(HasSubstr("lladdr"))) << "a deposed host's neither";
+}
+
+// Its route leads elsewhere: it is told so in the handshake.
+TEST_P(ElsewhereTest, ClientThatIsReachedElsewhereIsRefused) {
+  Attach();
+  AddSecond();   // later than this node began
+  EXPECT_TRUE(Until([&] { return Ready(south_->change_fd(), POLLIN); }));
+  EXPECT_TRUE(south_->Check().ok());
+  Listen();
+  UniqueFd client;
+  InClient([&] {
+    // As a router on that segment would send it.
+    Shell("ip route add 198.18.0.1/32 via 198.18.1.1 dev cli2 src 198.18.1.2");
+    client = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  });
+  auto mend = absl::MakeCleanup([] { InClient([] { Shell("ip route del 198.18.0.1/32"); }); });
+  const sockaddr_in to = ToSockaddr(service_.ip, service_.port);
+  EXPECT_EQ(connect(client.get(), Cast(to), sizeof(to)), -1);
+  auto event = Event(SOUTH_EVENT_ELSEWHERE);
+  ASSERT_TRUE(event);
+  EXPECT_EQ(event->interface, if_nametoindex("svc2"));
+  EXPECT_FALSE(Ready(client.get(), POLLOUT | POLLHUP)) << "the SYN-ACK has left";
+  Segment rst;
+  rst.source = service_;
+  rst.destination = {ntohl(event->tuple.remote_ip), ntohs(event->tuple.remote_port)};
+  rst.seq = event->seq;
+  rst.ack = event->ack;
+  rst.flags.rst = rst.flags.ack = true;
+  EXPECT_TRUE(hand_->Send(rst).ok());
+  EXPECT_TRUE(Until([&] { return Ready(client.get(), POLLHUP); }));
+  char byte;
+  EXPECT_EQ(accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK), -1);
+  EXPECT_EQ(recv(client.get(), &byte, 1, 0), -1);
+  EXPECT_EQ(errno, ECONNREFUSED);
+}
+
+// The service's interface may be a bridge, whose frames leave through its ports.
+TEST_P(ElsewhereTest, BridgeAndItsPort) {
+  ASSERT_TRUE(Shell("ip addr del 198.18.0.1/24 dev svc && ip link add br7 type bridge && ip link set svc master br7 && "
+                    "ip addr add 198.18.0.1/24 dev br7 && ip link set br7 up"));
+  auto mend = absl::MakeCleanup([this] {
+    south_.reset();
+    Shell("ip link del br7");
+  });
+  SouthWrapper::Options options = Options();
+  options.interface = "br7";
+  auto south = SouthWrapper::Attach(options);
+  ASSERT_TRUE(south.ok()) << south.status();
+  south_ = *std::move(south);
+  south_->OpenGate();
+  south_->RenewUntil(Clock::now() + std::chrono::hours(1));
+  BeginHolding();
+  EXPECT_TRUE(IsHeld());
+  south_->SetStable(c_.slot, c_.opened.ack + 10);
+  EXPECT_TRUE(SendHeld(c_));
+  EXPECT_TRUE(Until([&] { return Unacknowledged(c_.client) == 0; }));
+  SendAll(c_.server, "fine");
+  EXPECT_EQ(Receive(c_.client, 4), "fine");
+  EXPECT_EQ(Count(SOUTH_EGRESS_ELSEWHERE), 0u);
 }
 
 // --- The host's firewall ---

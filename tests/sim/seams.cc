@@ -695,6 +695,9 @@ int SouthWrapper::PollEvents(const std::function<void(const south_event&)>& hand
   }
   return handled;
 }
+absl::Status SouthWrapper::Check() { return absl::OkStatus(); }
+int SouthWrapper::change_fd() const { return -1; }
+uint64_t SouthWrapper::mended() const { return 0; }
 std::array<uint64_t, SOUTH_COUNTERS> SouthWrapper::Counters() const { return {}; }
 const char* SouthWrapper::CounterName(int) { return "none"; }
 

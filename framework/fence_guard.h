@@ -1,0 +1,45 @@
+// Looks after the fence: that each packet of the service address meets the south wrapper's programs
+// (SouthWrapper::Check), whenever something changes on the host's interfaces, and now and then.
+#ifndef UNDERSTUDY_FRAMEWORK_FENCE_GUARD_H_
+#define UNDERSTUDY_FRAMEWORK_FENCE_GUARD_H_
+
+#include <functional>
+#include <memory>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "absl/status/status.h"
+#include "tcpshim/south_wrapper.h"
+
+namespace understudy {
+
+class FenceGuard {
+ public:
+  // `changed` is told, on the loop, when the fence has a hole that cannot be mended, and when it has none any
+  // more. It may destroy this. `south` must outlive this.
+  FenceGuard(boost::asio::io_context& loop, tcpshim::SouthWrapper* south,
+             std::function<void(const absl::Status& fence)> changed);
+  ~FenceGuard();
+
+  // Looks now; does not tell.
+  absl::Status Look() { return state_ = south_->Check(); }
+  const absl::Status& state() const { return state_; }   // at the last look
+
+ private:
+  void LookAndTell();
+  void WaitForChange();
+  void WaitForTime();
+
+  tcpshim::SouthWrapper* const south_;
+  const std::function<void(const absl::Status&)> changed_;
+  boost::asio::posix::stream_descriptor changes_;
+  boost::asio::steady_timer timer_;
+  absl::Status state_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_FENCE_GUARD_H_
