@@ -258,7 +258,8 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
     return std::chrono::duration_cast<std::chrono::microseconds>(span).count();
   };
   LOG(WARNING) << "took over at LSN " << granted.last_lsn << ": " << restored.restored
-               << " connections restored, " << restored.failed << " failed; replayed in "
+               << " connections restored, " << restored.failed << " failed, "
+               << restored.without_route << " wait for a route; replayed in "
                << us(replayed - begun) << " us, restored in " << us(ready - replayed)
                << " us, serving after " << us(Now() - begun) << " us";
 }
@@ -394,6 +395,7 @@ NodeStatus PairNode::Status() const {
   if (primary_ != nullptr) {
     status.epoch = primary_->held().epoch;
     status.peer = primary_->peer();
+    if (status.reason.empty()) status.reason = conflict_;
     if (status.reason.empty() && !status.peer.empty()) status.reason = heir_lacks_;
     status.last_lsn = primary_->last_lsn();
     status.stable_lsn = primary_->stable_lsn();
@@ -421,6 +423,7 @@ NodeStatus PairNode::Status() const {
   out.emplace_back("joins_refused_total", counters_.joins_refused);
   out.emplace_back("dials_total", counters_.dials);
   out.emplace_back("takeovers_total", counters_.takeovers);
+  out.emplace_back("service_address_conflicts_total", counters_.address_conflicts);
   out.emplace_back("service_address_put_back_total", address_->times_put_back());
   out.emplace_back("batches_total", counters_.batches);
   out.emplace_back("arbiter_calls_total", counters_.arbiter_calls);

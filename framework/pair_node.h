@@ -92,6 +92,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void ForgetReplayed(replication::Lsn applied);
   void SetPulse(std::optional<uint64_t> epoch);
   void NoteStall(replication::MonotonicTime now);
+  void LookForConflict(replication::MonotonicTime now);
   std::optional<replication::PulseMessage> OnPulse(std::string_view datagram);
   void Tick();
   void TickNow();
@@ -162,6 +163,8 @@ class PairNode final : public Node, private Journal, private replication::Link::
   bool taking_over_ = false;
   bool silent_ = false;
   std::string reason_;                               // for the status
+  std::string conflict_;                             // who else has the service address; for the status
+  replication::MonotonicTime next_conflict_look_{};
   std::string heir_lacks_;                           // that this node has; for the status
   bool segments_limited_ = false;                    // for the sake of the heir's interface
   bool stopping_ = false;                            // Stop was called
@@ -181,6 +184,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   struct Counters {
     uint64_t links_accepted = 0, links_closed_for_cause = 0, joins_refused = 0, takeovers = 0;
     uint64_t batches = 0, dials = 0, arbiter_calls = 0, arbiter_failures = 0;
+    uint64_t address_conflicts = 0;
     uint64_t pulses_heard = 0, pulses_dropped = 0, stalls = 0;
   };
   Counters counters_;

@@ -5,6 +5,7 @@
 #include <boost/asio/post.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "framework/pair_node.h"
 #include "glog/logging.h"
 
@@ -17,6 +18,7 @@ namespace wire = replication::wire;
 
 namespace {
 constexpr std::chrono::milliseconds kDialTimeout{200};
+constexpr std::chrono::milliseconds kConflictPause{10'000}, kConflictWait{500};
 // Bytes of records that the secondary holds and has not replayed; beyond, clients are slowed down (I7).
 constexpr size_t kMaxReplayLag = 64 << 20;
 
@@ -378,6 +380,7 @@ void PairNode::Tick() {
 
 void PairNode::TickNow() {
   NoteStall(Now());
+  LookForConflict(Now());
   pulse_.Beat(Now());
   // The answers to appends are from before the stall: what was proven meanwhile comes first.
   if (const auto answered = pulse_.TakeAnswered(); answered.has_value() && primary_ != nullptr) {
@@ -387,6 +390,22 @@ void PairNode::TickNow() {
   if (secondary_ != nullptr) secondary_->OnTick(Now());
   Pump();
   StopWhenPossible();
+}
+
+// Who serves must be the only one who has the address. It asks now and then: whoever answers is another.
+void PairNode::LookForConflict(replication::MonotonicTime now) {
+  if (!gate_open_ || now < next_conflict_look_) return;
+  next_conflict_look_ = now + kConflictPause;
+  address_->Probe(kConflictWait, [this, alive = alive_](absl::StatusOr<std::optional<tcpshim::MacAddress>> who) {
+    if (!*alive || !who.ok()) return;
+    if (!who->has_value()) return conflict_.clear();
+    ++counters_.address_conflicts;
+    const tcpshim::MacAddress& mac = **who;
+    conflict_ = absl::StrFormat(
+        "another host (%02x:%02x:%02x:%02x:%02x:%02x) has the service address, too: clients may be led to either",
+        mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    LOG_EVERY_T(ERROR, 60) << conflict_;
+  });
 }
 
 void PairNode::NoteStall(replication::MonotonicTime now) {

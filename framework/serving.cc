@@ -346,6 +346,7 @@ void Serving::Tick() {
   if (ShuttingDown()) return ShutDownTick();
   ticking_ = true;
   CheckHandshakes();
+  RetryRoutes();
   EndTurn();
   if (!silent_ && !in_turn_ && !taking_over_) Commit(/*always=*/true);
   ticking_ = false;

@@ -92,7 +92,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   // --- Takeover, in this order; see serving_takeover.cc ---
   // Restores every endpoint of the executor, those with something pending first, while the gate is
   // closed. Returns how many could not be restored; their reasons are logged.
-  struct RestoreOutcome { size_t restored = 0, failed = 0; };
+  struct RestoreOutcome { size_t restored = 0, failed = 0, without_route = 0; };
   // `timestamp_shift`: the old primary's clock less ours, as far as it can be known, plus a margin.
   RestoreOutcome RestoreEndpoints(uint32_t timestamp_shift);
   // The gate is open: sends what clients may be missing, without waiting for a timer.
@@ -230,7 +230,10 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   tcpshim::Endpoint EndpointOf(const ConnectionState& state) const;
   bool IsRestoredLate(const ConnectionState& state) const;
   bool RestoreOne(const ConnectionState& state);
-  bool RestoreSocket(Live& live, const tcpshim::Endpoint& endpoint);
+  // Unavailable: there is no route to the client.
+  absl::Status RestoreSocket(Live& live, const tcpshim::Endpoint& endpoint);
+  void AwaitRoute(Live& live, const absl::Status& why);
+  void RetryRoutes();
   void ResendOne(Live& live);
   tcpshim::Segment AckByHand(const Live& live) const;
   void Resend(Live& live, uint64_t from, uint64_t end);
@@ -280,6 +283,12 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   std::vector<ConnectionId> refused_by_log_;     // whose input was refused until the next OnStable
   std::vector<ConnectionId> look_;               // of the watched, those to look at in this turn
   std::vector<ConnectionId> not_restored_;
+  // Restored but for the socket: this host has no route to their clients yet.
+  struct Routeless {
+    ConnectionId id;
+    std::chrono::steady_clock::time_point until;
+  };
+  std::deque<Routeless> routeless_;
   uint32_t timestamp_shift_ = 0;                 // while taking over, before EpochBegan has it applied
   ConnectionId receiving_ = 0;
   size_t receive_room_ = 0;

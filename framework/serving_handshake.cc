@@ -200,7 +200,12 @@ bool Serving::IsProven(const Live& live) const {
 
 void Serving::Prove(Live& live) {
   unproven_.erase(live.id);
-  if (!live.has_socket && !RestoreSocket(live, EndpointOf(*live.state))) {
+  const absl::Status made =
+      live.has_socket ? absl::OkStatus() : RestoreSocket(live, EndpointOf(*live.state));
+  if (absl::IsUnavailable(made)) {
+    AwaitRoute(live, made);
+  } else if (!made.ok()) {
+    LOG(ERROR) << "cannot restore " << live.state->opened().tuple.ToString() << ": " << made;
     Append(RecordKind::kBroken, Encode(Broken{live.id, ECONNABORTED}), 0);
     return Drop(live);
   }

@@ -19,6 +19,9 @@ namespace {
 // Segments resent by hand for one connection: an initial window (RFC 6928). The first of them brings back
 // the client's true ACK number, from which the kernel goes on.
 constexpr int kResendSegments = 10;
+// How long a client is waited for that this host has no route to.
+constexpr std::chrono::seconds kRouteWait{60};
+constexpr size_t kRouteTriesPerTick = 100;
 
 constexpr size_t kSmallestMss = 48, kTimestampsSize = 12;   // the kernel's least, too; of the option
 
@@ -43,6 +46,8 @@ Serving::RestoreOutcome Serving::RestoreEndpoints(uint32_t timestamp_shift) {
       RestoreOne(state) ? ++outcome.restored : ++outcome.failed;
     });
   }
+  outcome.without_route = routeless_.size();
+  outcome.restored -= routeless_.size();
   return outcome;
 }
 
@@ -86,7 +91,13 @@ bool Serving::RestoreOne(const ConnectionState& state) {
     live.syn_ack_sent = true;
     live.released = Released::Of(state);   // all that this node has stored is stable: it alone holds it
     if (IsRestoredLate(state)) return true;
-    if (RestoreSocket(live, endpoint)) return true;
+    const absl::Status made = RestoreSocket(live, endpoint);
+    if (made.ok()) return true;
+    if (absl::IsUnavailable(made)) {
+      AwaitRoute(live, made);
+      return true;
+    }
+    LOG(ERROR) << "cannot restore " << endpoint.tuple.ToString() << ": " << made;
   } else {
     LOG(ERROR) << "cannot restore " << endpoint.tuple.ToString() << ": " << slot.status();
   }
@@ -95,19 +106,47 @@ bool Serving::RestoreOne(const ConnectionState& state) {
   return false;
 }
 
-bool Serving::RestoreSocket(Live& live, const Endpoint& endpoint) {
+absl::Status Serving::RestoreSocket(Live& live, const Endpoint& endpoint) {
   auto fd = tcpshim::Restore(endpoint);
-  if (!fd.ok()) {
-    LOG(ERROR) << "cannot restore " << endpoint.tuple.ToString() << ": " << fd.status();
-    return false;
-  }
+  if (!fd.ok()) return fd.status();
   live.has_socket = true;
   live.written = live.state->view().acked + endpoint.sent.size();
   live.fin_written = endpoint.fin_sent;
   if (!endpoint.sent.empty()) live.unheard_until = live.written;
   north_->Adopt(live.id, *std::move(fd), !live.state->peer_closed());
   south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
-  return true;
+  return absl::OkStatus();
+}
+
+// A route that a daemon has not learned yet, or that went with something else: the client is in no hurry to give up.
+void Serving::AwaitRoute(Live& live, const absl::Status& why) {
+  LOG_EVERY_T(WARNING, 1) << why << "; waits for one";
+  routeless_.push_back({live.id, clock_->Monotonic() + kRouteWait});
+}
+
+void Serving::RetryRoutes() {
+  if (routeless_.empty() || taking_over_ || silent_) return;
+  const auto now = clock_->Monotonic();
+  for (size_t left = std::min(routeless_.size(), kRouteTriesPerTick); left > 0; --left) {
+    const Routeless next = routeless_.front();
+    routeless_.pop_front();
+    Live* live = Find(next.id);
+    if (live == nullptr || live->has_socket) continue;
+    const absl::Status made = RestoreSocket(*live, EndpointOf(*live->state));
+    if (made.ok()) {
+      ResendOne(*live);
+      MarkDirty(*live);
+      Watch(*live);
+    } else if (absl::IsUnavailable(made) && now < next.until) {
+      routeless_.push_back(next);
+    } else {
+      LOG(ERROR) << "cannot restore " << live->state->opened().tuple.ToString() << ": " << made;
+      unproven_.erase(next.id);
+      Append(RecordKind::kBroken, Encode(Broken{next.id, EHOSTUNREACH}), 0);
+      Drop(*live);
+    }
+  }
+  FlushDirty();
 }
 
 void Serving::ResendPending() {

@@ -184,6 +184,41 @@ TEST_F(HostTest, TwoServicesOnOneAddressAreRefused) {
   ExpectServes();
 }
 
+TEST_F(HostTest, AnotherHostWithTheAddressIsNoticed) {
+  with_secondary_ = false;
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  const std::string address = absl::StrCat(Lab::kServiceIp, "/32 dev ", Lab::kRawInterface);
+  ASSERT_TRUE(lab_->raw().Ip("addr add " + address).ok());
+  const auto says = [&](const std::string& words) {
+    const auto now = status(primary()).Status();
+    return now.ok() && (now->json.find(words) != std::string::npos);
+  };
+  Fleet nobody(client());
+  EXPECT_EQ(nobody.RunUntil([&] { return says("another host (" + ToString(lab_->raw_mac())); }, kPatience), "");
+  EXPECT_EQ(status(primary()).State(), "solo");
+  ASSERT_TRUE(lab_->raw().Ip("addr del " + address).ok());
+  EXPECT_EQ(nobody.RunUntil([&] { return !says("another host ("); }, kPatience), "");
+}
+
+// What the heir cannot reach when it takes over it may reach a moment later.
+TEST_F(HostTest, TheRouteToTheClientsComesLater) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client());
+  StreamClient* talk = StartTalk(&fleet);
+  fleet.Add(UploadPlan(16 << 20, TestSeed() + 1));
+  StreamClient* download = fleet.Add(DownloadPlan(16 << 20, TestSeed() + 2));
+  fleet.AddTimer("timer", 20, 50);
+  EXPECT_EQ(fleet.RunUntil([&] { return download->received() > 100'000; }, kPatience), "");
+  const std::string address = absl::StrCat(Lab::host_ip(Host::kB), "/24 dev ", Lab::kServiceInterface);
+  ASSERT_TRUE(lab_->host(Host::kB).Ip("addr del " + address).ok());   // the route goes with it
+  Strike(primary(), Way::kKilled);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  ASSERT_EQ(fleet.RunFor(milliseconds(1500)), "");
+  ASSERT_TRUE(lab_->host(Host::kB).Ip("addr add " + address).ok());
+  Finish(&fleet, talk);
+  ExpectServes();
+}
+
 // A primary's connections are told to send no larger segments than the heir's interface takes in.
 TEST_F(HostTest, TheSmallerMtuDecides) {
   with_secondary_ = false;
