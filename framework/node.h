@@ -27,6 +27,7 @@ struct NodeStatus {
   std::string node;
   std::string peer;       // the other node of the pair, when known
   std::string reason;     // why the state is what it is; empty when there is nothing to say
+  std::vector<std::string> warnings;   // what an operator should see to, though the node runs
   uint64_t epoch = 0;
   uint64_t last_lsn = 0;
   uint64_t stable_lsn = 0;

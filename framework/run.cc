@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/host_name.hpp>
@@ -26,6 +27,7 @@
 #include "framework/status_server.h"
 #include "gflags/gflags.h"
 #include "glog/logging.h"
+#include "tcpshim/firewall.h"
 
 DEFINE_string(log_file, "",
               "File that the log is appended to; SIGHUP and SIGUSR1 open it anew, for rotation. Empty: stderr. "
@@ -94,6 +96,14 @@ HostPolicy HostsOf(const NodeConfig& config) {
   return {config.status_allow_any_host, {config.node, boost::asio::ip::host_name(ignored)}};
 }
 
+// What is found about the host that does not keep the node from running.
+std::vector<std::string> WarningsOf(const NodeConfig& config) {
+  if (config.role == Role::kStandalone) return {};   // restores nothing
+  std::vector<std::string> warnings = tcpshim::FirewallWarnings(tcpshim::ReadFirewall(), config.service);
+  for (const std::string& warning : warnings) LOG(WARNING) << warning;
+  return warnings;
+}
+
 int RunNode(const char* program, const NodeConfig& config, const ServerFactory& make_server, LogSink& log) {
   boost::asio::io_context loop(1);
   boost::asio::signal_set reopen(loop, SIGHUP, SIGUSR1);
@@ -106,6 +116,8 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
   });
   if (!made.ok()) return Complain(program, made.status(), kCannotRun);
   const std::unique_ptr<Node> node = *std::move(made);
+  // Before there are clients that would wait for it.
+  const std::vector<std::string> warnings = WarningsOf(config);
   if (absl::Status started = node->Start(); !started.ok()) {
     return Complain(program, started, absl::IsInvalidArgument(started) ? kWrongFlags : kCannotRun);
   }
@@ -114,6 +126,7 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
   if (config.status.has_value()) {
     auto opened = StatusServer::Open(loop, *config.status, HostsOf(config), [&] {
       NodeStatus status = node->Status();
+      status.warnings.insert(status.warnings.end(), warnings.begin(), warnings.end());
       status.counters.emplace_back("log_lines_dropped_total", log.writer().dropped());
       return status;
     });

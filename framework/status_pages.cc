@@ -1,6 +1,7 @@
 #include "framework/status_pages.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 
 namespace understudy {
@@ -26,6 +27,8 @@ std::string JsonString(const std::string& text) {
   return out + "\"";
 }
 
+void AppendJson(std::string* out, const std::string& text) { *out += JsonString(text); }
+
 std::string HtmlText(const std::string& text) {
   return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}});
 }
@@ -37,7 +40,8 @@ std::string StatusAsJson(const NodeStatus& s) {
                       ",\"node\":", JsonString(s.node), ",\"peer\":", JsonString(s.peer),
                       ",\"reason\":", JsonString(s.reason), ",\"epoch\":", s.epoch,
                       ",\"last_lsn\":", s.last_lsn, ",\"stable_lsn\":", s.stable_lsn,
-                      ",\"applied_lsn\":", s.applied_lsn, ",\"connections\":", s.connections, "}\n");
+                      ",\"applied_lsn\":", s.applied_lsn, ",\"connections\":", s.connections,
+                      ",\"warnings\":[", absl::StrJoin(s.warnings, ",", AppendJson), "]}\n");
 }
 
 std::string StatusAsMetrics(const NodeStatus& s) {
@@ -71,6 +75,7 @@ std::string StatusAsPage(const NodeStatus& s) {
   row("role", RoleName(s.role));
   row("state", s.state);
   if (!s.reason.empty()) row("reason", s.reason);
+  for (const std::string& warning : s.warnings) row("warning", warning);
   if (!s.peer.empty()) row("peer", s.peer);
   row("epoch", absl::StrCat(s.epoch));
   row("last record", absl::StrCat(s.last_lsn));
