@@ -1,7 +1,5 @@
 #include "framework/release.h"
 
-#include <optional>
-
 #include <boost/asio/io_context.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -19,11 +17,14 @@ absl::Status Release(const NodeConfig& config) {
   auto address =
       tcpshim::ServiceAddress::Create(loop, {.interface = config.interface, .ip = config.service.ip});
   if (!address.ok()) return address.status();
-  // Takes the place of what the dead process left, with its gate closed, and goes with the end of this function.
+  // Refused while a process holds it. Takes the place of what a dead one left, with its gate closed.
   auto south = tcpshim::SouthWrapper::Attach({.interface = config.interface, .service = config.service});
   if (!south.ok()) return south.status();
   // Before the filters: with them gone, the host would answer for it.
-  return (*address)->Remove();
+  if (absl::Status removed = (*address)->Remove(); !removed.ok()) return removed;
+  south->reset();
+  tcpshim::SouthWrapper::RemoveLeftovers(config.service);   // on other interfaces
+  return absl::OkStatus();
 }
 
 }  // namespace understudy
