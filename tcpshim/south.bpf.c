@@ -892,6 +892,18 @@ int south_ingress_raw_verdict(struct __sk_buff* skb) {
   return count(SOUTH_INGRESS_PASSED, PASS);
 }
 
+// --- The clock ---
+
+// Run by hand, attached nowhere. A process in a time namespace has another CLOCK_MONOTONIC than this, and its
+// deadlines mean another time.
+SEC("tc")
+int south_clock(struct __sk_buff* skb) {
+  __u32 zero = 0;
+  struct south_control* now = bpf_map_lookup_elem(&control, &zero);
+  if (now) now->clock_ns = bpf_ktime_get_ns();
+  return skb->len == 0;
+}
+
 // --- Entries: does it concern the service address? ---
 
 // The part of a frame that tells: Ethernet's protocol and what follows, as IPv4 or as ARP.

@@ -76,6 +76,7 @@ struct south_control {
   __u32 probes_tcp, probes_arp; /* leaving */
   __u32 probes_in;
   __u32 pad2;
+  __u64 clock_ns; /* the kernel's, which deadlines are compared with; south_clock writes it, at the start */
 };
 
 /* Bound to the entry programs, in a map of this name: whose they are. Network byte order. */

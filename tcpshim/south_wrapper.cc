@@ -20,6 +20,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <deque>
@@ -162,6 +164,31 @@ absl::Status CheckKernel() {
         "older) with ", kOptionsNeeded, "; here is Linux ", release));
   }
   return absl::OkStatus();
+}
+
+// Whether CLOCK_MONOTONIC here is the kernel's own, which the programs compare deadlines with: in a time namespace a
+// lease would end days late, or before it began.
+absl::Status CheckClock(const bpf_program* program, const __u64& clock_ns) {
+  std::array<char, 64> packet = {};   // it is looked at by nobody, but there must be one
+  bpf_test_run_opts run = {};
+  run.sz = sizeof(run);
+  run.data_in = packet.data();
+  run.data_size_in = packet.size();
+  const auto before = std::chrono::steady_clock::now().time_since_epoch();
+  if (const int error = bpf_prog_test_run_opts(bpf_program__fd(program), &run); error != 0) {
+    return Failed("asking the kernel for its clock", -error);
+  }
+  const auto after = std::chrono::steady_clock::now().time_since_epoch();
+  const std::chrono::nanoseconds kernel(Load(clock_ns));
+  // The two are read from one counter, but not with the same care about its rate.
+  constexpr std::chrono::milliseconds kSlack(1);
+  if (before <= kernel + kSlack && kernel <= after + kSlack) return absl::OkStatus();
+  const double ahead = std::chrono::duration<double>(before - kernel).count();
+  return absl::FailedPreconditionError(absl::StrFormat(
+      "south wrapper: CLOCK_MONOTONIC of this process is %.3f s %s that of the kernel, with which the right to serve "
+      "is measured: it runs in a time namespace. Start it outside (no unshare --time, no time offset in the "
+      "container's configuration)",
+      std::abs(ahead), ahead > 0 ? "ahead of" : "behind"));
 }
 
 // What a fork() must not hand on: a child that outlives its parent would keep the program array filled
@@ -398,6 +425,7 @@ absl::Status SouthWrapper::Impl::MapMemory() {
   int error = control_memory.Map(bpf_map__fd(skeleton->maps.control), sizeof(south_control));
   if (error != 0) return Failed("mapping the switch", error);
   control = static_cast<south_control*>(control_memory.get());
+  if (absl::Status status = CheckClock(skeleton->progs.south_clock, control->clock_ns); !status.ok()) return status;
   error = connection_memory.Map(bpf_map__fd(skeleton->maps.connections),
                                 sizeof(south_connection) * options.max_connections);
   if (error != 0) return Failed("mapping the connections", error);

@@ -67,7 +67,7 @@ class SouthWrapper {
   // Attaches to ingress and egress with the gate closed. A filter left over from a dead process for the
   // same service address is replaced; there is no moment in between in which the node is not silent. Takes
   // some 100 ms, which the kernel's verifier needs.
-  // PermissionDenied (says which capability), NotFound (interface), FailedPrecondition (kernel too old, or packets
+  // PermissionDenied (says which capability), NotFound (interface), FailedPrecondition (kernel too old, a time namespace, or packets
   // get past the programs: says what is missing or in the way), AlreadyExists (a live process holds this service address here).
   static absl::StatusOr<std::unique_ptr<SouthWrapper>> Attach(const Options& options);
   // Takes off what a dead process of this service has left on the interfaces here. Its service address must be

@@ -979,20 +979,12 @@ TEST_F(SouthWrapperTest, ErrorsSayWhatIsWrong) {
   EXPECT_THAT(Output("tc qdisc show dev svc"), Not(HasSubstr("clsact"))) << "failures leave nothing";
 }
 
-// Runs `body` in a process with these capabilities only; returns what it returned.
-std::string WithCapabilities(const std::vector<unsigned>& capabilities,
-                             const std::function<std::string()>& body) {
+// Runs `body` in a process of its own; returns what it returned.
+std::string InChild(const std::function<std::string()>& body) {
   int result[2];
   EXPECT_EQ(pipe2(result, O_CLOEXEC), 0);
   const pid_t pid = fork();
   if (pid == 0) {
-    __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    std::array<__user_cap_data_struct, 2> data = {};
-    for (unsigned capability : capabilities) {
-      data[capability / 32].effective |= 1u << capability % 32;
-      data[capability / 32].permitted |= 1u << capability % 32;
-    }
-    if (syscall(SYS_capset, &header, data.data()) != 0) _exit(1);
     const std::string text = body();
     _exit(write(result[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0 : 1);
   }
@@ -1009,6 +1001,21 @@ std::string WithCapabilities(const std::vector<unsigned>& capabilities,
   return text;
 }
 
+// The same with these capabilities only.
+std::string WithCapabilities(const std::vector<unsigned>& capabilities,
+                             const std::function<std::string()>& body) {
+  return InChild([&]() -> std::string {
+    __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    std::array<__user_cap_data_struct, 2> data = {};
+    for (unsigned capability : capabilities) {
+      data[capability / 32].effective |= 1u << capability % 32;
+      data[capability / 32].permitted |= 1u << capability % 32;
+    }
+    if (syscall(SYS_capset, &header, data.data()) != 0) return absl::StrCat("capset: ", strerror(errno));
+    return body();
+  });
+}
+
 TEST_F(SouthWrapperTest, MissingCapabilitiesAreNamed) {
   auto attach = [this] { return SouthWrapper::Attach(Options()).status().ToString(); };
   EXPECT_THAT(WithCapabilities({}, attach),
@@ -1022,6 +1029,29 @@ TEST_F(SouthWrapperTest, MissingCapabilitiesAreNamed) {
               AllOf(HasSubstr("PERMISSION_DENIED"), HasSubstr("here: CAP_NET_ADMIN;")));
   EXPECT_EQ(WithCapabilities({CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW}, attach), "OK")
       << "what the message tells people to grant must be enough";
+}
+
+// Runs `body` in a process whose CLOCK_MONOTONIC is that many seconds ahead; returns what it returned.
+std::string InTimeNamespace(int seconds, const std::function<std::string()>& body) {
+  const auto offset = [seconds, &body]() -> std::string {
+    if (unshare(CLONE_NEWTIME) != 0) return absl::StrCat("unshare: ", strerror(errno));
+    const UniqueFd file(open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC));
+    const std::string line = absl::StrCat("monotonic ", seconds, " 0");
+    if (write(file.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+      return absl::StrCat("timens_offsets: ", strerror(errno));
+    }
+    return InChild(body);   // the namespace is that of the children
+  };
+  return InChild(offset);
+}
+
+TEST_F(SouthWrapperTest, ATimeNamespaceIsRefused) {
+  const auto attach = [this] { return SouthWrapper::Attach(Options()).status().ToString(); };
+  EXPECT_THAT(InTimeNamespace(86400, attach),
+              AllOf(HasSubstr("FAILED_PRECONDITION"), HasSubstr("time namespace"), HasSubstr("86400."),
+                    HasSubstr("ahead of")));
+  EXPECT_THAT(InTimeNamespace(-2, attach), AllOf(HasSubstr("FAILED_PRECONDITION"), HasSubstr("behind")));
+  EXPECT_EQ(InTimeNamespace(0, attach), "OK") << "a namespace without an offset does no harm";
 }
 
 TEST_F(SouthWrapperTest, RawSenderNamesMissingCapabilities) {
