@@ -125,6 +125,18 @@ TEST(SimTest, LongCallsAreNoDeath) {
   EXPECT_GT(stalls, 100u);
 }
 
+// More handshakes than are kept, and than are restored before their clients answer.
+TEST(SimTest, AFloodLeavesNoGhosts) {
+  Quiet(true);
+  for (const uint64_t seed : {1, 2, 3}) {
+    running = seed;
+    const Outcome outcome = World(seed, Mutations{}, false).RunFlood(seed == 1 ? 5000 : 1000);
+    EXPECT_FALSE(outcome.violation.has_value())
+        << "seed " << seed << ": " << outcome.violation->invariant << ": " << outcome.violation->what;
+    EXPECT_EQ(outcome.takeovers, 2) << "seed " << seed;
+  }
+}
+
 TEST(SimTest, OneSeedDecidesAll) {
   Quiet(true);
   for (const uint64_t seed : {3, 17, 84}) {

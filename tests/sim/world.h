@@ -178,6 +178,9 @@ class World {
   Outcome Run();
   // Instead: nothing fails but that every call of the primary's Server may take long, up to `longest`.
   Outcome RunStalls(Nanos longest);
+  // Instead: SYNs of so many that do not exist, the primary's death among them. The clients are served to the
+  // end, and nobody ever hears of the others.
+  Outcome RunFlood(int ghosts);
   // Instead: one client sends so many bytes to an echo and never reads. Returns how many the Server
   // was given within `span`.
   size_t RunHoarder(size_t bytes, Nanos span);
