@@ -2,6 +2,8 @@
 #ifndef UNDERSTUDY_FRAMEWORK_CLOCK_H_
 #define UNDERSTUDY_FRAMEWORK_CLOCK_H_
 
+#include <time.h>
+
 #include <chrono>
 #include <cstdint>
 
@@ -13,6 +15,8 @@ class Clock {
   // CLOCK_MONOTONIC, which is also the kernel's clock for TSval and for the south wrapper's deadline.
   virtual std::chrono::steady_clock::time_point Monotonic() const = 0;
   virtual int64_t WallMicroseconds() const = 0;   // since 1970; may step
+  // CLOCK_BOOTTIME: goes on while the machine is suspended, which CLOCK_MONOTONIC does not.
+  virtual std::chrono::nanoseconds Boot() const { return Monotonic().time_since_epoch(); }
 };
 
 class SystemClock final : public Clock {
@@ -24,6 +28,11 @@ class SystemClock final : public Clock {
     return std::chrono::duration_cast<std::chrono::microseconds>(
                std::chrono::system_clock::now().time_since_epoch())
         .count();
+  }
+  std::chrono::nanoseconds Boot() const override {
+    timespec now = {};
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
   }
 };
 

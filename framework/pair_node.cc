@@ -435,6 +435,7 @@ NodeStatus PairNode::Status() const {
   out.emplace_back("pulse_datagrams_dropped_total", counters_.pulses_dropped + pulses.dropped);
   out.emplace_back("stalls_total", counters_.stalls);
   out.emplace_back("south_programs_put_back_total", south_->mended());
+  out.emplace_back("absences_total", counters_.absences);
   const auto south = south_->Counters();
   for (int i = 0; i < SOUTH_COUNTERS; ++i) {
     out.emplace_back(absl::StrCat("south_", tcpshim::SouthWrapper::CounterName(i), "_total"), south[i]);

@@ -19,6 +19,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "framework/absence.h"
 #include "framework/executor.h"
 #include "framework/fence_guard.h"
 #include "framework/log_filter.h"
@@ -93,6 +94,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void SetPulse(std::optional<uint64_t> epoch);
   void NoteStall(replication::MonotonicTime now);
   void LookForConflict(replication::MonotonicTime now);
+  void NoteAbsence();
   std::optional<replication::PulseMessage> OnPulse(std::string_view datagram);
   void Tick();
   void TickNow();
@@ -155,6 +157,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   boost::asio::steady_timer tick_;
   replication::MonotonicTime tick_due_{};
   std::optional<replication::MonotonicTime> last_tick_;
+  Absence absence_;
   bool tick_scheduled_ = false;
   bool pumping_ = false;
   std::optional<replication::TakeOver> takeover_;    // granted; carried out when the pump is empty
@@ -185,7 +188,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
     uint64_t links_accepted = 0, links_closed_for_cause = 0, joins_refused = 0, takeovers = 0;
     uint64_t batches = 0, dials = 0, arbiter_calls = 0, arbiter_failures = 0;
     uint64_t address_conflicts = 0;
-    uint64_t pulses_heard = 0, pulses_dropped = 0, stalls = 0;
+    uint64_t pulses_heard = 0, pulses_dropped = 0, stalls = 0, absences = 0;
   };
   Counters counters_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for callbacks that may come late

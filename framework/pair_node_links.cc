@@ -364,6 +364,7 @@ void PairNode::ScheduleTick() {
 }
 
 void PairNode::Tick() {
+  NoteAbsence();
   // A process that was kept from running finds its timers due before it has read what the peer sent
   // meanwhile. That silence is its own: it reads first, and asks again.
   const auto now = Now();
@@ -415,6 +416,22 @@ void PairNode::NoteStall(replication::MonotonicTime now) {
   LOG_EVERY_T(WARNING, 1) << "the loop stood still for "
                           << std::chrono::duration_cast<std::chrono::milliseconds>(now - *before).count()
                           << " ms: a call of the Server took long, or the machine had no time for it";
+}
+
+// What the lease's clock has not counted, the lease has not either: the other node may serve by now. Silent first
+// (a delay within half of the guard is harmless, the rest of it is for the clocks' rates); to go on takes an answer to
+// something that is sent from here on.
+void PairNode::NoteAbsence() {
+  const auto hidden = absence_.SinceLast(*clock_);
+  if (hidden <= protocol_.lease_guard / 2) return;
+  south_->CloseGate();
+  gate_open_ = false;
+  SetPulse(std::nullopt);
+  ++counters_.absences;
+  LOG(WARNING) << "this machine was suspended or paused, or its wall clock set: "
+               << std::chrono::duration_cast<std::chrono::milliseconds>(hidden).count()
+               << " ms that CLOCK_MONOTONIC does not know of; a lease from before counts no more";
+  if (primary_ != nullptr) primary_->OnAbsence(Now());
 }
 
 // --- The pulse ------------------------------------------------------------------------------------

@@ -325,6 +325,7 @@ void PrimaryCore::OnPulseAnswered(uint64_t epoch, MonotonicTime sent_at, Monoton
 
 // The secondary has heard, later than `sent_at`, that this node lives.
 void PrimaryCore::Answered(MonotonicTime sent_at, MonotonicTime now) {
+  if (sent_at < counts_from_) return;
   grace_used_ = false;
   const MonotonicTime until = sent_at + LeaseSpan();
   lost_at_ = std::max(lost_at_, until);
@@ -424,6 +425,11 @@ void PrimaryCore::ExtendLease(MonotonicTime until, MonotonicTime now) {
   lease_until_ = std::max(lease_until_, until);
   silent_ = false;
   actions_.push_back(Lease{lease_until_});
+}
+
+void PrimaryCore::OnAbsence(MonotonicTime now) {
+  counts_from_ = now;
+  lease_until_ = std::min(lease_until_, now);
 }
 
 void PrimaryCore::BeSilent(const std::string& reason) {

@@ -86,6 +86,10 @@ class PrimaryCore {
   void OnDialed(DialResult result, MonotonicTime now);
   void OnArbiter(const absl::StatusOr<Arbiter::Outcome>& outcome, MonotonicTime now);
 
+  // This machine was away without its clock having counted it. The owner is silent; the lease ends here, and what
+  // was sent before is worth none. The next Lease that is given is a new one.
+  void OnAbsence(MonotonicTime now);
+
   // Carrier of the service interface. Without it this node hands over while it still can, and never asks
   // to go solo: who can serve nobody must not win.
   void OnServiceCarrier(bool up, MonotonicTime now);
@@ -183,6 +187,7 @@ class PrimaryCore {
 
   // The right to serve.
   MonotonicTime lease_until_;      // the newest Lease given
+  MonotonicTime counts_from_;      // answers to what was sent before give no lease
   MonotonicTime lost_at_;          // kShared: without a further answer the secondary is lost then
   bool grace_used_ = false;        // a rejoin has put lost_at_ off, and no answer has come since
   bool silent_ = false;            // FallSilent was the newest said about it

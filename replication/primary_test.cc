@@ -433,6 +433,30 @@ TEST_F(PrimaryTest, AnAnswerReadLateGivesNoLease) {
   EXPECT_TRUE(Has<FallSilent>());
 }
 
+TEST_F(PrimaryTest, AfterAnAbsenceOnlyWhatIsSentFromThereOnGivesALease) {
+  Protect();
+  AppendRecords();
+  const auto before = Only<SendAppend>().request;
+  now_ += milliseconds(1);
+  Do([&] { core_->OnAbsence(now_); });
+  Answer(before);
+  EXPECT_FALSE(Has<Lease>()) << "the answer may have lain about for an hour";
+  EXPECT_TRUE(Has<StableUpTo>()) << "stored is stored";
+  Do([&] { core_->OnPulseAnswered(*core_->pulse_epoch(), now_ - milliseconds(1), now_); });
+  EXPECT_FALSE(Has<Lease>());
+  Pass(milliseconds(20));
+  const auto after = Only<SendAppend>().request;
+  Answer(after);
+  EXPECT_EQ(Only<Lease>().until, now_ + kSpan);
+}
+
+TEST_F(PrimaryTest, AfterAnAbsenceOneThatOwnsAloneNeedsNobody) {
+  Pass(milliseconds(1));
+  Do([&] { core_->OnAbsence(now_); });
+  Pass(milliseconds(0));
+  EXPECT_EQ(Only<Lease>().until, now_ + kSpan);
+}
+
 TEST_F(PrimaryTest, HeartbeatsWhenNothingElseIsSent) {
   Protect();
   Pass(milliseconds(9));

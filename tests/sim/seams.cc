@@ -601,8 +601,13 @@ void SouthWrapper::OpenGate() {
   impl_->south().gate = true;
   impl_->process->world->GateOpened(*impl_->process);
 }
-void SouthWrapper::CloseGate() { impl_->south().gate = false; }
+void SouthWrapper::CloseGate() {
+  impl_->south().closings += impl_->south().gate;
+  impl_->south().gate = false;
+}
 void SouthWrapper::RenewUntil(std::chrono::steady_clock::time_point deadline) {
+  // The guard is a quarter of 80 ms (PairNode).
+  if (World::now_in->mutations().no_lease_guard) deadline += std::chrono::milliseconds(20);
   impl_->south().deadline_ns =
       std::max<int64_t>(impl_->south().deadline_ns, deadline.time_since_epoch().count());
 }

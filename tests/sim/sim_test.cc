@@ -137,6 +137,25 @@ TEST(SimTest, AFloodLeavesNoGhosts) {
   }
 }
 
+// A lease from before counts no more: silent at once, and serving again with a new one.
+TEST(SimTest, AMachineThatWasAwayIsSilentUntilItHasANewLease) {
+  Quiet(true);
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    running = seed;
+    World world(seed, Mutations{}, false);
+    int closed = 0, open = 0;
+    const Outcome outcome = world.RunAbsences(10, [&](bool closed_now, bool open_again) {
+      closed += closed_now;
+      open += open_again;
+    });
+    EXPECT_FALSE(outcome.violation.has_value())
+        << "seed " << seed << ": " << outcome.violation->invariant << ": " << outcome.violation->what;
+    EXPECT_EQ(closed, 10) << "seed " << seed;
+    EXPECT_EQ(open, 10) << "seed " << seed;
+    EXPECT_EQ(outcome.takeovers, 1) << "seed " << seed;
+  }
+}
+
 TEST(SimTest, OneSeedDecidesAll) {
   Quiet(true);
   for (const uint64_t seed : {3, 17, 84}) {

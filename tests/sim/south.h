@@ -21,6 +21,8 @@ struct Mutations {
   bool no_clamp = false;           // acknowledgements pass as TCP makes them
   bool no_syn_ack_hold = false;    // the kernel's SYN-ACK leaves before Opened is stable
   bool no_deadline = false;        // the lease
+  bool no_lease_guard = false;     // the lease runs as long as the suspicion
+  bool drifting_clocks = false;    // no protection: the hosts' clocks run apart, as far as they may
   bool no_fin_rst_filter = false;  // what a dying process's kernel says
   bool no_window_fit = false;      // windows are offered as TCP has them
   bool skip_replay = false;        // what is stored but not replayed yet is forgotten at takeover
@@ -54,6 +56,8 @@ class South {
     bool wake_armed = false;
     Seq wake_at = 0;
   };
+
+  uint64_t closings = 0;  // of the gate
 
   explicit South(const Mutations& mutations) : mutations_(mutations) {}
 

@@ -38,11 +38,14 @@ class HostClock final : public Clock {
  public:
   HostClock(const World* world, const Host* host) : world_(world), host_(host) {}
   std::chrono::steady_clock::time_point Monotonic() const override {
-    return std::chrono::steady_clock::time_point(world_->now() + host_->clock_offset);
+    return std::chrono::steady_clock::time_point(host_->Monotonic(world_->now()));
   }
+  Nanos Boot() const override { return host_->Monotonic(world_->now()) + host_->hidden; }
   int64_t WallMicroseconds() const override {
     // The hosts' wall clocks differ a little.
-    return kWallEpochUs + (world_->now().count() + host_->index * 700'000) / 1000;
+    // It is slewed as CLOCK_MONOTONIC is.
+    const Nanos passed = host_->Monotonic(world_->now()) - host_->clock_offset;
+    return kWallEpochUs + (passed.count() + host_->index * 700'000) / 1000;
   }
 
  private:
@@ -127,6 +130,8 @@ World::World(uint64_t seed, const Mutations& mutations, bool trace)
     hosts_[i].name = i == 0 ? "a" : "b";
     hosts_[i].replication = {0x0a000001u + i, 7001};
     hosts_[i].clock_offset = seconds(Random(100'000));
+    // Slewed as fast as chrony does it, each forward, back, or not.
+    if (mutations.drifting_clocks) hosts_[i].drift_ppm = 83'333 * (static_cast<int>(seed / (i == 0 ? 1 : 3) % 3) - 1);
   }
   // Some of one address.
   const int count = 1 + static_cast<int>(Random(5));
@@ -459,6 +464,24 @@ Outcome World::RunFlood(int ghosts) {
   return std::move(outcome_);
 }
 
+Outcome World::RunAbsences(int count, const std::function<void(bool closed, bool open_again)>& look) {
+  loss_percent_ = duplicate_percent_ = 0;
+  StartProcess(hosts_[0], Role::kPrimary);
+  StartProcess(hosts_[1], Role::kSecondary);
+  RefreshArp();
+  RunUntil(now_ + milliseconds(200));
+  for (int i = 0; i < count; ++i) {
+    const South& south = hosts_[0].process->south;
+    const uint64_t closings = south.closings;
+    hosts_[0].hidden += milliseconds(50 + Random(5000));
+    RunUntil(now_ + milliseconds(15));
+    const bool closed = south.closings > closings;
+    RunUntil(now_ + milliseconds(185));
+    look(closed, south.gate);
+  }
+  return std::move(outcome_);
+}
+
 Outcome World::Run() {
   StartProcess(hosts_[0], Role::kPrimary);
   At(RandomNanos(milliseconds(60)), [this] { StartProcess(hosts_[1], Role::kSecondary); });
@@ -510,7 +533,7 @@ Outcome World::Run() {
 Socket& World::AddSocket(Host& host, const FourTuple& tuple, Tcp::Config config,
                          std::optional<uint32_t> timestamp) {
   const auto clock_ms = [this, &host] {
-    return static_cast<uint32_t>((now_ + host.clock_offset).count() / 1'000'000);
+    return static_cast<uint32_t>(host.Monotonic(now_).count() / 1'000'000);
   };
   const uint32_t offset = timestamp.has_value() ? *timestamp - clock_ms()
                                                 : static_cast<uint32_t>(Random(uint64_t{1} << 32));
@@ -561,7 +584,7 @@ bool World::Egress(Host& host, Packet packet, bool by_hand, const South::Sender&
     if (!mutations_.no_fin_rst_filter || !(packet.flags.fin || packet.flags.rst)) return false;
   } else {
     const bool may_leave =
-        process.south.Egress(packet, by_hand, sender, (now_ + host.clock_offset).count());
+        process.south.Egress(packet, by_hand, sender, host.Monotonic(now_).count());
     if (!process.south.events.empty()) Wake(process, Nanos(0));
     if (!may_leave) return false;
   }
@@ -573,7 +596,7 @@ void World::Ingress(Host& host, const Packet& packet) {
   if (!host.powered || !host.carrier || !host.service_in || host.process == nullptr) return;
   Process& process = *host.process;
   const uint64_t events_before = process.south.events_made;
-  if (process.dead || !process.south.Ingress(packet, (now_ + host.clock_offset).count())) return;
+  if (process.dead || !process.south.Ingress(packet, host.Monotonic(now_).count())) return;
   // The ring buffer may be full.
   if (process.south.events_made != events_before && Chance(2)) process.south.events.pop_back();
   Wake(process, Nanos(0));
@@ -638,7 +661,7 @@ void World::AnnounceOnce(Process& process, uint64_t series, milliseconds pause) 
   if (process.dead || !process.announcing || series != process.announcements) return;
   if (mutations_.no_announcement && owner_ >= 0) return;
   Host& host = *process.host;
-  const bool may = process.south.MayTalk((now_ + host.clock_offset).count());
+  const bool may = process.south.MayTalk(host.Monotonic(now_).count());
   if (host.powered && host.address && may && host.carrier && host.service_out) owner_ = host.index;
   At(pause, [this, &process, series, pause] { AnnounceOnce(process, series, pause * 2); });
 }
@@ -677,7 +700,7 @@ void World::Probe(Process& process, milliseconds wait, tcpshim::ServiceAddress::
 // Answers who asks for the service address.
 bool World::HasAddress(const Host& host) const {
   return host.process != nullptr && host.alive() && host.address && host.carrier && host.service_in &&
-         host.service_out && host.process->south.MayTalk((now_ + host.clock_offset).count());
+         host.service_out && host.process->south.MayTalk(host.Monotonic(now_).count());
 }
 
 // Clients ask who has the address, now and then.

@@ -115,7 +115,10 @@ struct Host {
   int index = 0;
   std::string name;
   SocketAddress replication;
-  Nanos clock_offset{0};  // CLOCK_MONOTONIC less the world's time
+  Nanos clock_offset{0};  // CLOCK_MONOTONIC less the world's time, in the beginning
+  int drift_ppm = 0;      // and how much faster it goes
+  Nanos hidden{0};        // of CLOCK_BOOTTIME: what CLOCK_MONOTONIC has not counted
+  Nanos Monotonic(Nanos world) const { return clock_offset + world + world / 1'000'000 * drift_ppm; }
   bool powered = true;
   bool carrier = true;
   bool service_in = true, service_out = true;
@@ -181,6 +184,9 @@ class World {
   // Instead: SYNs of so many that do not exist, the primary's death among them. The clients are served to the
   // end, and nobody ever hears of the others.
   Outcome RunFlood(int ghosts);
+  // Instead: nothing fails but that the primary's machine is suspended `count` times, for longer than the lease, with a
+  // clock that does not notice. `look` is told whether its gate was closed soon after, and whether it is open later.
+  Outcome RunAbsences(int count, const std::function<void(bool closed, bool open_again)>& look);
   // Instead: one client sends so many bytes to an echo and never reads. Returns how many the Server
   // was given within `span`.
   size_t RunHoarder(size_t bytes, Nanos span);
