@@ -137,6 +137,17 @@ TEST(SimTest, AFloodLeavesNoGhosts) {
   }
 }
 
+// The guard covers what two clocks may run apart.
+TEST(SimTest, ClocksThatRunApartNeverMakeTwoSpeakers) {
+  Quiet(true);
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    running = seed;
+    const Outcome outcome = World(seed, Mutations{.drifting_clocks = true}, false).Run();
+    EXPECT_FALSE(outcome.violation.has_value())
+        << "seed " << seed << ": " << outcome.violation->invariant << ": " << outcome.violation->what;
+  }
+}
+
 // A lease from before counts no more: silent at once, and serving again with a new one.
 TEST(SimTest, AMachineThatWasAwayIsSilentUntilItHasANewLease) {
   Quiet(true);
@@ -204,6 +215,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Taken{"SynAckHold", {.no_syn_ack_hold = true}, {"I1"}},
                     Taken{"Incarnation", {.any_syn_ack = true}, {"I1", "I4", "liveness"}, 1000},
                     Taken{"Deadline", {.no_deadline = true}, {"I3"}},
+                    Taken{"LeaseGuard", {.no_lease_guard = true, .drifting_clocks = true}, {"I3"}, 2000},
                     Taken{"PulseAnswer", {.unanswered_pulses = true}, {"I3"}, 2000},
                     Taken{"PulseHearing", {.answers_every_pulse = true}, {"I3"}, 4000},
                     Taken{"FinAndRstFilter", {.no_fin_rst_filter = true}, {"I5", "I1"}},
