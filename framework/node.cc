@@ -7,13 +7,13 @@ namespace understudy {
 
 absl::StatusOr<std::unique_ptr<Node>> Node::Make(boost::asio::io_context& loop, const NodeConfig& config,
                                                  const ServerFactory& make_server, const Clock* clock,
-                                                 Failed failed) {
+                                                 Witness* witness, Failed failed) {
   auto server = make_server();
   if (!server.ok()) return server.status();
   if (config.role == Role::kStandalone) {
     return std::make_unique<StandaloneNode>(loop, config, *std::move(server), clock, std::move(failed));
   }
-  return std::make_unique<PairNode>(loop, config, *std::move(server), clock, std::move(failed));
+  return std::make_unique<PairNode>(loop, config, *std::move(server), clock, witness, std::move(failed));
 }
 
 }  // namespace understudy

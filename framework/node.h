@@ -16,6 +16,7 @@
 #include "framework/clock.h"
 #include "framework/node_config.h"
 #include "framework/run.h"
+#include "framework/witness.h"
 
 namespace understudy {
 
@@ -50,12 +51,13 @@ class Node {
   // was answered and a FIN behind it, or after --stop_within_ms.
   virtual void Stop(std::function<void()> stopped) = 0;
 
-  // `failed` is called on the loop when a node that has started must give up.
+  // `failed` is called on the loop when a node that has started must give up. Aborted: this process can never
+  // serve again, but a new one may join as a secondary.
   using Failed = std::function<void(absl::Status)>;
-  // The error is that of `make_server`.
+  // The error is that of `make_server`. `witness` may be nullptr, and outlives the node.
   static absl::StatusOr<std::unique_ptr<Node>> Make(boost::asio::io_context& loop, const NodeConfig& config,
                                                     const ServerFactory& make_server, const Clock* clock,
-                                                    Failed failed);
+                                                    Witness* witness, Failed failed);
 };
 
 }  // namespace understudy

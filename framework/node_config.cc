@@ -58,6 +58,15 @@ DEFINE_bool(release, false,
             "Runs no node, but takes off this host what one that was killed has left on it: the service address and "
             "the filters that keep the host from speaking for it. Refused while a node runs. Otherwise with the "
             "node's own flags.");
+DEFINE_bool(witness, true,
+            "Start a small process beside this one that tells the other node when this one has died, which saves "
+            "clients the wait for --suspect_after_ms. Pairs only.");
+DEFINE_bool(exit_when_useless, true,
+            "End, with exit status 3, when this node can never serve again (the other has taken over, or this copy "
+            "of the data has gone another way), so that a service manager can start it anew as a secondary.");
+DEFINE_bool(force_data_loss, false,
+            "With --role=primary: begin though the other node has served since this one has, and lose what it was "
+            "told meanwhile. The last resort, when that node is gone for good.");
 DEFINE_string(status, "",
               "IP:PORT for HTTP: /status (JSON), /metrics (Prometheus text), /healthz, an HTML page. Port 0 takes a free one, "
               "which is logged. Empty: none.");
@@ -158,6 +167,12 @@ absl::Status FillPair(NodeConfig& config) {
   config.suspect_after = std::chrono::milliseconds(FLAGS_suspect_after_ms);
   config.max_stall = std::chrono::milliseconds(FLAGS_max_stall_ms);
   config.announce_every = std::chrono::seconds(FLAGS_announce_every_s);
+  config.witness = FLAGS_witness;
+  config.exit_when_useless = FLAGS_exit_when_useless;
+  if (FLAGS_force_data_loss && config.role != Role::kPrimary) {
+    return Wrong("force_data_loss", "true", "goes with --role=primary only");
+  }
+  config.force_data_loss = FLAGS_force_data_loss;
   return absl::OkStatus();
 }
 

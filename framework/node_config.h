@@ -37,6 +37,9 @@ struct NodeConfig {
   bool release = false;           // no node: what a dead one left on this host is cleaned up
   // Connections that this process may hold at once, by its limit of open files; 0: unknown.
   uint64_t max_connections = 0;
+  bool witness = true;
+  bool exit_when_useless = true;
+  bool force_data_loss = false;
 };
 
 // "198.18.0.1:7000"; port 0 only where `any_port`. InvalidArgument says what is wrong with it.

@@ -7,6 +7,7 @@
 #include <boost/asio/post.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "framework/serving_counters.h"
 #include "glog/logging.h"
 #include "replication/make_arbiter.h"
@@ -25,14 +26,23 @@ namespace {
 // (RFC 7323, PAWS); a little too much costs nothing.
 constexpr std::chrono::milliseconds kTimestampMargin{20};
 constexpr std::chrono::milliseconds kFirstDialTimeout{500};
+// How long hosts are waited for that may have the service address.
+constexpr std::chrono::milliseconds kFirstProbe{200};
+// How long a node that cannot serve tries to give the epoch back to one that perhaps can.
+constexpr std::chrono::seconds kGiveBackPatience{5};
+constexpr std::chrono::milliseconds kGiveBackRetry{50};
+// Before a node ends that is of no use any more: long enough for whoever watches its status.
+constexpr std::chrono::seconds kUselessGrace{2};
 
-replication::ProtocolConfig ProtocolOf(const NodeConfig& config) {
+replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* witness) {
   replication::ProtocolConfig protocol;
   protocol.node = config.node;
   protocol.service = config.service.ToString();
   protocol.key = config.key;
   protocol.heartbeat = config.heartbeat;
   protocol.suspect_after = config.suspect_after;
+  protocol.max_stall = std::max(config.max_stall, config.suspect_after);
+  if (witness != nullptr) protocol.last_word_hash = witness->last_word_hash();
   // The two nodes' clocks may run apart by a sixth, 83,333 ppm each way (chrony slews by so much; the kernel allows
   // 100,000), and a lease of three quarters on the slowest is over before the suspicion on the fastest.
   protocol.lease_guard = std::max(config.suspect_after / 4, std::chrono::milliseconds(1));
@@ -42,15 +52,17 @@ replication::ProtocolConfig ProtocolOf(const NodeConfig& config) {
 }  // namespace
 
 PairNode::PairNode(boost::asio::io_context& loop, const NodeConfig& config,
-                   std::unique_ptr<Server> server, const Clock* clock, Failed failed)
+                   std::unique_ptr<Server> server, const Clock* clock, Witness* witness, Failed failed)
     : loop_(loop),
       config_(config),
-      protocol_(ProtocolOf(config)),
+      protocol_(ProtocolOf(config, witness)),
       clock_(clock),
+      witness_(witness),
       failed_(std::move(failed)),
       server_(std::move(server)),
       pulse_(protocol_, config.max_stall, [this](auto until) { south_->RenewUntil(until); }),
-      tick_(loop) {}
+      tick_(loop),
+      useless_(loop) {}
 
 PairNode::~PairNode() {
   *alive_ = false;
@@ -113,6 +125,11 @@ absl::Status PairNode::Start() {
                                                  [this](std::string_view d) { return OnPulse(d); });
   if (!pulse_link.ok()) return pulse_link.status();
   pulse_link_ = *std::move(pulse_link);
+  if (witness_ != nullptr) {
+    // Without it a death is found all the same, later.
+    const absl::Status entrusted = witness_->Entrust(pulse_link_->fd(), south_->gate_fd());
+    LOG_IF(WARNING, !entrusted.ok()) << entrusted.message();
+  }
 
   executor_ = std::make_unique<Executor>(server_.get());
   address_->WatchCarrier([this](bool up) {
@@ -153,46 +170,105 @@ absl::Status PairNode::AttachSouth() {
 
 // --- Primary from the start -----------------------------------------------------------------------
 
-void PairNode::ClaimFirst() {
-  arbiter_->Read([this, alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) {
+void PairNode::ReadArbiter(std::function<void(const Register& current)> then) {
+  arbiter_->Read([this, then = std::move(then), alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) {
     if (!*alive) return;
-    if (!outcome.ok()) {
-      return GiveUp(absl::UnavailableError(
-          absl::StrCat("cannot read the arbiter ", config_.arbiter, ": ",
-                       std::string(outcome.status().message()))));
-    }
-    DecideFirst(outcome->current);
+    if (outcome.ok()) return then(outcome->current);
+    GiveUp(absl::UnavailableError(absl::StrCat("cannot read the arbiter ", config_.arbiter, ": ",
+                                               std::string(outcome.status().message()))));
   });
 }
 
-// A process that begins has no log. It may claim the epoch only when no other process can hold one.
-void PairNode::DecideFirst(const Register& current) {
-  const auto claim = [this](const Register& from) {
-    const Register wanted = replication::FirstServedBy(from, config_.node);
-    arbiter_->CompareAndSwap(
-        from, wanted, [this, wanted, alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) {
-          if (!*alive) return;
-          if (outcome.ok() && outcome->swapped) return BeginFirst(wanted);
-          GiveUp(absl::UnavailableError(absl::StrCat(
-              "cannot begin as primary: the arbiter ", config_.arbiter, " says ",
-              outcome.ok() ? outcome->current.ToString() : std::string(outcome.status().message()))));
-        });
-  };
-  const bool nobody_else = current.epoch == 0 || (current.holder == config_.node && current.secondary.empty());
-  if (nobody_else) return claim(current);
-  // The other node holds the epoch, or the log of our former life. If its host says that no such process
-  // runs, nobody holds anything any more.
+void PairNode::CannotBegin(const Register& current, const std::string& why) {
+  GiveUp(absl::FailedPreconditionError(absl::StrCat("cannot begin as primary: the arbiter ", config_.arbiter, " says ",
+                                                    current.ToString(), ", and ", why)));
+}
+
+// A process that begins has no log. It may claim the epoch only when no other process can hold one, and only
+// with the newest data.
+void PairNode::ClaimFirst() {
+  ReadArbiter([this](const Register& current) {
+    if (current.epoch != 0 && !current.KeptBy(config_.node)) {
+      const std::string keepers = absl::StrJoin(current.Keepers(), " or ");
+      if (!config_.force_data_loss) {
+        return CannotBegin(current, absl::StrCat(
+                                        "the newest data is on ", keepers, ", not here: begin there, and start this "
+                                        "node with --role=secondary. If it is lost for good, --force_data_loss begins "
+                                        "with the old data that is here"));
+      }
+      LOG(WARNING) << "--force_data_loss: beginning without the data of " << keepers << ": " << current.ToString();
+    }
+    AskPeerFirst(current);
+  });
+}
+
+void PairNode::AskPeerFirst(const Register& current) {
+  // This node served alone when it ended; that it is no longer running is known by the name that it holds on
+  // the interface (SouthWrapper::Attach).
+  if (current.holder == config_.node && current.secondary.empty()) return ProbeFirst(current);
   replication::DialPeer(
       loop_, config_.replication.address(), config_.peer, kFirstDialTimeout,
-      [this, current, claim, alive = alive_](replication::DialResult result, boost::asio::ip::tcp::socket) {
+      [this, current, alive = alive_](replication::DialResult result, boost::asio::ip::tcp::socket) {
         if (!*alive) return;
-        if (result == replication::DialResult::kRefused) return claim(current);
-        const bool up = result == replication::DialResult::kConnected;
-        GiveUp(absl::FailedPreconditionError(absl::StrCat(
-            "cannot begin as primary: the arbiter ", config_.arbiter, " says ", current.ToString(), ", and ",
-            up ? "the peer is running: start this node with --role=secondary"
-               : "the peer cannot be reached to make sure that it is not serving; if it is gone for good, "
-                 "remove the arbiter's register")));
+        // A first start: the peer may be there already, as a secondary that waits. But where each node has an
+        // arbiter of its own, nothing is ever written.
+        const bool first = current.epoch == 0 && config_.arbiter != "unsafe-none";
+        switch (result) {
+          case replication::DialResult::kConnected:
+            if (first) return ProbeFirst(current);
+            return CannotBegin(current, "the peer is running: start this node with --role=secondary");
+          case replication::DialResult::kRefused:
+            // By the host of a process that is gone, or by a firewall for one that lives.
+            return current.epoch == 0 ? ProbeFirst(current) : WatchRegisterFirst(current);
+          case replication::DialResult::kUnreachable:
+            if (current.epoch == 0) return ProbeFirst(current);
+            if (config_.force_data_loss) return WatchRegisterFirst(current);
+            return CannotBegin(current,
+                               "the peer cannot be reached to make sure that it is not serving. If it is gone for "
+                               "good, --force_data_loss begins without asking it");
+        }
+      });
+}
+
+// A secondary that lives takes over within this time, and a pair that has lost its link changes the register.
+void PairNode::WatchRegisterFirst(const Register& current) {
+  useless_.expires_after(2 * config_.suspect_after);
+  useless_.async_wait([this, current, alive = alive_](boost::system::error_code error) {
+    if (error || !*alive) return;
+    ReadArbiter([this, current](const Register& now) {
+      if (now == current) return ProbeFirst(current);
+      CannotBegin(now, "that has just changed: somebody lives, whom this node cannot reach");
+    });
+  });
+}
+
+void PairNode::ProbeFirst(const Register& current) {
+  address_->Probe(kFirstProbe, [this, current,
+                                alive = alive_](absl::StatusOr<std::optional<tcpshim::MacAddress>> answered) {
+    if (!*alive) return;
+    if (answered.ok() && answered->has_value()) {
+      return CannotBegin(current, absl::StrCat(tcpshim::ToString(**answered), " on ", config_.interface,
+                                               " answers for the service address ", config_.service.ToString(),
+                                               ": another host has it, or serves"));
+    }
+    // Who cannot ask knows nothing; that is bad only where there is somebody to be known of.
+    if (!answered.ok() && current.epoch != 0 && current.holder != config_.node) {
+      return CannotBegin(current, absl::StrCat("nobody can be asked who has the service address: ",
+                                               std::string(answered.status().message())));
+    }
+    Claim(current);
+  });
+}
+
+void PairNode::Claim(const Register& from) {
+  const Register wanted = replication::FirstServedBy(from, config_.node);
+  arbiter_->CompareAndSwap(
+      from, wanted, [this, wanted, alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) {
+        if (!*alive) return;
+        if (outcome.ok() && outcome->swapped) return BeginFirst(wanted);
+        GiveUp(absl::UnavailableError(absl::StrCat(
+            "cannot begin as primary: the arbiter ", config_.arbiter, " says ",
+            outcome.ok() ? outcome->current.ToString() : std::string(outcome.status().message()))));
       });
 }
 
@@ -231,12 +307,15 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   taking_over_ = true;
   ++counters_.takeovers;
   LOG(WARNING) << "taking over: " << granted.granted.ToString() << " (" << granted.why << ")";
+  const std::string other = secondary_->primary();
+  const auto give_back = [&](absl::Status why) { GiveBack(granted.granted, other, std::move(why)); };
   DropLink();
-  const absl::Status replayed_all = replayer_->Finish();
+  const absl::Status replayed_all = replayer_->Finish(protocol_.max_stall);
+  if (absl::IsDeadlineExceeded(replayed_all)) return give_back(replayed_all);
   replayer_.reset();
   secondary_.reset();
   if (!replayed_all.ok()) {
-    return FallSilentForGood(absl::StrCat("this copy is unusable: ", replayed_all.message()));
+    return give_back(absl::AbortedError(absl::StrCat("this copy is unusable: ", replayed_all.message())));
   }
   CHECK_EQ(executor_->applied_lsn(), granted.last_lsn);
 
@@ -244,12 +323,12 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   primary_ = std::make_unique<PrimaryCore>(protocol_, granted.granted, granted.last_lsn, Now());
   primary_->OnServiceCarrier(CanReachClients(), Now());
   serving_ = NewServing();
-  if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok()) return GiveUp(started);
+  if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok()) return give_back(started);
   const auto ahead = clock_ahead_.value_or(std::chrono::nanoseconds(0)) + kTimestampMargin;
   const auto shift =
       static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(ahead).count());
   const Serving::RestoreOutcome restored = serving_->RestoreEndpoints(shift);
-  if (absl::Status serves = Serve(); !serves.ok()) return GiveUp(serves);
+  if (absl::Status serves = Serve(); !serves.ok()) return give_back(serves);
   const auto ready = Now();
   OpenGate();
   if (silent_) return;
@@ -264,6 +343,31 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
                << restored.without_route << " wait for a route; replayed in "
                << us(replayed - begun) << " us, restored in " << us(ready - replayed)
                << " us, serving after " << us(Now() - begun) << " us";
+}
+
+void PairNode::GiveBack(const Register& granted, const std::string& other, absl::Status why) {
+  LOG(ERROR) << "cannot take over, giving the epoch back: " << why.message();
+  BeSilent(std::string(why.message()));
+  AskToGiveBack(granted, replication::GivenBack(granted, other), std::move(why), Now() + kGiveBackPatience);
+}
+
+void PairNode::AskToGiveBack(const Register& granted, const Register& given_back, absl::Status why,
+                             replication::MonotonicTime until) {
+  arbiter_->CompareAndSwap(
+      granted, given_back,
+      [=, this, alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) mutable {
+        if (!*alive) return;
+        if (outcome.ok() || Now() >= until) {
+          const std::string now = outcome.ok() ? outcome->current.ToString() : std::string(outcome.status().message());
+          const std::string text = absl::StrCat("cannot take over: ", why.message(), "; the arbiter says ", now);
+          return absl::IsAborted(why) ? EndAsUseless(text) : GiveUp(absl::Status(why.code(), text));
+        }
+        // Perhaps only the answer was lost: then the next one says what is there now.
+        useless_.expires_after(kGiveBackRetry);
+        useless_.async_wait([=, this](boost::system::error_code error) {
+          if (!error && *alive) AskToGiveBack(granted, given_back, why, until);
+        });
+      });
 }
 
 std::unique_ptr<Serving> PairNode::NewServing() {
@@ -315,6 +419,17 @@ void PairNode::FallSilentForGood(const std::string& reason) {
   if (silent_) return;
   LOG(ERROR) << "silent: " << reason;
   BeSilent(reason);
+  EndAsUseless(reason);
+}
+
+void PairNode::EndAsUseless(const std::string& reason) {
+  if (!config_.exit_when_useless || std::exchange(ending_, true)) return;
+  useless_.expires_after(kUselessGrace);
+  useless_.async_wait([this, reason, alive = alive_](boost::system::error_code error) {
+    if (error || !*alive) return;
+    GiveUp(absl::AbortedError(
+        absl::StrCat("of no use any more: ", reason, "; start this node anew, with --role=secondary")));
+  });
 }
 
 void PairNode::BeSilent(const std::string& reason) {
@@ -370,6 +485,7 @@ const char* PairNode::State() const {
         return primary_->peer_cannot_take_over().empty() ? "protected" : "solo";
       case PrimaryCore::State::kAlone: return "silent";
       case PrimaryCore::State::kHandingOver: return "silent";
+      case PrimaryCore::State::kReplaced: return "silent";
       case PrimaryCore::State::kDeposed: return "silent";
     }
   }
@@ -406,6 +522,10 @@ NodeStatus PairNode::Status() const {
     if (status.reason.empty() && !status.peer.empty() && !primary_->peer_cannot_take_over().empty()) {
       status.reason = absl::StrCat(status.peer, " could not take over: ", primary_->peer_cannot_take_over());
     }
+    if (status.reason.empty() && primary_->state() != PrimaryCore::State::kProtected) {
+      const auto since = std::chrono::duration_cast<std::chrono::seconds>(Now() - primary_->alone_since());
+      status.reason = absl::StrCat("no secondary for ", since.count(), " s: ", primary_->why_alone());
+    }
   } else if (secondary_ != nullptr) {
     status.epoch = secondary_->epoch();
     status.peer = secondary_->primary();
@@ -435,6 +555,7 @@ NodeStatus PairNode::Status() const {
   out.emplace_back("pulses_answered_total", pulses.answered);
   out.emplace_back("pulses_heard_total", counters_.pulses_heard);
   out.emplace_back("pulse_datagrams_dropped_total", counters_.pulses_dropped + pulses.dropped);
+  out.emplace_back("last_words_heard_total", counters_.last_words_heard);
   out.emplace_back("stalls_total", counters_.stalls);
   out.emplace_back("south_programs_put_back_total", south_->mended());
   out.emplace_back("absences_total", counters_.absences);

@@ -11,6 +11,7 @@
 #define UNDERSTUDY_FRAMEWORK_PAIR_NODE_H_
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,6 +27,7 @@
 #include "framework/node.h"
 #include "framework/replayer.h"
 #include "framework/serving.h"
+#include "framework/witness.h"
 #include "replication/link.h"
 #include "replication/primary.h"
 #include "replication/pulse.h"
@@ -42,8 +44,9 @@ namespace understudy {
 
 class PairNode final : public Node, private Journal, private replication::Link::Handler {
  public:
+  // `witness` outlives this object; nullptr: there is none.
   PairNode(boost::asio::io_context& loop, const NodeConfig& config, std::unique_ptr<Server> server,
-           const Clock* clock, Failed failed);
+           const Clock* clock, Witness* witness, Failed failed);
   ~PairNode() override;
 
   absl::Status Start() override;
@@ -54,11 +57,21 @@ class PairNode final : public Node, private Journal, private replication::Link::
   using Link = replication::Link;
 
   // --- Roles (pair_node.cc) ---
-  void ClaimFirst();                        // as primary: may this node begin?
-  void DecideFirst(const replication::Register& current);
+  // As primary: may this node begin? Each step leads to the next, or to CannotBegin.
+  void ClaimFirst();                                                    // has it the newest data?
+  void AskPeerFirst(const replication::Register& current);              // does the other one run?
+  void WatchRegisterFirst(const replication::Register& current);        // is it refused for the living?
+  void ProbeFirst(const replication::Register& current);                // has anybody the service address?
+  void Claim(const replication::Register& from);
+  void CannotBegin(const replication::Register& current, const std::string& why);
+  void ReadArbiter(std::function<void(const replication::Register& current)> then);
   void BeginFirst(const replication::Register& held);
   void BeginSecondary();
   void TakeOver(const replication::TakeOver& granted);
+  // A takeover that fails before the gate was open: the other node may have the epoch. Ends with GiveUp(why).
+  void GiveBack(const replication::Register& granted, const std::string& other, absl::Status why);
+  void AskToGiveBack(const replication::Register& granted, const replication::Register& given_back,
+                     absl::Status why, replication::MonotonicTime until);
   std::unique_ptr<Serving> NewServing();
   absl::Status LockAddress();               // one service for each address
   absl::Status AttachSouth();
@@ -72,6 +85,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void BeSilent(const std::string& reason);
   void GiveUp(absl::Status why);
   void StopWhenPossible();
+  void EndAsUseless(const std::string& reason);   // after a grace
   const char* State() const;
 
   // --- Links, arbiter, time (pair_node_links.cc) ---
@@ -95,7 +109,9 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void NoteStall(replication::MonotonicTime now);
   void LookForConflict(replication::MonotonicTime now);
   void NoteAbsence();
+  void NoteWhatBecame();
   std::optional<replication::PulseMessage> OnPulse(std::string_view datagram);
+  void OnLastWord(std::string_view word);
   void Tick();
   void TickNow();
   void ScheduleTick();
@@ -126,6 +142,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   const NodeConfig config_;
   const replication::ProtocolConfig protocol_;
   const Clock* const clock_;
+  Witness* const witness_;
   const Failed failed_;
   const std::unique_ptr<Server> server_;
 
@@ -165,6 +182,9 @@ class PairNode final : public Node, private Journal, private replication::Link::
   bool gate_open_ = false;
   bool taking_over_ = false;
   bool silent_ = false;
+  boost::asio::steady_timer useless_;
+  bool ending_ = false;                              // useless_ runs
+  bool told_alone_ = true;                           // of the secondary's loss
   std::string reason_;                               // for the status
   std::string conflict_;                             // who else has the service address; for the status
   replication::MonotonicTime next_conflict_look_{};
@@ -188,7 +208,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
     uint64_t links_accepted = 0, links_closed_for_cause = 0, joins_refused = 0, takeovers = 0;
     uint64_t batches = 0, dials = 0, arbiter_calls = 0, arbiter_failures = 0;
     uint64_t address_conflicts = 0;
-    uint64_t pulses_heard = 0, pulses_dropped = 0, stalls = 0, absences = 0;
+    uint64_t pulses_heard = 0, pulses_dropped = 0, last_words_heard = 0, stalls = 0, absences = 0;
   };
   Counters counters_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for callbacks that may come late

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "framework/pair_node.h"
 #include "glog/logging.h"
+#include "replication/last_word.h"
 
 namespace understudy {
 
@@ -297,8 +298,20 @@ void PairNode::Pump() {
   }
   pumping_ = false;
   if (takeover_.has_value()) TakeOver(*std::exchange(takeover_, std::nullopt));
+  NoteWhatBecame();
   SetPulse(primary_ != nullptr && !silent_ ? primary_->pulse_epoch() : std::nullopt);
   ScheduleTick();
+}
+
+// Says once what an operator has to know, and ends a node that can never serve.
+void PairNode::NoteWhatBecame() {
+  if (secondary_ != nullptr && secondary_->state() == replication::SecondaryCore::State::kSilent) {
+    EndAsUseless(secondary_->why());
+  }
+  if (primary_ == nullptr || silent_) return;
+  const bool solo = primary_->state() == PrimaryCore::State::kSolo;
+  LOG_IF(WARNING, solo && !told_alone_) << "serving without a secondary: " << primary_->why_alone();
+  if (solo || primary_->state() == PrimaryCore::State::kProtected) told_alone_ = solo;
 }
 
 void PairNode::Carry(Action& action) {
@@ -306,6 +319,7 @@ void PairNode::Carry(Action& action) {
   struct Visitor {
     PairNode& node;
     void operator()(replication::SendJoin& a) {
+      a.request.applied_lsn = static_cast<int64_t>(node.replayer_->applied_lsn());
       if (!node.link_) return;
       a.request.__set_interface_mtu(static_cast<int32_t>(node.address_->mtu()));
       a.request.__set_max_connections(static_cast<int64_t>(node.config_.max_connections));
@@ -445,7 +459,20 @@ void PairNode::SetPulse(std::optional<uint64_t> epoch) {
   pulse_link_->Beat(&pulse_);
 }
 
+void PairNode::OnLastWord(std::string_view word) {
+  if (secondary_ == nullptr || silent_ || !secondary_->OnLastWord(word, Now())) {
+    ++counters_.pulses_dropped;
+    return;
+  }
+  ++counters_.last_words_heard;
+  Pump();
+}
+
 std::optional<replication::PulseMessage> PairNode::OnPulse(std::string_view datagram) {
+  if (const auto word = replication::DecodeLastWord(datagram)) {
+    OnLastWord(*word);
+    return std::nullopt;
+  }
   auto message = replication::DecodePulse(datagram, config_.key);
   const bool heard = message.has_value() && !message->answer && message->service == protocol_.service &&
                      message->sent_at_ns > newest_sent_at_ns_ && secondary_ != nullptr && !silent_ &&

@@ -4,9 +4,11 @@
 #include <sched.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 
 namespace understudy {
 
@@ -53,7 +55,13 @@ Replayer::Replayer(Executor* executor, std::function<void(std::string)> unusable
   pthread_setname_np(thread_.native_handle(), "replay");
 }
 
-Replayer::~Replayer() { Stop(/*drain=*/false); }
+Replayer::~Replayer() {
+  if (std::lock_guard lock(mutex_); hangs_ && !ended_) {
+    google::FlushLogFiles(google::GLOG_INFO);
+    std::_Exit(EXIT_FAILURE);
+  }
+  Stop(/*drain=*/false);
+}
 
 void Replayer::Push(RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash) {
   const size_t backlog = backlog_bytes_ += batch.bytes().size();
@@ -76,6 +84,13 @@ void Replayer::Sleep(std::unique_lock<std::mutex>& lock, Rest rest, std::chrono:
 }
 
 void Replayer::Run() {
+  RunUntilEnd();
+  std::lock_guard lock(mutex_);
+  ended_ = true;
+  end_.notify_all();
+}
+
+void Replayer::RunUntilEnd() {
   // When it wakes up, it does not push the loop, or another's, off the processor: nobody waits for it. It still
   // gets its share. Where that is refused it works as well, only less smoothly.
   const sched_param none = {};
@@ -171,7 +186,20 @@ void Replayer::Stop(bool drain) {
   if (thread_.joinable()) thread_.join();
 }
 
-absl::Status Replayer::Finish() {
+absl::Status Replayer::Finish(std::chrono::milliseconds patience) {
+  {
+    std::unique_lock lock(mutex_);
+    finish_ = true;
+    rest_ = Rest::kNone;
+    wake_.notify_one();
+    for (replication::Lsn before = applied_lsn(); !end_.wait_for(lock, patience, [this] { return ended_; });) {
+      if (applied_lsn() == before) {
+        hangs_ = true;
+        return absl::DeadlineExceededError(absl::StrCat("the replay hangs behind record ", before));
+      }
+      before = applied_lsn();
+    }
+  }
   Stop(/*drain=*/true);
   std::lock_guard lock(mutex_);
   return fault_.empty() ? absl::OkStatus() : absl::DataLossError(fault_);

@@ -25,7 +25,7 @@ class Replayer {
   // replay thread, when a record does not apply, the output differs from the primary's, or the Server
   // cannot commit: the replay has stopped then, and this copy must never serve.
   Replayer(Executor* executor, std::function<void(std::string why)> unusable);
-  ~Replayer();   // stops where it is
+  ~Replayer();   // stops where it is; see Finish
 
   // Any thread; cheap. What is pushed is applied within about a millisecond, together with what else was pushed
   // meanwhile. When the executor has applied `executed_lsn`, the hash of its output must be
@@ -38,8 +38,10 @@ class Replayer {
   size_t backlog_bytes() const { return backlog_bytes_.load(std::memory_order_relaxed); }
 
   // Applies and commits all that was pushed, ends the thread and gives the executor back to the caller's
-  // thread. Not OK: this copy is unusable, and why.
-  absl::Status Finish();
+  // thread. DataLoss: this copy is unusable, and why. DeadlineExceeded: nothing was applied for `patience`; the
+  // thread hangs in a call of the Server, and the executor is still its own. There is no way to end it: unless a
+  // later Finish is OK, the destructor ends the process, with status 1.
+  absl::Status Finish(std::chrono::milliseconds patience);
 
  private:
   struct Work {
@@ -54,6 +56,7 @@ class Replayer {
     kIdle,        // until something is pushed
   };
   void Run();
+  void RunUntilEnd();
   void Sleep(std::unique_lock<std::mutex>& lock, Rest rest, std::chrono::microseconds time);
   std::string Apply(const std::deque<Work>& run);   // what is wrong; empty: nothing
   class Lookahead;
@@ -67,12 +70,14 @@ class Replayer {
   std::atomic<size_t> backlog_bytes_{0};
 
   std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, end_;
   // Guarded by mutex_.
   std::deque<Work> queue_;
   Rest rest_ = Rest::kNone;
   bool finish_ = false;
   bool abandon_ = false;
+  bool ended_ = false;      // the thread has
+  bool hangs_ = false;      // Finish has given up
   std::string fault_;   // not empty: this copy is unusable
 
   std::thread thread_;   // last: it uses all of the above

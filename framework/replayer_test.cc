@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <semaphore>
 #include <string>
@@ -21,6 +22,8 @@ namespace {
 using replication::Lsn;
 using replication::RecordBatch;
 using testing::HasSubstr;
+
+constexpr std::chrono::seconds kPatience{60};
 
 // Echoes; on the word "wait" it does so only when told.
 class Echo : public Server {
@@ -82,7 +85,7 @@ TEST(ReplayerTest, FinishAppliesAllThatWasPushed) {
     RecordBatch batch = source.Seal();
     replayer.Push(std::move(batch), source.executed(), source.hash());
   }
-  EXPECT_TRUE(replayer.Finish().ok());
+  EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), source.executed());
   EXPECT_EQ(replayer.backlog_bytes(), 0u);
   EXPECT_EQ(replayer.connections(), 1u);
@@ -95,7 +98,7 @@ TEST(ReplayerTest, FinishWithNothingPushed) {
   Echo server;
   Executor executor(&server);
   Replayer replayer(&executor, Unexpected);
-  EXPECT_TRUE(replayer.Finish().ok());
+  EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), 0u);
 }
 
@@ -120,7 +123,7 @@ TEST(ReplayerTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
   EXPECT_EQ(replayer.backlog_bytes(), first_size + behind);
   EXPECT_EQ(replayer.applied_lsn(), 3u);
   server.go_on.release();
-  EXPECT_TRUE(replayer.Finish().ok());
+  EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), source.executed());
   EXPECT_EQ(replayer.backlog_bytes(), 0u);
 }
@@ -150,7 +153,7 @@ TEST(ReplayerTest, EachRecordIsExpectedSomeRecordsAhead) {
     if (i % 7 == 6) replayer.Push(log.Seal(), 0, 0);
   }
   replayer.Push(log.Seal(), 0, 0);
-  ASSERT_TRUE(replayer.Finish().ok());
+  ASSERT_TRUE(replayer.Finish(kPatience).ok());
   size_t expected = 0, given = 0, most = 0;
   for (const auto& [ahead, bytes] : server.calls) {
     EXPECT_EQ(bytes, absl::StrCat(ahead ? expected++ : given++));
@@ -177,7 +180,7 @@ TEST(ReplayerTest, AnotherHashIsADivergence) {
   replayer.Push(source.Seal(), lsn, source.hash() ^ 1);
   source.Receive("y");
   replayer.Push(source.Seal(), source.executed(), source.hash() ^ 1);
-  EXPECT_FALSE(replayer.Finish().ok());
+  EXPECT_FALSE(replayer.Finish(kPatience).ok());
   EXPECT_THAT(said, HasSubstr("output differs from the primary's at LSN 4"));
   EXPECT_EQ(times, 1);
   EXPECT_EQ(replayer.applied_lsn(), lsn) << "the replay has stopped";
@@ -194,7 +197,7 @@ TEST(ReplayerTest, TheHashIsComparedOnlyWhereThePrimaryTookIt) {
   replayer.Push(std::move(batch), source.executed() + 5, 12345);
   source.Receive("y");
   replayer.Push(source.Seal(), 0, 12345);
-  EXPECT_TRUE(replayer.Finish().ok());
+  EXPECT_TRUE(replayer.Finish(kPatience).ok());
 }
 
 TEST(ReplayerTest, ARecordThatDoesNotFitIsADivergence) {
@@ -206,7 +209,7 @@ TEST(ReplayerTest, ARecordThatDoesNotFitIsADivergence) {
   std::string said;
   Replayer replayer(&executor, [&](std::string what) { said = std::move(what); });
   replayer.Push(source.Seal(), 0, 0);
-  EXPECT_FALSE(replayer.Finish().ok());
+  EXPECT_FALSE(replayer.Finish(kPatience).ok());
   EXPECT_THAT(said, HasSubstr("connection 99 is not open"));
   EXPECT_EQ(replayer.applied_lsn(), 3u) << "as far as it was sound";
 }
@@ -225,7 +228,7 @@ TEST(ReplayerTest, ARunOfRecordsIsCommittedOnce) {
     replayer.Push(source.Seal(), source.executed(), source.hash());
   }
   server.go_on.release();
-  EXPECT_TRUE(replayer.Finish().ok());
+  EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(server.commits, 2) << "of the first batch, and of all that came meanwhile";
 }
 
@@ -238,7 +241,7 @@ TEST(ReplayerTest, ACopyThatCannotCommitIsUnusable) {
   std::string said;
   Replayer replayer(&executor, [&](std::string why) { said = std::move(why); });
   replayer.Push(source.Seal(), source.executed(), source.hash());
-  const absl::Status finished = replayer.Finish();
+  const absl::Status finished = replayer.Finish(kPatience);
   EXPECT_THAT(std::string(finished.message()), HasSubstr("the Server cannot commit"));
   EXPECT_THAT(said, HasSubstr("disk full"));
   EXPECT_EQ(server.commits, 1);
@@ -256,8 +259,39 @@ TEST(ReplayerTest, PushAfterADivergenceChangesNothing) {
   const Lsn lsn = replayer.applied_lsn();
   source.Receive("y");
   replayer.Push(source.Seal(), source.executed(), source.hash());
-  EXPECT_FALSE(replayer.Finish().ok());
+  EXPECT_FALSE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), lsn);
+}
+
+TEST(ReplayerTest, FinishDoesNotWaitForEverForACallThatHangs) {
+  Source source;
+  Echo server;
+  Executor executor(&server);
+  Replayer replayer(&executor, Unexpected);
+  source.Receive("wait");
+  replayer.Push(source.Seal(), source.executed(), source.hash());
+  server.waiting.acquire();
+  source.Receive("behind it");
+  replayer.Push(source.Seal(), source.executed(), source.hash());
+  EXPECT_TRUE(absl::IsDeadlineExceeded(replayer.Finish(std::chrono::milliseconds(20))));
+  EXPECT_LT(replayer.applied_lsn(), source.executed());
+  server.go_on.release();
+  EXPECT_TRUE(replayer.Finish(kPatience).ok()) << "it was slow only";
+  EXPECT_EQ(replayer.applied_lsn(), source.executed());
+}
+
+TEST(ReplayerDeathTest, AThreadThatHangsForEverEndsWithTheProcess) {
+  const auto hang = [] {
+    Source source;
+    Echo server;
+    Executor executor(&server);
+    Replayer replayer(&executor, Unexpected);
+    source.Receive("wait");
+    replayer.Push(source.Seal(), 0, 0);
+    server.waiting.acquire();
+    (void)replayer.Finish(std::chrono::milliseconds(1));
+  };
+  EXPECT_EXIT(hang(), testing::ExitedWithCode(1), "");
 }
 
 TEST(ReplayerTest, TheDestructorStopsWhereItIs) {
@@ -291,7 +325,7 @@ TEST(ReplayerTest, BeginsWhereTheExecutorStands) {
   EXPECT_EQ(replayer.connections(), 1u);
   source.Receive("y");
   replayer.Push(source.Seal(), source.executed(), source.hash());
-  EXPECT_TRUE(replayer.Finish().ok());
+  EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), 5u);
 }
 

@@ -25,6 +25,7 @@
 #include "framework/node_config.h"
 #include "framework/release.h"
 #include "framework/status_server.h"
+#include "framework/witness.h"
 #include "gflags/gflags.h"
 #include "glog/logging.h"
 #include "tcpshim/firewall.h"
@@ -43,6 +44,7 @@ namespace {
 
 constexpr int kWrongFlags = 2;
 constexpr int kCannotRun = 1;
+constexpr int kUseless = 3;
 
 int Complain(const char* program, const absl::Status& status, int exit_code) {
   // Where nobody reads, the exit must not wait for it.
@@ -104,13 +106,20 @@ std::vector<std::string> WarningsOf(const NodeConfig& config) {
   return warnings;
 }
 
-int RunNode(const char* program, const NodeConfig& config, const ServerFactory& make_server, LogSink& log) {
+// nullptr: there shall be none.
+absl::StatusOr<std::unique_ptr<Witness>> WitnessFor(const NodeConfig& config) {
+  if (config.role == Role::kStandalone || !config.witness) return nullptr;
+  return StartWitness();
+}
+
+int RunNode(const char* program, const NodeConfig& config, const ServerFactory& make_server, Witness* witness,
+            LogSink& log) {
   boost::asio::io_context loop(1);
   boost::asio::signal_set reopen(loop, SIGHUP, SIGUSR1);
   ReopenOnSignal(reopen, log);
   const SystemClock clock;
   absl::Status failed;
-  auto made = Node::Make(loop, config, make_server, &clock, [&](absl::Status status) {
+  auto made = Node::Make(loop, config, make_server, &clock, witness, [&](absl::Status status) {
     failed = std::move(status);
     loop.stop();
   });
@@ -146,7 +155,8 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
     });
   });
   loop.run();
-  return failed.ok() ? EXIT_SUCCESS : Complain(program, failed, kCannotRun);
+  if (failed.ok()) return EXIT_SUCCESS;
+  return Complain(program, failed, absl::IsAborted(failed) ? kUseless : kCannotRun);
 }
 
 // gflags prints one line and ends the process with status 1 on an unknown flag or an unreadable value.
@@ -176,6 +186,8 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
   }
   auto config = ConfigFromFlags();
   if (!config.ok()) return Complain(program, config.status(), kWrongFlags);
+  // Before there are threads, or anything else that must not outlive this process.
+  const auto witness = WitnessFor(*config);
   auto log = OpenLog();
   if (!log.ok()) return Complain(program, log.status(), kWrongFlags);
   if (config->release) {
@@ -183,12 +195,14 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
     return released.ok() ? EXIT_SUCCESS : Complain(program, released, kCannotRun);
   }
   config->max_connections = RaiseOpenFiles();
+  LOG_IF(WARNING, !witness.ok()) << witness.status().message()
+                                 << "; the other node finds a death when the lease has run out";
   std::signal(SIGPIPE, SIG_IGN);
   // Batches of records are large and come and go: memory that is handed back to the system each time is
   // faulted in anew each time (a fifth of the secondary's work in a bulk upload).
   mallopt(M_MMAP_THRESHOLD, 64 << 20);
   mallopt(M_TRIM_THRESHOLD, 256 << 20);
-  return RunNode(program, *config, make_server, **log);
+  return RunNode(program, *config, make_server, witness.ok() ? witness->get() : nullptr, **log);
 }
 
 }  // namespace understudy

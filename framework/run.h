@@ -15,9 +15,14 @@ namespace understudy {
 using ServerFactory = std::function<absl::StatusOr<std::unique_ptr<Server>>()>;
 
 // Parses the flags (framework/node_config.cc), starts logging (to stderr or --log_file, never waiting for either;
-// SIGHUP and SIGUSR1 open the file anew), runs a node in the role they name until SIGINT or
-// SIGTERM, and returns the exit status: 0 after a signal, 2 for wrong flags, 1 when the node could not
-// start or had to give up; one line on stderr says why. Call it once, from main, without other threads.
+// SIGHUP and SIGUSR1 open the file anew), runs a node in the role they name until SIGINT or SIGTERM, and returns
+// the exit status; one line on stderr says why, except after a signal:
+//   0  after a signal
+//   1  the node could not start, or had to give up
+//   2  wrong flags
+//   3  this node can never serve again: the other has taken over, or this copy of the data has gone another way.
+//      Start it anew, with --role=secondary. (--noexit_when_useless: it stays, silent, for its status to be read.)
+// Call it once, from main, without other threads.
 int RunMain(int argc, char** argv, const ServerFactory& make_server);
 
 template <typename ServerType>

@@ -4,11 +4,14 @@
 
 #include <random>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace understudy::replication {
 namespace {
 
 const Register kPair{7, "a", "b"};
+const Register kGivenBack = GivenBack(TakenOverBy(kPair, "b"), "a");
 
 TEST(RegisterTest, ToString) {
   EXPECT_EQ(kPair.ToString(), "epoch 7: a serves, b is secondary");
@@ -17,12 +20,40 @@ TEST(RegisterTest, ToString) {
 }
 
 TEST(RegisterTest, EncodeIsOneReadableLine) {
-  EXPECT_EQ(kPair.Encode(), "understudy epoch=7 holder=a secondary=b end");
+  EXPECT_EQ(kPair.Encode(), "understudy v=2 epoch=7 holder=a secondary=b keepers=a,b end");
+  EXPECT_EQ((Register{8, "a", ""}).Encode(), "understudy v=2 epoch=8 holder=a secondary= keepers=a end");
+  EXPECT_EQ(Register().Encode(), "understudy v=2 epoch=0 holder= secondary= keepers= end");
+  EXPECT_EQ(kGivenBack.Encode(), "understudy v=2 epoch=9 holder= secondary= keepers=a,b end");
+}
+
+TEST(RegisterTest, ReadsWhatWasWrittenBeforeThereWereVersions) {
+  for (const auto& [text, reg] : {std::pair{"understudy epoch=7 holder=a secondary=b end", kPair},
+                                  std::pair{"understudy epoch=8 holder=a secondary= end", Register{8, "a", ""}},
+                                  std::pair{"understudy epoch=0 holder= secondary= end", Register{}}}) {
+    auto decoded = Register::Decode(text);
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    EXPECT_EQ(*decoded, reg);
+  }
+}
+
+TEST(RegisterTest, SaysThatItIsOfANewerVersion) {
+  const auto decoded = Register::Decode("understudy v=3 epoch=7 holder=a secondary=b keepers=a,b witness=c end");
+  EXPECT_EQ(decoded.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(decoded.status().message().find("newer"), std::string::npos) << decoded.status();
+}
+
+TEST(RegisterTest, KeepersHaveTheNewestData) {
+  EXPECT_EQ(kPair.Keepers(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(TakenOverBy(kPair, "b").Keepers(), (std::vector<std::string>{"b"}));
+  EXPECT_EQ(kGivenBack.Keepers(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(Register().Keepers().empty());
+  EXPECT_TRUE(kGivenBack.KeptBy("b"));
+  EXPECT_FALSE(TakenOverBy(kPair, "b").KeptBy("a"));
 }
 
 TEST(RegisterTest, DecodesWhatWasEncoded) {
   for (const Register& reg :
-       {kPair, Register{}, Register{8, "a", ""}, Register{INT64_MAX, "node-1.example", "x_y"},
+       {kPair, kGivenBack, Register{}, Register{8, "a", ""}, Register{INT64_MAX, "node-1.example", "x_y"},
         Register{9, std::string(64, 'n'), "-._"}}) {
     auto decoded = Register::Decode(reg.Encode());
     ASSERT_TRUE(decoded.ok()) << decoded.status();
@@ -52,6 +83,19 @@ TEST(RegisterTest, RefusesDamage) {
            "understudy epoch=7 holder=a:1 secondary=b end",
            "understudy epoch=7 holder=a secondary=b\x01 end",
            "understudy epoch=7 holder=\xff secondary=b end",
+           "understudy v=2 epoch=7 holder=a secondary=b end",
+           "understudy v=2 epoch=7 holder=a secondary=b keepers=a end",
+           "understudy v=2 epoch=7 holder=a secondary=b keepers=b,a end",
+           "understudy v=2 epoch=7 holder=a secondary= keepers= end",
+           "understudy v=2 epoch=7 holder= secondary= keepers= end",
+           "understudy v=2 epoch=7 holder= secondary= keepers=a, end",
+           "understudy v=2 epoch=7 holder= secondary=b keepers=a,b end",
+           "understudy v=2 epoch=0 holder= secondary= keepers=a end",
+           "understudy v=1 epoch=7 holder=a secondary=b keepers=a,b end",
+           "understudy v=1 epoch=7 holder=a secondary=b end",
+           "understudy v=0 epoch=7 holder=a secondary=b keepers=a,b end",
+           "understudy v=02 epoch=7 holder=a secondary=b keepers=a,b end",
+           "understudy v= epoch=7 holder=a secondary=b keepers=a,b end",
            "understudy epoch=9223372036854775808 holder=a secondary= end",
            "understudy epoch=99999999999999999999 holder=a secondary= end",
        }) {
@@ -91,8 +135,10 @@ TEST(RegisterTest, RandomTextIsNeverTakenForSomethingElse) {
   }
 }
 
-TEST(RegisterTest, TheFourChanges) {
+TEST(RegisterTest, TheChanges) {
   EXPECT_EQ(TakenOverBy(kPair, "b"), (Register{8, "b", ""}));
+  EXPECT_EQ(kGivenBack, (Register{9, "", "", {"a", "b"}}));
+  EXPECT_EQ(TakenUpBy(kGivenBack, "a"), (Register{10, "a", ""}));
   EXPECT_EQ(GoneSolo(kPair), (Register{8, "a", ""}));
   EXPECT_EQ(JoinedBy(Register{8, "a", ""}, "c"), (Register{9, "a", "c"}));
   EXPECT_EQ(FirstServedBy(Register{}, "a"), (Register{1, "a", ""}));

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "replication/last_word.h"
 
 namespace understudy::replication {
 namespace {
@@ -21,7 +22,10 @@ constexpr bool Is(const Action& action) {
 
 PairSim::PairSim(uint32_t seed) : random_(seed), now_(std::chrono::seconds(1000)) {
   register_ = FirstServedBy(Register{}, kNames[0]);
-  for (int i = 0; i < 2; ++i) nodes_[i].name = kNames[i];
+  for (int i = 0; i < 2; ++i) {
+    nodes_[i].name = kNames[i];
+    nodes_[i].last_word = absl::StrCat(kNames[i], 0);
+  }
   nodes_[0].primary = std::make_unique<PrimaryCore>(ConfigOf(0), register_, 0, now_);
   nodes_[1].secondary = std::make_unique<SecondaryCore>(ConfigOf(1), now_);
   NewPulse(0);
@@ -35,6 +39,9 @@ ProtocolConfig PairSim::ConfigOf(int i) const {
   ProtocolConfig config;
   config.node = kNames[i];
   config.service = "10.0.0.1:80";
+  config.last_word_hash = HashOfLastWord(nodes_[i].last_word);
+  config.give_back_wait = milliseconds(500);
+  config.max_stall = milliseconds(400);
   config.max_catch_up_bytes = 2000;
   config.max_unstable_bytes = 20000;
   return config;
@@ -158,7 +165,8 @@ void PairSim::Kill(int i) {
   Node& node = nodes_[i];
   if (!node.alive) return;
   Note(absl::StrCat(node.name, " killed"));
-  node.alive = false;
+  SayLastWord(i);
+  node.alive = node.hung = false;
   node.paused = node.stalled = false;
   node.pulse.reset();
   ++node.life;
@@ -179,7 +187,44 @@ void PairSim::Restart(int i) {
   if (nodes_[i].alive) return;
   Note(absl::StrCat(nodes_[i].name, " restarted"));
   nodes_[i].alive = true;
+  nodes_[i].last_word = absl::StrCat(nodes_[i].name, nodes_[i].life);
   BecomeSecondary(i);
+}
+
+// By its witness, some times, as soon as the kernel has told it. Any of them may be lost.
+void PairSim::SayLastWord(int of) {
+  for (const int after_ms : {0, 1, 3, 10}) {
+    At(milliseconds(after_ms) + Delay(max_delay), [this, to = 1 - of, word = nodes_[of].last_word] {
+      if (cut_ || random_() % 10 == 0) return;
+      ToNode(to, [this, to, word] {
+        Node& node = nodes_[to];
+        if (!node.alive || node.secondary == nullptr) return;
+        node.secondary->OnLastWord(word, now_);
+        Carry(to);
+      });
+    });
+  }
+}
+
+void PairSim::Hang(int i, bool hung) {
+  Node& node = nodes_[i];
+  if (!node.alive || node.hung == hung || node.secondary == nullptr) return;
+  Note(absl::StrCat(node.name, hung ? "'s replay hangs" : "'s replay goes on"));
+  node.hung_at = node.log.size();
+  node.hung = hung;
+}
+
+void PairSim::Overwrite(const Register& reg) {
+  Note(absl::StrCat("somebody writes: ", reg.ToString()));
+  register_ = reg;
+}
+
+void PairSim::GiveBack(int i, const Register& granted) {
+  Note(absl::StrCat(nodes_[i].name, " cannot serve"));
+  At(Delay(milliseconds(3)), [this, i, granted] {
+    RunArbiter(SwapRegister{granted, GivenBack(granted, nodes_[1 - i].name)});
+  });
+  Kill(i);
 }
 
 void PairSim::Carrier(int i, bool up) {
@@ -214,7 +259,7 @@ bool PairSim::CanBeSpared(int i) const {
   // What it has asked for may be granted to the dead.
   if (node.secondary && node.secondary->state() == SecondaryCore::State::kAsking) return false;
   if (node.primary && node.primary->state() == PrimaryCore::State::kAlone) return false;
-  if (!other.alive || other.log.size() < stable_.size()) return false;
+  if (!other.alive || other.hung || other.log.size() < stable_.size()) return false;
   return other.primary != nullptr || other.secondary->state() != SecondaryCore::State::kJoining;
 }
 
@@ -260,7 +305,9 @@ void PairSim::CarryOne(int i, const Action& action) {
   const int conn = node.conn;
   const int peer = 1 - i;
   if (auto* join = std::get_if<SendJoin>(&action)) {
-    Send(conn, peer, [this, peer, conn, r = join->request] { DeliverJoin(peer, conn, r); });
+    wire::JoinRequest request = join->request;
+    request.applied_lsn = static_cast<int64_t>(AppliedBy(node));
+    Send(conn, peer, [this, peer, conn, request] { DeliverJoin(peer, conn, request); });
   } else if (auto* append = std::get_if<SendAppend>(&action)) {
     Send(conn, peer, [this, peer, conn, r = append->request] { DeliverAppend(peer, conn, r); });
   } else if (auto* handover = std::get_if<SendHandover>(&action)) {
@@ -307,6 +354,7 @@ void PairSim::BecomeSecondary(int i) {
   node.batches.clear();
   node.conn = -1;
   node.silent = true;
+  node.hung = false;
   node.secondary = std::make_unique<SecondaryCore>(ConfigOf(i), now_);
   node.secondary->OnServiceCarrier(node.carrier, now_);
   Carry(i);
@@ -323,6 +371,7 @@ void PairSim::BecomePrimary(int i, const TakeOver& takeover) {
   for (size_t k = 0; k < std::min(stable_.size(), node.log.size()); ++k) {
     if (stable_[k] != node.log[k]) Fail(absl::StrCat("takeover with another record ", k + 1));
   }
+  if (node.cannot_serve || node.hung) return GiveBack(i, takeover.granted);
   ++node.life;
   node.secondary.reset();
   if (node.conn >= 0) CloseConn(node.conn, i, "took over");
@@ -401,7 +450,8 @@ void PairSim::DialFrom(int i) {
   const bool cut = cut_;
   At(cut ? milliseconds(20) : microseconds(50) + Delay(max_delay), [this, i, life, cut] {
     // Decided when the SYN arrives: a paused process has a kernel that accepts.
-    const DialResult result = cut || cut_           ? DialResult::kUnreachable
+    const DialResult result = reject_               ? DialResult::kRefused
+                              : cut || cut_         ? DialResult::kUnreachable
                               : nodes_[1 - i].alive ? DialResult::kConnected
                                                     : DialResult::kRefused;
     ToNode(i, [this, i, life, result] {
@@ -454,7 +504,7 @@ void PairSim::DeliverAppend(int to, int conn, const wire::AppendRequest& request
   Node& node = nodes_[to];
   const int from = 1 - to;
   if (node.conn != conn || !node.secondary) return;
-  auto outcome = node.secondary->OnAppend(request, 0, now_);
+  auto outcome = node.secondary->OnAppend(request, AppliedBy(node), now_);
   if (outcome.refused.has_value()) {
     Send(conn, from, [this, from, conn, refused = *outcome.refused] {
       Node& caller = nodes_[from];

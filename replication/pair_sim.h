@@ -36,6 +36,10 @@ class PairSim {
     bool stalled = false;                  // the same, but only its loop: the pulse goes on
     bool carrier = true;
     std::vector<std::function<void()>> inbox;
+    bool hung = false;                     // as secondary: stores, and replays nothing
+    Lsn hung_at = 0;
+    bool cannot_serve = false;             // a takeover fails: it gives the epoch back and ends
+    std::string last_word;
     int life = 0;                          // counts processes and roles: late answers find their asker
     std::unique_ptr<PrimaryCore> primary;
     std::unique_ptr<SecondaryCore> secondary;
@@ -68,6 +72,9 @@ class PairSim {
   // What can happen.
   void AppendSome(int i);
   void Cut(bool cut);                      // both ways; what is sent waits
+  void Reject(bool reject) { reject_ = reject; }   // a firewall refuses dials in the name of the living
+  void Hang(int i, bool hung);             // the replay
+  void Overwrite(const Register& reg);     // by somebody who is none of the two
   void ResetLinks();                       // connections break, both ends notice
   void Pause(int i, bool paused);
   // One long call of the Server: a primary's loop stands still.
@@ -118,6 +125,9 @@ class PairSim {
   void DeliverJoin(int to, int conn, const wire::JoinRequest& request);
   void DeliverAppend(int to, int conn, const wire::AppendRequest& request);
   void DeliverHandover(int to, int conn, const wire::HandoverRequest& request);
+  void SayLastWord(int of);
+  void GiveBack(int i, const Register& granted);
+  Lsn AppliedBy(const Node& node) const { return node.hung ? node.hung_at : node.log.size(); }
   // pair_sim_pulse.cc
   void NewPulse(int i);
   void UpdatePulse(int i);
@@ -144,6 +154,7 @@ class PairSim {
   std::vector<Conn> conns_;
   Register register_;
   bool cut_ = false;
+  bool reject_ = false;
   double arbiter_unavailable_ = 0;
   std::vector<std::string> stable_;        // bodies of all records that ever were stable
   uint64_t made_ = 0;

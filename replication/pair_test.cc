@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -25,9 +26,19 @@ bool Settled(PairSim& sim) { return sim.Protected(); }
 // One node's life, cut short where the other still has everything.
 void SomethingHappens(PairSim& sim, bool* lost) {
   const int i = sim.random()() % 2;
-  switch (sim.random()() % 17) {
+  switch (sim.random()() % 20) {
     case 0:
       sim.Cut(true);
+      break;
+    case 17:
+      sim.Reject(sim.random()() % 2 == 0);
+      if (sim.random()() % 2 == 0) sim.ResetLinks();
+      break;
+    case 18:
+      if (sim.node(1 - i).alive) sim.Hang(i, true);
+      break;
+    case 19:
+      sim.Hang(i, false);
       break;
     case 1:
     case 2:
@@ -98,9 +109,11 @@ void OneRun(uint32_t seed) {
   ASSERT_FALSE(sim.Failed()) << TraceOf(sim);
   // Everything mends: the pair comes together again.
   sim.Cut(false);
+  sim.Reject(false);
   sim.ArbiterFlaky(0);
   for (int i = 0; i < 2; ++i) {
     sim.Pause(i, false);
+    sim.Hang(i, false);
     sim.Restart(i);
     sim.Carrier(i, true);
   }
@@ -206,6 +219,158 @@ TEST_F(PairTest, DeadProcessIsReplacedAtOnce) {
   EXPECT_LT(sim_.now() - died, milliseconds(40));
   sim_.Restart(0);
   EXPECT_TRUE(Wait([&] { return sim_.Protected(); }));
+}
+
+// What tells of the death may be lost; the lease runs out all the same.
+TEST_F(PairTest, DeadProcessWithoutALastWordIsReplacedWhenItsLeaseIsOver) {
+  Protect();
+  const MonotonicTime died = sim_.now();
+  sim_.Cut(true);
+  sim_.Kill(0);
+  ASSERT_TRUE(Wait([&] { return sim_.serving() == 1; }));
+  EXPECT_GE(sim_.now() - died, milliseconds(60));
+  EXPECT_LT(sim_.now() - died, milliseconds(120));
+}
+
+// A firewall rejects: both are refused, both live. Whoever goes on, the other is silent before.
+TEST_F(PairTest, RefusedConnectionsOfTheLivingMakeNoSecondPrimary) {
+  Protect();
+  int taken = 0;
+  for (int round = 0; round < 20; ++round) {
+    for (int i = 0; i < 20; ++i) sim_.AppendSome(sim_.serving());
+    // The primary's own request comes too late in half of the rounds.
+    sim_.intercept = [&](int node, const Action& action) {
+      const bool asks = std::holds_alternative<SwapRegister>(action) || std::holds_alternative<ReadRegister>(action);
+      return round % 2 == 0 && node == 0 && asks;
+    };
+    const int before = sim_.takeovers();
+    sim_.Cut(true);
+    sim_.Reject(true);
+    sim_.ResetLinks();
+    ASSERT_TRUE(Wait([&] { return sim_.reg().secondary.empty() && sim_.serving() >= 0; }));
+    taken += sim_.takeovers() - before;
+    sim_.Run(milliseconds(200));
+    sim_.intercept = nullptr;
+    sim_.Cut(false);
+    sim_.Reject(false);
+    // Its questions have been lost, and it waits for the answers.
+    if (sim_.serving() == 1) sim_.Kill(0);
+    sim_.Restart(0);
+    ASSERT_TRUE(Wait([&] { return sim_.Protected(); }));
+    if (sim_.serving() == 1) {
+      sim_.Handover(1);
+      ASSERT_TRUE(Wait([&] { return sim_.serving() == 0 && sim_.Protected(); }));
+    }
+  }
+  EXPECT_GE(taken, 10);
+}
+
+// --- The register ---
+
+void ExpectSilentWithinASecond(PairSim& sim) {
+  ASSERT_EQ(sim.serving(), 0);
+  sim.Overwrite(Register{90, "c", ""});
+  const MonotonicTime written = sim.now();
+  ASSERT_TRUE(sim.RunUntil([&] { return sim.serving() < 0; }, seconds(5)));
+  EXPECT_LT(sim.now() - written, milliseconds(1100));
+}
+
+TEST_F(PairTest, WhoHoldsNothingAnyMoreIsSilentWithinASecond) {
+  Protect();
+  ExpectSilentWithinASecond(sim_);
+}
+
+TEST_F(PairTest, WhoHoldsNothingAnyMoreAndIsAloneIsSilentWithinASecond) {
+  sim_.Kill(1);
+  sim_.Run(milliseconds(300));
+  ExpectSilentWithinASecond(sim_);
+}
+
+TEST_F(PairTest, AnArbiterThatIsGoneOrHasForgottenSilencesNobody) {
+  Protect();
+  sim_.Overwrite(Register{});
+  sim_.Run(seconds(3));
+  EXPECT_EQ(sim_.serving(), 0);
+  sim_.ArbiterFlaky(1);
+  sim_.Run(seconds(3));
+  EXPECT_EQ(sim_.serving(), 0);
+}
+
+// --- A heir that cannot serve ---
+
+TEST_F(PairTest, AHandoverToWhoCannotServeComesBack) {
+  Protect();
+  for (int i = 0; i < 20; ++i) sim_.AppendSome(0);
+  sim_.node(1).cannot_serve = true;
+  EXPECT_TRUE(sim_.Handover(0));
+  ASSERT_TRUE(Wait([&] { return sim_.reg().epoch == 5; }));
+  ASSERT_TRUE(Wait([&] { return sim_.serving() == 0; }));
+  EXPECT_EQ(sim_.reg(), (Register{5, "a", ""}));
+  EXPECT_EQ(sim_.takeovers(), 1);
+  sim_.node(1).cannot_serve = false;
+  sim_.Restart(1);
+  EXPECT_TRUE(Wait([&] { return sim_.Protected(); }));
+}
+
+TEST_F(PairTest, ACutOffPrimaryServesOnWhenItsHeirCannot) {
+  Protect();
+  // Its own question comes after the heir's.
+  sim_.intercept = [&](int node, const Action& action) {
+    return node == 0 && std::holds_alternative<SwapRegister>(action) && sim_.reg().epoch == 2;
+  };
+  sim_.node(1).cannot_serve = true;
+  sim_.Stall(0, milliseconds(600));   // the pulse ends at 400
+  ASSERT_TRUE(Wait([&] { return sim_.takeovers() == 1; }));
+  ASSERT_TRUE(Wait([&] { return sim_.serving() == 0; }));
+  EXPECT_EQ(sim_.reg(), (Register{5, "a", ""}));
+}
+
+TEST_F(PairTest, WhoIsReplacedForGoodGivesUpInTheEnd) {
+  Protect();
+  EXPECT_TRUE(sim_.Handover(0));
+  ASSERT_TRUE(Wait([&] { return sim_.serving() == 1; }));
+  sim_.Run(milliseconds(200));
+  ASSERT_NE(primary(0), nullptr);
+  EXPECT_EQ(primary(0)->state(), PrimaryCore::State::kReplaced);
+  EXPECT_TRUE(Wait([&] { return sim_.Protected(); })) << "deposed, and a secondary then";
+  EXPECT_EQ(sim_.serving(), 1);
+}
+
+// --- A replay that hangs ---
+
+TEST_F(PairTest, AHungReplayHoldsNobodyUp) {
+  Protect();
+  sim_.Hang(1, true);
+  const MonotonicTime hung = sim_.now();
+  for (int i = 0; i < 4000 && sim_.reg().epoch == 2; ++i) {
+    sim_.AppendSome(0);
+    sim_.Run(microseconds(300));
+    ASSERT_EQ(sim_.serving(), 0);
+  }
+  EXPECT_EQ(sim_.reg(), (Register{3, "a", ""}));
+  EXPECT_GT(sim_.now() - hung, milliseconds(399));
+  EXPECT_LT(sim_.now() - hung, milliseconds(500));
+  EXPECT_THAT(primary(0)->why_alone(), testing::HasSubstr("hangs"));
+  // It does not come back while it hangs.
+  for (int i = 0; i < 100; ++i) {
+    sim_.AppendSome(0);
+    sim_.Run(milliseconds(30));
+    ASSERT_EQ(sim_.reg().epoch, 3u);
+  }
+  EXPECT_THAT(secondary(1)->why(), testing::HasSubstr("still hangs"));
+  sim_.Hang(1, false);
+  EXPECT_TRUE(Wait([&] { return sim_.Protected(); }));
+}
+
+TEST_F(PairTest, ASlowReplayIsNoHungOne) {
+  Protect();
+  sim_.Hang(1, true);
+  for (int i = 0; i < 500; ++i) {
+    sim_.AppendSome(0);
+    sim_.Run(milliseconds(2));
+    ++sim_.node(1).hung_at;
+  }
+  EXPECT_EQ(sim_.reg().epoch, 2u);
 }
 
 TEST_F(PairTest, StoppedPrimaryHasNoLeaseWhenItGoesOn) {

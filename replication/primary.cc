@@ -13,10 +13,16 @@
 //   secondary
 //                back if it joins. No new lease; FallSilent when the old one has run out.
 //   kHandingOver silent. Refused, link down, or nothing happens: kAlone when there is a carrier,
-//   else poll. kDeposed     nothing.
+//                else poll.
+//   kReplaced    silent. The register has gone to the secondary. Poll it: given back, take it up again
+//                (kSolo; nothing is lost, for the secondary has not served), with a carrier. Still the
+//                secondary's after give_back_wait, or another's: kDeposed.
+//   kDeposed     nothing.
 //
-// Any state: the register names another holder: kDeposed. The register shows something this node
-// has asked for: that is what it holds now.
+// Any state: the register names another holder: kReplaced if it is the secondary, else kDeposed. The
+// register shows something this node has asked for: that is what it holds now. While nothing happens it is
+// read every register_check; an arbiter that does not answer, or has nothing written any more, has granted
+// nothing to anybody else: the node serves on.
 //
 // The arbiter's answer may be lost, and the request carried out later than its sender believes. So
 // a wish stays on the list (wishes_) until the epoch has moved: after a lost answer this node goes
@@ -68,7 +74,9 @@ PrimaryCore::PrimaryCore(ProtocolConfig config, Register held, Lsn last_lsn, Mon
       first_epoch_(held_.epoch),
       last_sent_(now),
       lease_until_(now),
-      lost_at_(now) {
+      lost_at_(now),
+      check_at_(now + config_.register_check) {
+  replay_moved_at_ = alone_since_ = now;
   CHECK_EQ(held_.holder, config_.node);
   CHECK(held_.secondary.empty()) << held_.ToString();
   CHECK_GT(config_.suspect_after.count(), config_.lease_guard.count());
@@ -77,7 +85,7 @@ PrimaryCore::PrimaryCore(ProtocolConfig config, Register held, Lsn last_lsn, Mon
 }
 
 bool PrimaryCore::CanAppend() const {
-  if (state_ == State::kDeposed || state_ == State::kHandingOver) return false;
+  if (state_ == State::kDeposed || Waits()) return false;
   return log_.unstable_bytes() < config_.max_unstable_bytes;
 }
 
@@ -91,7 +99,7 @@ void PrimaryCore::OnAppended(RecordBatch batch, Lsn executed_lsn, uint64_t outpu
   output_hash_ = output_hash;
   log_.Append(std::move(batch));
   last_lsn_ = log_.last_lsn();
-  if (state_ == State::kHandingOver) return;
+  if (Waits()) return;
   SendWaiting(now);
   Advance();
 }
@@ -159,11 +167,15 @@ wire::Refused PrimaryCore::Refuse(RefuseReason::type reason, std::string detail)
 PrimaryCore::JoinOutcome PrimaryCore::OnJoin(const wire::JoinRequest& request, MonotonicTime now) {
   JoinOutcome outcome;
   outcome.refused = CheckJoin(request, now);
-  if (outcome.refused.has_value()) return outcome;
+  if (outcome.refused.has_value()) {
+    if (OwnsAlone() && !linked_) why_alone_ = absl::StrCat(request.node, " was refused: ", outcome.refused->detail);
+    return outcome;
+  }
   outcome.reply.node = config_.node;
   outcome.reply.epoch = static_cast<int64_t>(held_.epoch);
   outcome.reply.next_lsn = request.last_lsn + 1;
   outcome.reply.suspect_after_ms = static_cast<int32_t>(config_.suspect_after.count());
+  outcome.reply.last_word_hash = config_.last_word_hash;
   Link(request, now);
   return outcome;
 }
@@ -186,10 +198,11 @@ PrimaryCore::Refusal PrimaryCore::CheckJoin(const wire::JoinRequest& request, Mo
   if (request.node == config_.node) {
     return Refuse(RefuseReason::SAME_NODE, absl::StrCat("this node is ", config_.node, " too"));
   }
-  if (request.epoch < 0 || request.last_lsn < 0 || (request.last_lsn > 0 && request.epoch == 0)) {
+  if (request.epoch < 0 || request.last_lsn < 0 || (request.last_lsn > 0 && request.epoch == 0) ||
+      request.applied_lsn < 0 || request.applied_lsn > request.last_lsn) {
     return Refuse(RefuseReason::OUT_OF_ORDER, "a log that cannot be");
   }
-  if (state_ == State::kDeposed || state_ == State::kHandingOver) {
+  if (state_ == State::kDeposed || Waits()) {
     return Refuse(RefuseReason::NOT_PRIMARY, absl::StrCat(config_.node, " serves no more"));
   }
   if (static_cast<uint64_t>(request.epoch) > held_.epoch) {
@@ -212,6 +225,12 @@ bool PrimaryCore::LogFits(const wire::JoinRequest& request, Lsn at_least) const 
 PrimaryCore::Refusal PrimaryCore::CheckFreshJoin(const wire::JoinRequest& request) const {
   if (linked_ && request.node != peer_) {
     return Refuse(RefuseReason::ALREADY_HAVE_ONE, absl::StrCat(peer_, " is catching up"));
+  }
+  const bool moves = request.applied_lsn == request.last_lsn || !stuck_.has_value() ||
+                     static_cast<Lsn>(request.applied_lsn) > stuck_->applied_lsn;
+  if (stuck_.has_value() && stuck_->node == request.node && !moves) {
+    return Refuse(RefuseReason::NOT_REPLAYING,
+                  absl::StrCat("the replay of ", request.node, " still hangs behind record ", request.applied_lsn));
   }
   if (!LogFits(request, 0)) {
     return Refuse(RefuseReason::NEEDS_STATE_TRANSFER,
@@ -256,7 +275,9 @@ void PrimaryCore::Link(const wire::JoinRequest& request, MonotonicTime now) {
   next_send_ = acked_ + 1;
   in_flight_.clear();
   in_flight_bytes_ = 0;
-  peer_applied_lsn_ = 0;
+  peer_applied_lsn_ = static_cast<Lsn>(request.applied_lsn);
+  replay_moved_at_ = now;
+  stuck_.reset();
   peer_cannot_ = "it has not said whether it could";
   if (gate_ == Gate::kClosing) gate_ = Gate::kOpen;
   if (gate_ == Gate::kShared) {
@@ -305,11 +326,14 @@ void PrimaryCore::OnAppendReply(const wire::AppendReply& reply, MonotonicTime no
   in_flight_bytes_ -= in_flight_.front().bytes;
   in_flight_.pop_front();
   acked_ = static_cast<Lsn>(reply.stored_lsn);
-  peer_applied_lsn_ = static_cast<Lsn>(reply.applied_lsn);
+  const Lsn applied = static_cast<Lsn>(reply.applied_lsn);
+  if (applied > peer_applied_lsn_ || applied == acked_) replay_moved_at_ = now;
+  peer_applied_lsn_ = applied;
   peer_cannot_ = reply.cannot_take_over;
   if (gate_ == Gate::kShared) Answered(FromNs(reply.sent_at_ns), now);
   Advance();
-  if (state_ == State::kHandingOver) return;
+  CheckReplay(FromNs(reply.sent_at_ns), now);
+  if (state_ == State::kHandingOver || !linked_) return;
   SendWaiting(now);
   MaybeTakeOn(now);
 }
@@ -387,6 +411,7 @@ void PrimaryCore::LinkLost(const std::string& reason, MonotonicTime now) {
         EnterAlone(reason, now);
       } else {
         gate_ = Gate::kOpen;
+        BeAlone(absl::StrCat(peer_, " was lost while it caught up: ", reason), now);
         peer_.clear();
         Advance();
       }
@@ -397,6 +422,7 @@ void PrimaryCore::LinkLost(const std::string& reason, MonotonicTime now) {
       break;
     case State::kProtected:
     case State::kAlone:
+    case State::kReplaced:
     case State::kDeposed:
       break;
   }
@@ -412,7 +438,7 @@ void PrimaryCore::OnDialed(DialResult result, MonotonicTime now) {
   if (!dialing_) return;
   dialing_ = false;
   if (result == DialResult::kRefused && state_ == State::kProtected && !linked_) {
-    EnterAlone(absl::StrCat("the process of ", peer_, " is gone"), now);
+    EnterAlone(absl::StrCat("nothing listens at ", peer_, " any more"), now);
   }
 }
 
@@ -438,6 +464,11 @@ void PrimaryCore::BeSilent(const std::string& reason) {
   actions_.push_back(FallSilent{reason});
 }
 
+void PrimaryCore::BeAlone(std::string why, MonotonicTime now) {
+  why_alone_ = std::move(why);
+  alone_since_ = now;
+}
+
 // Clients notice nothing as long as the old lease lasts; often the arbiter answers within it.
 void PrimaryCore::EnterAlone(const std::string& why, MonotonicTime now) {
   if (linked_) {
@@ -446,6 +477,7 @@ void PrimaryCore::EnterAlone(const std::string& why, MonotonicTime now) {
   }
   state_ = State::kAlone;
   dialing_ = false;
+  BeAlone(why, now);
   if (now >= lease_until_) BeSilent(why);
   AskNext(now);
 }
@@ -490,14 +522,22 @@ absl::Status PrimaryCore::OnHandoverWanted(const std::string& why, MonotonicTime
 // --- The arbiter
 // -----------------------------------------------------------------------------------
 
-void PrimaryCore::Ask(const Register& desired) {
+void PrimaryCore::Ask(const Register& expected, const Register& desired) {
   CHECK(asked_ == Asked::kNothing);
   asked_ = Asked::kSwap;
   ask_at_.reset();
   if (std::find(wishes_.begin(), wishes_.end(), desired) == wishes_.end()) {
     wishes_.push_back(desired);
   }
-  actions_.push_back(SwapRegister{held_, desired});
+  actions_.push_back(SwapRegister{expected, desired});
+}
+
+// Nothing has happened; but who holds a register that is another's must not go on.
+void PrimaryCore::CheckRegister(MonotonicTime now) {
+  if (!Serves() || asked_ != Asked::kNothing || ask_at_.has_value() || now < check_at_) return;
+  check_at_ = now + config_.register_check;
+  asked_ = Asked::kRead;
+  actions_.push_back(ReadRegister{});
 }
 
 // The next question, of a state that has one.
@@ -525,7 +565,7 @@ void PrimaryCore::OnArbiter(const absl::StatusOr<Arbiter::Outcome>& outcome, Mon
   const Asked asked = std::exchange(asked_, Asked::kNothing);
   if (!outcome.ok()) {
     if (asked == Asked::kSwap) unsure_ = true;
-    ask_at_ = now + 2 * config_.heartbeat;
+    if (unsure_ || !Serves()) ask_at_ = now + 2 * config_.heartbeat;
     return;
   }
   if (asked == Asked::kSwap && outcome->swapped) {
@@ -542,7 +582,8 @@ void PrimaryCore::Decide(const Register& current, bool swap_failed, MonotonicTim
     return;
   }
   if (current != held_) {
-    Depose(current);
+    if (Serves() && !swap_failed && current.epoch == 0) return;   // forgotten, not granted
+    Replaced(current, now);
     return;
   }
   unsure_ = false;
@@ -581,6 +622,35 @@ void PrimaryCore::Adopt(const Register& current, MonotonicTime now) {
   if (!carrier_up_) StartHandover("no carrier", now);
 }
 
+// The register is not what this node holds, and nothing that it has asked for.
+void PrimaryCore::Replaced(const Register& current, MonotonicTime now) {
+  const Register taken = TakenOverBy(held_, held_.secondary);
+  const bool given_back = !held_.secondary.empty() && current == GivenBack(taken, config_.node);
+  const bool by_secondary = !held_.secondary.empty() && current == taken;
+  if (!by_secondary && !given_back) return Depose(current);
+  unsure_ = false;
+  if (state_ != State::kReplaced) {
+    const std::string reason = absl::StrCat("the service is another's: ", current.ToString());
+    BeSilent(reason);
+    if (linked_) actions_.push_back(CloseLink{reason});
+    Unlink();
+    state_ = State::kReplaced;
+    gate_ = Gate::kShared;
+    dialing_ = false;
+    wishes_.clear();
+    BeAlone(reason, now);
+    replaced_until_ = now + config_.give_back_wait;
+  }
+  if (given_back && carrier_up_) {
+    // The secondary has shown nothing to any client: this log is the service's, whole.
+    Ask(current, TakenUpBy(current, config_.node));
+  } else if (by_secondary && now >= replaced_until_) {
+    Depose(current);
+  } else {
+    ask_at_ = now + config_.suspect_after;
+  }
+}
+
 void PrimaryCore::Depose(const Register& current) {
   const std::string reason =
       current.holder == config_.node
@@ -592,6 +662,7 @@ void PrimaryCore::Depose(const Register& current) {
   state_ = State::kDeposed;
   gate_ = Gate::kShared;
   dialing_ = false;
+  unsure_ = false;
   ask_at_.reset();
   actions_.push_back(Deposed{reason, current});
 }
@@ -606,12 +677,23 @@ void PrimaryCore::CheckJoiner(MonotonicTime now) {
   Breach(absl::StrCat(peer_, " has stopped answering"), now);
 }
 
+// Its copy is of no use while it does not replay, and at the bound of the lag it would hold this node up.
+// `told_at`: what it says of its replay is from no earlier. (Not the time of now: this node may have stood still.)
+void PrimaryCore::CheckReplay(MonotonicTime told_at, MonotonicTime now) {
+  if (!linked_ || gate_ != Gate::kShared || !Serves()) return;
+  if (peer_applied_lsn_ >= acked_ || told_at < replay_moved_at_ + config_.max_stall) return;
+  stuck_ = Stuck{peer_, peer_applied_lsn_};
+  EnterAlone(absl::StrCat("the replay of ", peer_, " hangs: it holds the log up to ", acked_, " and has replayed ",
+                          peer_applied_lsn_, ", no more for ", config_.max_stall.count(), " ms"),
+             now);
+}
+
 void PrimaryCore::OnTick(MonotonicTime now) {
   if (state_ == State::kDeposed) return;
   CheckJoiner(now);
   if (OwnsAlone()) {
     ExtendLease(now + LeaseSpan(), now);
-  } else if (state_ != State::kHandingOver) {
+  } else if (!Waits()) {
     if (state_ != State::kAlone && now >= lost_at_) {
       EnterAlone(absl::StrCat("no answer from ", peer_), now);
     }
@@ -625,6 +707,7 @@ void PrimaryCore::OnTick(MonotonicTime now) {
     asked_ = Asked::kRead;
     actions_.push_back(ReadRegister{});
   }
+  CheckRegister(now);
 }
 
 MonotonicTime PrimaryCore::NextTick() const {
@@ -633,11 +716,17 @@ MonotonicTime PrimaryCore::NextTick() const {
   if (linked_ && state_ != State::kHandingOver) next = last_sent_ + config_.heartbeat;
   if (OwnsAlone()) {
     next = std::min(next, lease_until_ - LeaseSpan() + config_.heartbeat);
-  } else if (state_ != State::kHandingOver) {
+  } else if (!Waits()) {
     if (state_ != State::kAlone) next = std::min(next, lost_at_);
     if (!silent_) next = std::min(next, lease_until_);
   }
-  if (ask_at_.has_value() && asked_ == Asked::kNothing) next = std::min(next, *ask_at_);
+  if (asked_ == Asked::kNothing) {
+    if (ask_at_.has_value()) {
+      next = std::min(next, *ask_at_);
+    } else if (Serves()) {
+      next = std::min(next, check_at_);
+    }
+  }
   return next;
 }
 
@@ -658,12 +747,14 @@ void PrimaryCore::CheckInvariants() const {
   if (gate_ != Gate::kShared) CHECK(state_ == State::kSolo);
   if (gate_ == Gate::kOpen) CHECK_EQ(stable_lsn_, last_lsn_);
   if (gate_ == Gate::kClosing) CHECK(linked_);
-  if (state_ == State::kAlone || state_ == State::kDeposed) CHECK(!linked_);
-  if (state_ == State::kDeposed || state_ == State::kHandingOver) CHECK(silent_);
+  if (state_ == State::kAlone || state_ == State::kDeposed || state_ == State::kReplaced) CHECK(!linked_);
+  if (state_ == State::kDeposed || Waits()) CHECK(silent_);
   if (asked_ == Asked::kSwap || unsure_) CHECK(!wishes_.empty());
   if (unsure_ && state_ != State::kDeposed) CHECK(asked_ != Asked::kNothing || ask_at_.has_value());
   // Whoever is alone is on its way out of it.
-  if (state_ == State::kAlone) CHECK(asked_ != Asked::kNothing || ask_at_.has_value());
+  if (state_ == State::kAlone || state_ == State::kReplaced) {
+    CHECK(asked_ != Asked::kNothing || ask_at_.has_value());
+  }
   if (linked_) {
     CHECK(!peer_.empty());
     CHECK_LE(next_send_, last_lsn_ + 1);

@@ -30,6 +30,7 @@ class PrimaryCore {
     kProtected,   // serves; the register names the joined node as secondary
     kAlone,       // the secondary is lost, the arbiter has not answered yet: stable does not move
     kHandingOver, // silent; has asked the secondary to take over
+    kReplaced,    // silent; the secondary has the epoch, and may yet give it back because it cannot serve
     kDeposed,     // silent for good
   };
 
@@ -52,6 +53,9 @@ class PrimaryCore {
   std::optional<uint64_t> pulse_epoch() const;
   // How far the secondary says it has replayed.
   Lsn peer_applied_lsn() const { return peer_applied_lsn_; }
+  // While there is no secondary: why, and since when. The newest refusal of a join is part of it.
+  const std::string& why_alone() const { return why_alone_; }
+  MonotonicTime alone_since() const { return alone_since_; }
 
   // False when max_unstable_bytes are reached: stop reading from clients until a StableUpTo.
   bool CanAppend() const;
@@ -60,7 +64,7 @@ class PrimaryCore {
 
   // Records this node has appended to its log. REQUIRES: batch.first_lsn() == last_lsn() + 1.
   // executed_lsn, output_hash: see AppendRequest. In kDeposed batches are dropped: nothing that depends
-  // on them can leave any more. In kHandingOver they are kept, for the case that the handover fails.
+  // on them can leave any more. In kHandingOver and kReplaced they are kept: this node may serve again.
   void OnAppended(RecordBatch batch, Lsn executed_lsn, uint64_t output_hash, MonotonicTime now);
 
   // A node asks to become the secondary on a link that is not joined yet. Refused is returned to it and
@@ -127,6 +131,9 @@ class PrimaryCore {
   };
 
   nanoseconds LeaseSpan() const { return config_.suspect_after - config_.lease_guard; }
+  bool Serves() const { return state_ == State::kSolo || state_ == State::kProtected; }
+  // Silent, but not for good: what is appended is kept, and nobody is told.
+  bool Waits() const { return state_ == State::kHandingOver || state_ == State::kReplaced; }
   bool OwnsAlone() const { return state_ == State::kSolo && gate_ != Gate::kShared; }
 
   Refusal CheckJoin(const wire::JoinRequest& request, MonotonicTime now);
@@ -141,6 +148,8 @@ class PrimaryCore {
   void LinkLost(const std::string& reason, MonotonicTime now);
   void Unlink();
   void CheckJoiner(MonotonicTime now);
+  void CheckReplay(MonotonicTime told_at, MonotonicTime now);
+  void BeAlone(std::string why, MonotonicTime now);
 
   void SendOne(MonotonicTime now);
   bool FellBehind(MonotonicTime now);
@@ -154,9 +163,12 @@ class PrimaryCore {
   void EnterAlone(const std::string& why, MonotonicTime now);
   void BeSilent(const std::string& reason);
   void AskNext(MonotonicTime now);
-  void Ask(const Register& desired);
+  void Ask(const Register& desired) { Ask(held_, desired); }
+  void Ask(const Register& expected, const Register& desired);
+  void CheckRegister(MonotonicTime now);
   void Adopt(const Register& current, MonotonicTime now);
   void Decide(const Register& current, bool swap_failed, MonotonicTime now);
+  void Replaced(const Register& current, MonotonicTime now);
   void Depose(const Register& current);
 
   ProtocolConfig config_;
@@ -167,6 +179,15 @@ class PrimaryCore {
   std::string peer_;
   Lsn peer_applied_lsn_ = 0;
   std::string peer_cannot_;
+  MonotonicTime replay_moved_at_;  // or had nothing to do
+  // Of a node that was left behind because its replay hung: it comes back when that has moved on.
+  struct Stuck {
+    std::string node;
+    Lsn applied_lsn;
+  };
+  std::optional<Stuck> stuck_;
+  std::string why_alone_ = "no node has joined yet";
+  MonotonicTime alone_since_;
   Actions actions_;
 
   RetainedLog log_;
@@ -197,6 +218,8 @@ class PrimaryCore {
   std::vector<Register> wishes_;   // asked for from held_, in all; one may yet come true
   bool unsure_ = false;            // the newest swap's outcome is unknown: Read before the next
   std::optional<MonotonicTime> ask_at_;
+  MonotonicTime check_at_;         // the register is looked at then, though nothing has happened
+  MonotonicTime replaced_until_;   // kReplaced
 };
 
 }  // namespace understudy::replication

@@ -126,6 +126,23 @@ class PrimaryTest : public testing::Test {
     Do([&] { core_->OnArbiter(absl::UnavailableError("lost"), now_); });
   }
 
+  // What was sent just now, by a node that has replayed so far, or all it holds.
+  void AnswerAll(int64_t applied) {
+    for (const SendAppend& send : All<SendAppend>()) {
+      wire::AppendReply reply = ReplyTo(send.request);
+      reply.applied_lsn = std::min(reply.stored_lsn, applied);
+      Answer(reply);
+    }
+  }
+
+  // And the arbiter still has what was granted.
+  void Live(int64_t applied) {
+    const Actions sent = actions_;
+    if (Has<ReadRegister>()) Granted(false, core_->held());
+    actions_ = sent;
+    AnswerAll(applied);
+  }
+
   // b has joined, and holds everything up to last_lsn().
   void Protect() {
     ASSERT_FALSE(Join(JoinRequest(core_->last_lsn())).refused.has_value());
@@ -535,6 +552,21 @@ TEST_F(PrimaryTest, TheLoserOfTheEpochIsSilentForGood) {
   Protect();
   Pass(milliseconds(80));
   Granted(false, TakenOverBy(kPair, "b"));
+  EXPECT_EQ(core_->state(), State::kReplaced);
+  for (int i = 0; i < 37; ++i) {
+    EXPECT_FALSE(Has<Deposed>() || Has<Lease>()) << i;
+    EXPECT_FALSE(core_->CanAppend());
+    EXPECT_EQ(Refusal(JoinRequest()), RefuseReason::NOT_PRIMARY);
+    AppendRecords();
+    Pass(milliseconds(80));
+    ASSERT_TRUE(Has<ReadRegister>());
+    if (i % 5 == 0) {
+      ArbiterUnavailable();
+      Pass(milliseconds(20));
+    }
+    Granted(false, TakenOverBy(kPair, "b"));
+    if (core_->state() == State::kDeposed) break;
+  }
   EXPECT_EQ(core_->state(), State::kDeposed);
   EXPECT_EQ(Only<Deposed>().current.holder, "b");
   AppendRecords();
@@ -543,6 +575,144 @@ TEST_F(PrimaryTest, TheLoserOfTheEpochIsSilentForGood) {
   EXPECT_FALSE(core_->CanAppend());
   EXPECT_EQ(Refusal(JoinRequest()), RefuseReason::NOT_PRIMARY);
   EXPECT_EQ(core_->NextTick(), MonotonicTime::max());
+}
+
+TEST_F(PrimaryTest, WhatIsGivenBackIsTakenUpAgain) {
+  Protect();
+  AppendRecords(2);
+  Pass(milliseconds(80));
+  AppendRecords(1);
+  Granted(false, TakenOverBy(kPair, "b"));
+  Pass(milliseconds(80));
+  ASSERT_TRUE(Has<ReadRegister>());
+  const Register given_back = GivenBack(TakenOverBy(kPair, "b"), "a");
+  Granted(false, given_back);
+  EXPECT_EQ(Only<SwapRegister>().expected, given_back);
+  EXPECT_EQ(Only<SwapRegister>().desired, (Register{9, "a", ""}));
+  EXPECT_FALSE(Has<Lease>());
+  // The answer is lost, the request was not.
+  ArbiterUnavailable();
+  Pass(milliseconds(5000));
+  EXPECT_TRUE(Has<ReadRegister>());
+  Granted(false, Register{9, "a", ""});
+  EXPECT_EQ(core_->state(), State::kSolo);
+  EXPECT_EQ(Only<StableUpTo>().lsn, 3u);
+  EXPECT_EQ(Only<Lease>().until, now_ + kSpan);
+}
+
+TEST_F(PrimaryTest, WhatIsGivenBackWaitsForTheCarrier) {
+  Protect();
+  Do([&] { core_->OnServiceCarrier(false, now_); });
+  Pass(milliseconds(80));
+  const Register given_back = GivenBack(TakenOverBy(kPair, "b"), "a");
+  Granted(false, given_back);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_FALSE(Has<SwapRegister>() || Has<Deposed>());
+    Pass(milliseconds(80));
+    ASSERT_TRUE(Has<ReadRegister>());
+    Granted(false, given_back);
+  }
+  Do([&] { core_->OnServiceCarrier(true, now_); });
+  Pass(milliseconds(80));
+  Granted(false, given_back);
+  EXPECT_TRUE(Has<SwapRegister>());
+}
+
+TEST_F(PrimaryTest, WhatWasGivenBackToOthersOrTakenUpByAnotherIsNotOurs) {
+  for (const Register& other :
+       {Register{8, "", "", {"c", "b"}}, Register{9, "", "", {"a", "b"}}, Register{9, "b", ""}}) {
+    SCOPED_TRACE(other.ToString());
+    core_.emplace(Config(), kHeld, 0, now_);
+    open_.clear();
+    Do([] {});
+    Protect();
+    Pass(milliseconds(80));
+    Granted(false, TakenOverBy(kPair, "b"));
+    Pass(milliseconds(80));
+    Granted(false, other);
+    EXPECT_EQ(core_->state(), State::kDeposed);
+  }
+}
+
+// --- Nothing happens, and the register is another's ---
+
+TEST_F(PrimaryTest, TheRegisterIsLookedAtEachSecond) {
+  for (const bool is_protected : {false, true}) {
+    if (is_protected) Protect();
+    for (int second = 0; second < 3; ++second) {
+      int reads = 0;
+      for (int i = 0; i < 100; ++i) {
+        Pass(milliseconds(10));
+        reads += Has<ReadRegister>();
+        AnswerAll(0);
+      }
+      EXPECT_EQ(reads, 1);
+      // It serves on, whatever is the matter with the arbiter.
+      if (second == 0) ArbiterUnavailable();
+      if (second == 1) Granted(false, Register{});
+      if (second == 2) Granted(false, is_protected ? kPair : kHeld);
+      EXPECT_FALSE(Has<FallSilent>() || Has<SwapRegister>());
+      EXPECT_EQ(core_->state(), is_protected ? State::kProtected : State::kSolo);
+    }
+  }
+  for (bool read = false; !read; read = Has<ReadRegister>()) {
+    AnswerAll(0);
+    Pass(milliseconds(10));
+  }
+  Granted(false, Register{9, "c", ""});
+  EXPECT_TRUE(Has<FallSilent>() && Has<Deposed>());
+}
+
+// --- A replay that hangs ---
+
+TEST_F(PrimaryTest, WhoseReplayHangsIsLeftBehindAndStaysOut) {
+  Protect();
+  AppendRecords(4);
+  auto reply = ReplyTo(Only<SendAppend>().request);
+  reply.applied_lsn = 2;
+  Answer(reply);
+  for (int ms = 0; ms < 9990; ms += 10) {
+    Pass(milliseconds(10));
+    ASSERT_EQ(core_->state(), State::kProtected) << ms;
+    Live(2);
+  }
+  Pass(milliseconds(10));
+  Live(2);
+  EXPECT_EQ(core_->state(), State::kAlone);
+  EXPECT_THAT(Only<CloseLink>().reason, HasSubstr("hangs"));
+  EXPECT_THAT(core_->why_alone(), HasSubstr("the replay of b hangs"));
+  Granted(true, GoneSolo(kPair));
+  wire::JoinRequest again = JoinRequest(4);
+  again.epoch = 6;
+  again.applied_lsn = 2;
+  EXPECT_EQ(Refusal(again), RefuseReason::NOT_REPLAYING);
+  EXPECT_THAT(core_->why_alone(), HasSubstr("still hangs"));
+  again.applied_lsn = 3;
+  EXPECT_FALSE(Join(again).refused.has_value());
+}
+
+// This node was in a long call of its Server: what it reads then is from before.
+TEST_F(PrimaryTest, AnswersFromBeforeALongCallSayNothingOfAReplayThatHangs) {
+  Protect();
+  AppendRecords(4);
+  const auto old = ReplyTo(Only<SendAppend>().request);
+  now_ += milliseconds(10'500);
+  Do([&] { core_->OnPulseAnswered(6, now_ - milliseconds(10), now_); });
+  Answer(old);
+  EXPECT_EQ(core_->state(), State::kProtected);
+}
+
+TEST_F(PrimaryTest, WhoReplaysSlowlyOrHasNothingToReplayIsNotHung) {
+  Protect();
+  for (int i = 0; i < 5000; ++i) {
+    Live(i / 900);
+    if (i == 0 || i == 2900) {
+      AppendRecords(2);
+      AnswerAll(i / 900);
+    }
+    Pass(milliseconds(10));
+    ASSERT_EQ(core_->state(), State::kProtected) << i;
+  }
 }
 
 TEST_F(PrimaryTest, ABrokenLinkIsWaitedFor) {
@@ -688,7 +858,7 @@ TEST_F(PrimaryTest, ALostRequestIsMadeAgain) {
   Pass(milliseconds(20));
   Granted(false, kPair);
   EXPECT_EQ(Only<SwapRegister>().desired, GoneSolo(kPair));
-  Granted(false, TakenOverBy(kPair, "b"));
+  Granted(false, Register{9, "b", ""});
   EXPECT_EQ(core_->state(), State::kDeposed);
 }
 
@@ -748,7 +918,7 @@ TEST_F(PrimaryTest, HandsOverWithoutCarrier) {
   Pass(milliseconds(80));
   EXPECT_TRUE(Has<ReadRegister>());
   Granted(false, TakenOverBy(kPair, "b"));
-  EXPECT_EQ(core_->state(), State::kDeposed);
+  EXPECT_EQ(core_->state(), State::kReplaced);
 }
 
 TEST_F(PrimaryTest, PlannedHandover) {
@@ -805,7 +975,7 @@ TEST_F(PrimaryTest, WithoutCarrierItNeverAsksAndNoticesItsEnd) {
   EXPECT_EQ(core_->state(), State::kAlone);
   Do([&] { core_->OnServiceCarrier(true, now_); });
   EXPECT_EQ(Only<SwapRegister>().desired, GoneSolo(kPair));
-  Granted(false, TakenOverBy(kPair, "b"));
+  Granted(false, Register{9, "b", ""});
   EXPECT_EQ(core_->state(), State::kDeposed);
 }
 

@@ -33,6 +33,14 @@ struct ProtocolConfig {
   // The primary's right to serve ends this much before the secondary may suspect it. It covers the
   // granularity of timers, not the clocks: both spans run from one event, on clocks of one rate.
   milliseconds lease_guard{10};
+  // SHA-256 of what this process's witness will say when it is dead (last_word.h); empty: it has none.
+  std::string last_word_hash;
+  // Who holds the register looks at it this often.
+  milliseconds register_check{1000};
+  // How long a secondary may hold records without replaying any of them before the primary does without it.
+  milliseconds max_stall{10'000};
+  // How long a primary that was replaced waits, silent, for the epoch to be given back by a heir that failed.
+  milliseconds give_back_wait{3000};
   // Bytes of records that may be unstable at once; beyond, PrimaryCore::CanAppend() is false (I7).
   size_t max_unstable_bytes = 16u << 20;
   // Bytes of records sent to the secondary but not yet acknowledged while it catches up.
@@ -89,8 +97,8 @@ using Actions = std::vector<Action>;
 
 enum class DialResult {
   kConnected,
-  // The peer's host answered that nothing listens. A live node listens from before it serves until its
-  // process ends, so this proves that the process is gone: no need to wait for the lease to run out.
+  // Nothing listens there, says the peer's host, or a firewall on the way. It proves nothing: who may serve
+  // is a matter of the lease, the last word (last_word.h) and the arbiter.
   kRefused,
   kUnreachable,   // no answer, or no route: proves nothing
 };

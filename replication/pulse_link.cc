@@ -135,6 +135,8 @@ void PulseLink::Impl::Begin(Pulse* pulse) {
   }
 }
 
+int PulseLink::fd() const { return impl_->thread.joinable() ? impl_->fd : impl_->socket.native_handle(); }
+
 void PulseLink::Impl::Run(Pulse* pulse) {
   Buffer datagram;
   std::array<pollfd, 2> wait = {pollfd{fd, POLLIN, 0}, pollfd{wake_fd, POLLIN, 0}};

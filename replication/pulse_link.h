@@ -38,6 +38,9 @@ class PulseLink {
   // more. `pulse` outlives this object.
   void Beat(Pulse* pulse);
 
+  // The socket, whoever reads it; for a witness to send on. Belongs to this object.
+  int fd() const;
+
  private:
   struct Impl;
   explicit PulseLink(std::unique_ptr<Impl> impl);

@@ -23,6 +23,7 @@ enum RefuseReason {
   NOT_JOINED = 9,           // a call before join succeeded
   SAME_NODE = 10,           // both ends have the same name
   NOT_AUTHENTIC = 11,       // one end has a key and the other none, or a name that is not the one in hello
+  NOT_REPLAYING = 12,       // holds records and replays none of them
 }
 
 exception Refused {
@@ -50,6 +51,7 @@ struct JoinRequest {
   3: required string node       // name of the joining node
   4: required i64 epoch         // epoch of the last record it holds, 0 if it holds none
   5: required i64 last_lsn      // last record it holds, 0 if none
+  6: i64 applied_lsn            // how far its replay is
   // What its host can do, so that the primary promises no client more.
   20: optional i32 interface_mtu       // of the service interface
   21: optional i64 max_connections     // by its limit of open files
@@ -60,6 +62,7 @@ struct JoinReply {
   2: required i64 epoch
   3: required i64 next_lsn          // first record the primary will send
   4: required i32 suspect_after_ms  // both must use the same; the joiner refuses another
+  5: binary last_word_hash          // last_word.h: 32 bytes; empty: this process has no witness
 }
 
 // One turn of the primary's loop; a heartbeat when it carries no record.

@@ -7,8 +7,9 @@
 //   kProtected   store. Link lost: dial at once; the same primary takes this node back in the same
 //   epoch.
 //                Joined in a later epoch: kJoining (the primary went on without this node).
-//                No append for suspect_after, or the process gone, or asked by handover: kAsking,
-//                unless there is no carrier: wait for it.
+//                No append for suspect_after, or the process's last word, or asked by handover: kAsking,
+//                unless there is no carrier: wait for it. A dial that is refused says nothing: firewalls
+//                refuse for the living.
 //   kAsking      nothing is stored or answered any more: an answer would prolong the primary's
 //   lease.
 //                Granted: kTakingOver. The primary went on alone: kJoining. Otherwise kSilent.
@@ -29,6 +30,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "replication/last_word.h"
 #include "replication/names.h"
 #include "replication/replication_constants.h"
 
@@ -38,8 +40,7 @@ namespace {
 using wire::RefuseReason;
 
 constexpr milliseconds kMaxBackOff(100);
-// Short at first: a process that dies closes its links a moment before its listener, and the
-// refusal that proves its death is worth asking for again at once.
+// Short at first: most often the peer is back at once.
 constexpr milliseconds kMinBackOff(1);
 // What time alone does not mend: configuration, or a log that is gone. And what has been refused so often that
 // it will be.
@@ -77,13 +78,11 @@ void SecondaryCore::OnDialed(DialResult result, MonotonicTime now) {
   }
   if (result != DialResult::kConnected) {
     const bool refused = result == DialResult::kRefused;
-    if (refused) process_gone_ = true;
     why_ = refused ? "nothing listens at the peer" : "the peer cannot be reached";
     DialLater(SlowDown(kMaxBackOff), now);
     MaybeAsk(now);
     return;
   }
-  process_gone_ = false;
   link_ = LinkState::kJoinSent;
   link_since_ = now;
   SendJoin send;
@@ -103,6 +102,9 @@ std::string SecondaryCore::FaultOf(const wire::JoinReply& reply) const {
   if (reply.suspect_after_ms != config_.suspect_after.count()) {
     return absl::StrCat("--suspect_after_ms is ", reply.suspect_after_ms, " there and ",
                         config_.suspect_after.count(), " here");
+  }
+  if (!reply.last_word_hash.empty() && reply.last_word_hash.size() != kLastWordHashSize) {
+    return "tells a hash that is none";
   }
   if (!IsNodeName(reply.node) || reply.node == config_.node) {
     return absl::StrCat("calls itself \"", Printable(reply.node, kMaxNodeName), "\"");
@@ -127,6 +129,8 @@ void SecondaryCore::OnJoinReply(const wire::JoinReply& reply, MonotonicTime now)
   back_off_ = nanoseconds(0);
   last_heard_ = now;
   primary_ = reply.node;
+  last_word_hash_ = reply.last_word_hash;
+  process_gone_ = false;
   if (static_cast<uint64_t>(reply.epoch) > epoch_) {
     epoch_ = static_cast<uint64_t>(reply.epoch);
     state_ = State::kJoining;
@@ -149,6 +153,7 @@ nanoseconds SecondaryCore::BackOff(const wire::Refused& refused) {
     case RefuseReason::SAME_NODE:
     case RefuseReason::NOT_AUTHENTIC:
     case RefuseReason::NEEDS_STATE_TRANSFER:
+    case RefuseReason::NOT_REPLAYING:
       return kSlowRetry;
     default:
       return SlowDown(kSlowRetry);
@@ -174,7 +179,6 @@ void SecondaryCore::CloseAndRetry(const std::string& reason, MonotonicTime now) 
 
 // A link that had been joined is gone.
 void SecondaryCore::LinkLost(MonotonicTime now) {
-  process_gone_ = false;
   if (state_ == State::kJoining && asked_ == Asked::kNothing) Read();
   MaybeAsk(now);
 }
@@ -277,6 +281,13 @@ bool SecondaryCore::OnPulse(uint64_t epoch, MonotonicTime now) {
   const bool known = epoch == epoch_ || (state_ == State::kJoining && epoch == epoch_ + 1);
   if (known) last_heard_ = now;
   return known;
+}
+
+bool SecondaryCore::OnLastWord(std::string_view word, MonotonicTime now) {
+  if (last_word_hash_.empty() || HashOfLastWord(word) != last_word_hash_) return false;
+  process_gone_ = true;
+  MaybeAsk(now);
+  return true;
 }
 
 // --- Taking over
@@ -415,7 +426,6 @@ void SecondaryCore::DecideTakeover(const Register& current, bool swap_failed, Mo
 void SecondaryCore::BackToJoining(const std::string& why, MonotonicTime) {
   state_ = State::kJoining;
   why_ = why;
-  process_gone_ = false;
   back_off_ = nanoseconds(0);
   if (link_ == LinkState::kJoined || link_ == LinkState::kJoinSent) {
     actions_.push_back(CloseLink{why});

@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "replication/protocol.h"
 
@@ -39,6 +40,10 @@ class SecondaryCore {
   void OnDialed(DialResult result, MonotonicTime now);
   void OnJoinReply(const wire::JoinReply& reply, MonotonicTime now);
   void OnRefused(const wire::Refused& refused, MonotonicTime now);
+
+  // What somebody said who wants to be the witness of the primary's death (last_word.h). True: it fits the
+  // hash that was told at the join, so the process this node is joined with, or was last, is gone.
+  bool OnLastWord(std::string_view word, MonotonicTime now);
 
   // A call of the primary. Refused goes back to the caller and the link is closed by the owner, who then
   // calls OnLinkDown. The answer goes out before Take() is carried out.
@@ -128,7 +133,8 @@ class SecondaryCore {
   nanoseconds back_off_{0};
 
   MonotonicTime last_heard_;       // newest accepted append, or what counts as one
-  bool process_gone_ = false;      // a dial since the link was lost was refused
+  std::string last_word_hash_;     // of the primary's process; empty: it has no witness
+  bool process_gone_ = false;      // its last word was heard
   bool carrier_up_ = true;
 
   std::string cannot_take_over_;   // see there

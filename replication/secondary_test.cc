@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "replication/last_word.h"
 #include "replication/replication_constants.h"
 
 namespace understudy::replication {
@@ -82,6 +83,7 @@ class SecondaryTest : public testing::Test {
     reply.epoch = 5;
     reply.next_lsn = static_cast<int64_t>(core_.stored_lsn()) + 1;
     reply.suspect_after_ms = 80;
+    reply.last_word_hash = HashOfLastWord(word_);
     return reply;
   }
   void Joined(const wire::JoinReply& reply) {
@@ -136,6 +138,13 @@ class SecondaryTest : public testing::Test {
     ASSERT_EQ(core_.state(), State::kAsking);
   }
 
+  bool HeardLastWord(const std::string& word) {
+    bool fits = false;
+    Do([&] { fits = core_.OnLastWord(word, now_); });
+    return fits;
+  }
+
+  const std::string word_ = std::string(32, 'w');
   const Register kPair{6, "a", "b"};
   const Register kTaken{7, "b", ""};
   const Register kSolo{5, "a", ""};
@@ -280,6 +289,7 @@ TEST_F(SecondaryTest, ChecksTheAnswer) {
            {"--suspect_after_ms is 81 there and 80 here", [](auto& r) { r.suspect_after_ms = 81; }},
            {"calls itself \"b\"", [](auto& r) { r.node = "b"; }},
            {"calls itself \"\"", [](auto& r) { r.node = ""; }},
+           {"hash", [](auto& r) { r.last_word_hash = "short"; }},
            {"epoch 0", [](auto& r) { r.epoch = 0; }},
            {"epoch -1", [](auto& r) { r.epoch = -1; }}}) {
     SCOPED_TRACE(c.fault);
@@ -458,15 +468,60 @@ TEST_F(SecondaryTest, EachAppendIsASignOfLife) {
   EXPECT_EQ(core_.state(), State::kProtected);
 }
 
-TEST_F(SecondaryTest, AProcessThatIsGoneIsSuspectAtOnce) {
+// A firewall that rejects refuses for a primary that lives and has its lease.
+TEST_F(SecondaryTest, ARefusedDialIsNoProofOfDeath) {
   Protect();
+  Pass(milliseconds(10));
   LinkDown();
   EXPECT_TRUE(Has<Dial>());
+  for (int waited = 10; waited < 80; ++waited) {
+    ASSERT_EQ(core_.state(), State::kProtected) << waited;
+    if (Has<Dial>()) Dialed(DialResult::kRefused);
+    EXPECT_FALSE(Has<SwapRegister>());
+    Pass(milliseconds(1));
+  }
+  EXPECT_EQ(core_.state(), State::kAsking) << "80 ms from the last append";
+}
+
+TEST_F(SecondaryTest, TheLastWordIsProofOfDeath) {
+  for (const bool link_down_first : {true, false}) {
+    core_ = SecondaryCore(Config(), now_);
+    Protect();
+    if (link_down_first) LinkDown();
+    EXPECT_FALSE(HeardLastWord(std::string(32, 'x')));
+    EXPECT_EQ(core_.state(), State::kProtected);
+    EXPECT_TRUE(HeardLastWord(word_));
+    EXPECT_EQ(core_.state(), State::kAsking);
+    EXPECT_EQ(Has<CloseLink>(), !link_down_first);
+    EXPECT_THAT(Only<SwapRegister>().desired.holder, "b");
+    Granted(true, kTaken);
+    EXPECT_THAT(Only<TakeOver>().why, HasSubstr("gone"));
+    EXPECT_TRUE(HeardLastWord(word_)) << "it is said several times";
+    EXPECT_THAT(actions_, IsEmpty());
+  }
+}
+
+TEST_F(SecondaryTest, TheLastWordOfAFormerLifeSaysNothing) {
+  Protect();
+  LinkDown();
+  Dialed(DialResult::kConnected);
+  wire::JoinReply reply = JoinReply();
+  reply.epoch = 6;
+  reply.last_word_hash = HashOfLastWord(std::string(32, 'n'));
+  Joined(reply);
+  EXPECT_FALSE(HeardLastWord(word_));
   EXPECT_EQ(core_.state(), State::kProtected);
-  Dialed(DialResult::kRefused);
-  EXPECT_THAT(Only<SwapRegister>().desired.holder, "b");
-  Granted(true, kTaken);
-  EXPECT_THAT(Only<TakeOver>().why, HasSubstr("gone"));
+}
+
+TEST_F(SecondaryTest, WithoutAWitnessThereIsNoLastWord) {
+  Dialed(DialResult::kConnected);
+  wire::JoinReply reply = JoinReply();
+  reply.last_word_hash = "";
+  Joined(reply);
+  ASSERT_FALSE(Appended(Append(3, 6, true)).refused.has_value());
+  EXPECT_FALSE(HeardLastWord(""));
+  EXPECT_FALSE(HeardLastWord(std::string(32, '\0')));
+  EXPECT_EQ(core_.state(), State::kProtected);
 }
 
 TEST_F(SecondaryTest, AnUnreachablePrimaryIsWaitedFor) {
@@ -533,10 +588,10 @@ TEST_F(SecondaryTest, TheRegisterTellsThatItIsAMember) {
   EXPECT_EQ(core_.state(), State::kAsking);
 }
 
-TEST_F(SecondaryTest, TheRegisterTellsAfterTheProcessWasSeenToBeGone) {
+TEST_F(SecondaryTest, TheRegisterTellsAfterTheLastWord) {
   Join();
   LinkDown();
-  Dialed(DialResult::kRefused);
+  EXPECT_TRUE(HeardLastWord(word_));
   EXPECT_EQ(core_.state(), State::kJoining);
   Granted(false, Register{5, "a", ""});  // not yet
   Pass(milliseconds(80));
@@ -824,6 +879,7 @@ TEST_F(SecondaryTest, RandomEvents) {
           if (random() % 50 == 0) core.OnCopyUnusable("random", now_);
           break;
       }
+      if (random() % 40 == 0) core.OnLastWord(word_, now_);
       if (random() % 4 == 0) core.OnPulse(core.epoch() + random() % 3, now_);
       if (random() % 2 == 0) core.OnTick(now_);
       core.CheckInvariants();

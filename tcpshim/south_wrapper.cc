@@ -652,6 +652,8 @@ std::optional<SouthWrapper::ServerView> SouthWrapper::Sent(Slot slot) const {
   return ServerView{Load(c.snd_max), Load(c.last_ack), Load(c.rcv_edge), Load(c.last_tsval)};
 }
 
+int SouthWrapper::gate_fd() const { return bpf_map__fd(impl_->skeleton->maps.control); }
+
 int SouthWrapper::event_fd() const { return ring_buffer__epoll_fd(impl_->ring); }
 
 int SouthWrapper::PollEvents(const std::function<void(const south_event&)>& handle, int limit) {

@@ -137,6 +137,9 @@ class SouthWrapper {
   int event_fd() const;
   int PollEvents(const std::function<void(const south_event&)>& handle, int limit = 1024);
 
+  // Of the map that holds the gate, for a SouthGate in another process. Belongs to this object.
+  int gate_fd() const;
+
   std::array<uint64_t, SOUTH_COUNTERS> Counters() const;
   static const char* CounterName(int counter);   // "egress_ack_held", ...
 

@@ -166,8 +166,8 @@ TEST_F(StartTest, HelpAndVersionAreNoFailure) {
   Outcome all = Run({"--help"});
   EXPECT_EQ(all.exit_status, 0);
   for (const char* flag : {"role", "service", "interface", "node", "replication", "peer", "arbiter",
-                           "status", "heartbeat_ms", "suspect_after_ms", "max_stall_ms",
-                           "client_keepalive_s"}) {
+                           "status", "heartbeat_ms", "suspect_after_ms", "max_stall_ms", "client_keepalive_s", "witness",
+                           "exit_when_useless", "force_data_loss"}) {
     EXPECT_THAT(all.output, HasSubstr(absl::StrCat("-", flag, " ")));
   }
   EXPECT_EQ(Run({"--version"}).exit_status, 0);

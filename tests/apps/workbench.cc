@@ -47,6 +47,8 @@ DEFINE_string(cannot_start, "", "There can be no server, for this reason");
 DEFINE_bool(stalls, true, "STALL and BURN take the time they are asked to take");
 DEFINE_string(commit_fails_if, "", "Path: while there is something, the server cannot commit");
 
+DEFINE_string(hangs_if, "", "Path: while there is something, calls of the server do not end");
+
 namespace understudy::workbench {
 
 class Workbench : public Server {
@@ -66,6 +68,7 @@ class Workbench : public Server {
   }
 
   size_t OnData(Connection& c, std::string_view unread) override {
+    while (!FLAGS_hangs_if.empty() && access(FLAGS_hangs_if.c_str(), F_OK) == 0) usleep(1000);
     Job& job = JobOf(c);
     size_t consumed = 0;
     if (job.kind == Kind::kUnknown) {

@@ -47,6 +47,10 @@ Pair::Pair(Lab& lab, const Options& options) : lab_(lab), options_(options) {
 
 void Pair::Isolate(Host host, Cut how) {
   lab_.CutLinks(host, how);
+  CutArbiter(host);
+}
+
+void Pair::CutArbiter(Host host) {
   // A file in the place of the folder: whoever asks is told that he cannot. Nothing in its place could be
   // taken for a register in which nothing is written yet.
   std::string way = ArbiterWay(host);
@@ -57,10 +61,14 @@ void Pair::Isolate(Host host, Cut how) {
 }
 
 void Pair::EndIsolation(Host host) {
+  RestoreArbiter(host);
+  lab_.RestoreLinks(host);
+}
+
+void Pair::RestoreArbiter(Host host) {
   std::string way = ArbiterWay(host);
   PCHECK(unlink(way.c_str()) == 0);
   PCHECK(symlink("register", way.c_str()) == 0);
-  lab_.RestoreLinks(host);
 }
 
 absl::StatusOr<std::unique_ptr<Pair>> Pair::Start(Lab& lab, const Options& options) {
@@ -91,6 +99,8 @@ std::vector<std::string> Pair::FlagsOf(Host host, const std::string& role) const
       absl::StrCat("--arbiter=file:", ArbiterWay(host), "/arbiter"),
       absl::StrCat("--status=127.0.0.1:", kStatusPort),
       "--logtostderr",
+      // A node that is of no use stays to be asked why.
+      "--noexit_when_useless",
   };
   flags.insert(flags.end(), options_.flags.begin(), options_.flags.end());
   RaiseSuspicion(flags);

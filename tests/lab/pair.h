@@ -58,6 +58,9 @@ class Pair {
   // beyond some wire; the file of this lab is not, so each host has a way of its own to it.)
   void Isolate(Host host, Cut how);
   void EndIsolation(Host host);
+  // The arbiter alone.
+  void CutArbiter(Host host);
+  void RestoreArbiter(Host host);
 
   // The last lines of both nodes' logs, for the report of a failure.
   std::string LogTails(size_t lines) const;

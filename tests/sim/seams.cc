@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "framework/replayer.h"
+#include "replication/last_word.h"
 #include "replication/link.h"
 #include "replication/make_arbiter.h"
 #include "replication/pulse_link.h"
@@ -60,6 +61,7 @@ SimNorth::~SimNorth() {
 }
 
 absl::Status SimNorth::Listen(tcpshim::UniqueFd) {
+  if (process_->host->port_taken) return absl::UnavailableError("the port is taken");
   is_listening_ = true;
   return absl::OkStatus();
 }
@@ -468,12 +470,21 @@ void DialPeer(boost::asio::io_context&, const boost::asio::ip::address&, const b
   // The SYN arrives, or not; a process that is stopped has a kernel that accepts.
   world->At(half(), [=] {
     const int own = dialer->host->index;
+    if (world->rejects()) {
+      if (world->mutations().refusal_is_death && dialer->heard && peer_host->process != nullptr) {
+        world->ToProcess(*dialer, [dialer, word = peer_host->process->witness->word()] {
+          if (dialer->heard) (void)dialer->heard(EncodeLastWord(word));
+        });
+      }
+      world->At(half(), [answer] { answer(DialResult::kRefused, nullptr); });
+      return;
+    }
     if (!world->ReplicationPasses(own) || !world->ReplicationPasses(1 - own)) {
       world->At(timeout, [answer] { answer(DialResult::kUnreachable, nullptr); });
       return;
     }
     sim::Process* peer = peer_host->process.get();
-    if (peer->dead || !peer->accept_link) {
+    if (peer == nullptr || peer->dead || !peer->accept_link) {
       world->At(half(), [answer] { answer(DialResult::kRefused, nullptr); });
       return;
     }
@@ -510,6 +521,8 @@ absl::StatusOr<std::unique_ptr<PulseLink>> PulseLink::Open(boost::asio::io_conte
   World::current->heard = std::move(heard);
   return std::unique_ptr<PulseLink>(new PulseLink(std::make_unique<Impl>(Impl{World::current})));
 }
+
+int PulseLink::fd() const { return -1; }
 
 void PulseLink::Beat(Pulse* pulse) {
   sim::Process& process = *impl_->process;
@@ -563,6 +576,21 @@ void CloseLinksOf(Process& process) {
   }
 }
 
+void ResetLinks(World& world) {
+  for (const auto& weak : connections) {
+    const auto connection = weak.lock();
+    if (connection == nullptr) continue;
+    for (int end = 0; end < 2; ++end) {
+      Process* const process = connection->process[end];
+      world.ToProcess(*process, [connection, end] {
+        const auto link = connection->link[end].lock();
+        if (link == nullptr || std::exchange(connection->closed[end], true)) return;
+        connection->handler[end]->OnClosed(*link, "reset");
+      });
+    }
+  }
+}
+
 void ForgetLinks() {
   // What was never delivered may hold its own connection.
   for (const auto& weak : connections) {
@@ -605,6 +633,7 @@ void SouthWrapper::CloseGate() {
   impl_->south().closings += impl_->south().gate;
   impl_->south().gate = false;
 }
+int SouthWrapper::gate_fd() const { return -1; }
 void SouthWrapper::RenewUntil(std::chrono::steady_clock::time_point deadline) {
   // The guard is a quarter of 80 ms (PairNode).
   if (World::now_in->mutations().no_lease_guard) deadline += std::chrono::milliseconds(20);
@@ -907,7 +936,8 @@ void Replayer::Stop(bool drain) {
   queue_.clear();
 }
 
-absl::Status Replayer::Finish() {
+absl::Status Replayer::Finish(std::chrono::milliseconds) {
+  if (sim::World::current->host->replay_hangs) return absl::DeadlineExceededError("the replay hangs");
   Stop(true);
   return fault_.empty() ? absl::OkStatus() : absl::DataLossError(fault_);
 }

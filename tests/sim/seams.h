@@ -57,6 +57,8 @@ class SimNorth final : public tcpshim::NorthWrapper {
 
 // The kernel closes the connections of a process that has died; after a power cut nobody does.
 void CloseLinksOf(Process& process);
+// Both ends find all connections of the replication network broken.
+void ResetLinks(World& world);
 // Connections of the replication network, for the next world to begin without.
 void ForgetLinks();
 // Of all event loops (reactor.cc).

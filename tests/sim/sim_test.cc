@@ -218,6 +218,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Taken{"LeaseGuard", {.no_lease_guard = true, .drifting_clocks = true}, {"I3"}, 2000},
                     Taken{"PulseAnswer", {.unanswered_pulses = true}, {"I3"}, 2000},
                     Taken{"PulseHearing", {.answers_every_pulse = true}, {"I3"}, 4000},
+                    Taken{"ProofOfDeath", {.refusal_is_death = true}, {"I3"}, 4000},
                     Taken{"FinAndRstFilter", {.no_fin_rst_filter = true}, {"I5", "I1"}},
                     Taken{"WindowFit", {.no_window_fit = true}, {"I6"}},
                     Taken{"RightBytes", {.garble_restored = true}, {"I4"}},

@@ -30,6 +30,7 @@ struct Mutations {
   bool no_announcement = false;    // nobody learns where the service address is now
   bool unanswered_pulses = false;  // the lease is extended by pulses that nobody has answered
   bool any_syn_ack = false;        // a SYN-ACK of a known tuple passes whatever its ISS
+  bool refusal_is_death = false;    // a refused connection is taken for proof that the peer is dead
   bool answers_every_pulse = false;  // whoever hears a pulse, in whatever state, answers it
 };
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "replication/last_word.h"
 #include "replication/record.h"
 #include "tests/sim/seams.h"
 
@@ -26,6 +27,7 @@ constexpr Nanos kTurnInterval = milliseconds(1);  // timers of a node are late b
 constexpr int kHandlersPerTurn = 10'000;          // more than any turn has to do: it spins
 constexpr Nanos kLivenessBound = seconds(30);
 constexpr uint32_t kGhosts = 0xc6130000;          // addresses from here on are nobody's
+constexpr Nanos kBeginning = milliseconds(210);   // about when the first primary begins to serve
 constexpr int64_t kWallEpochUs = 1'700'000'000'000'000;
 
 // A descriptor that is one, because Asio sets it to non-blocking. Nothing is ever read from it.
@@ -98,6 +100,9 @@ void Shadow::Apply(const replication::RecordBatch& batch) {
   }
 }
 
+SimWitness::SimWitness(std::string word)
+    : word_(std::move(word)), hash_(replication::HashOfLastWord(word_)) {}
+
 Process::Process(World* world, Host* host, Manner manner)
     : world(world),
       host(host),
@@ -142,7 +147,7 @@ World::World(uint64_t seed, const Mutations& mutations, bool trace)
     Client& client = AddClient(
         address, Chance(50) ? 0u - static_cast<Seq>(Random(20'000)) : static_cast<Seq>(Random(1ull << 32)));
     if (Chance(40)) client.lives_left = 1 + static_cast<int>(Random(4));
-    At(milliseconds(5) + RandomNanos(milliseconds(600)), [this, &client, i] {
+    At(kBeginning + RandomNanos(milliseconds(600)), [this, &client, i] {
       if (i < static_cast<int>(clients_.size())) Connect(client);
     });
   }
@@ -247,12 +252,15 @@ void World::StartProcess(Host& host, Role role) {
   config.interface = "sim";
   config.node = host.name;
   config.arbiter = "sim";
+  config.exit_when_useless = false;
+  config.max_stall = max_stall_;
   auto server = std::make_unique<ModelServer>(manner_);
   process.server = server.get();
   server->on_call = [this, &process] { MaybeStall(process); };
+  process.witness = std::make_unique<SimWitness>(Bytes(*this, replication::kLastWordSize));
   Running here(&process);
   process.node = std::make_unique<PairNode>(
-      process.loop, config, std::move(server), process.clock.get(),
+      process.loop, config, std::move(server), process.clock.get(), process.witness.get(),
       [this, &process](absl::Status why) {
         process.failed = true;
         Note(absl::StrCat(process.host->name, " gives up: ", why.ToString()));
@@ -321,7 +329,8 @@ void World::Turn(Process& process) {
   }
   if (handlers == kHandlersPerTurn)
     Violate("spin", absl::StrCat(process.host->name, "'s loop does not come to rest"));
-  if (process.replay && !process.dead && Chance(60)) process.replay();
+  const bool replays = Chance(60) && !process.host->replay_hangs;
+  if (process.replay && !process.dead && replays) process.replay();
   if (!process.dead) Wake(process, kTurnInterval);
 }
 
@@ -392,7 +401,7 @@ void World::DeliverPulse(Host& host, const std::string& datagram) {
       auto answer = to->heard ? to->heard(datagram) : std::nullopt;
       if (mutations_.answers_every_pulse) {
         answer = replication::DecodePulse(datagram, "");
-        answer->answer = true;
+        if (answer.has_value()) answer->answer = true;
       }
       if (answer.has_value()) SendPulse(*to, replication::Encode(*answer, ""));
     });
@@ -417,8 +426,9 @@ size_t World::RunHoarder(size_t bytes, Nanos span) {
 
 Outcome World::RunStalls(Nanos longest) {
   longest_stall_ = longest;
+  max_stall_ = seconds(10);   // several calls in one turn
   loss_percent_ = duplicate_percent_ = 0;
-  StartProcess(hosts_[0], Role::kPrimary);
+  Begin();
   StartProcess(hosts_[1], Role::kSecondary);
   RefreshArp();
   RunUntil(now_ + milliseconds(100));
@@ -433,7 +443,7 @@ Outcome World::RunFlood(int ghosts) {
     client->lives_left = 0;
     client->ends = true;
   }
-  StartProcess(hosts_[0], Role::kPrimary);
+  Begin();
   StartProcess(hosts_[1], Role::kSecondary);
   RefreshArp();
   RunUntil(now_ + milliseconds(100));
@@ -466,7 +476,7 @@ Outcome World::RunFlood(int ghosts) {
 
 Outcome World::RunAbsences(int count, const std::function<void(bool closed, bool open_again)>& look) {
   loss_percent_ = duplicate_percent_ = 0;
-  StartProcess(hosts_[0], Role::kPrimary);
+  Begin();
   StartProcess(hosts_[1], Role::kSecondary);
   RefreshArp();
   RunUntil(now_ + milliseconds(200));
@@ -482,8 +492,15 @@ Outcome World::RunAbsences(int count, const std::function<void(bool closed, bool
   return std::move(outcome_);
 }
 
-Outcome World::Run() {
+// The first primary makes sure that nobody has the service address before it begins.
+void World::Begin() {
   StartProcess(hosts_[0], Role::kPrimary);
+  const Nanos patience = now_ + seconds(2);
+  while (!hosts_[0].process->served && now_ < patience) RunUntil(now_ + milliseconds(1));
+}
+
+Outcome World::Run() {
+  Begin();
   At(RandomNanos(milliseconds(60)), [this] { StartProcess(hosts_[1], Role::kSecondary); });
   RefreshArp();
   if (Chance(20)) stall_percent_ = static_cast<int>(1 + Random(10));
@@ -1038,7 +1055,7 @@ void World::OneFault() {
   if (host.process == nullptr || !host.alive()) return;
   const Nanos span =
       milliseconds(1) + RandomNanos(Chance(60) ? milliseconds(150) : milliseconds(600));
-  switch (Random(15)) {
+  switch (Random(17)) {
     case 0:
     case 1:
       if (MayDie(host)) Kill(host, /*power=*/false);
@@ -1049,6 +1066,10 @@ void World::OneFault() {
       break;
     case 4: {
       const int which = static_cast<int>(Random(3));  // one way, the other, both
+      if (which == 2 && Chance(50)) {
+        SetRejects(true);
+        At(span, [this] { SetRejects(false); });
+      }
       for (int from = 0; from < 2; ++from) {
         if (which != 2 && which != from) continue;
         SetReplication(from, false);
@@ -1093,6 +1114,16 @@ void World::OneFault() {
     case 14:
       TakeAddressAway(host);
       break;
+    case 15:
+      Note(absl::StrCat(host.name, ": the port is taken"));
+      host.port_taken = true;
+      At(3 * span, [&host] { host.port_taken = false; });
+      break;
+    case 16:
+      Note(absl::StrCat(host.name, "'s replay hangs"));
+      host.replay_hangs = true;
+      At(4 * span, [&host] { host.replay_hangs = false; });
+      break;
     case 11:
       Note("the arbiter is slow and forgets");
       arbiter_slow_ = Chance(60);
@@ -1115,6 +1146,7 @@ void World::Kill(Host& host, bool power) {
     return;
   }
   CloseLinksOf(process);
+  SayLastWord(process);
   // The kernel closes the sockets of the dead: a RST where something is unread, else a FIN.
   for (auto& [tuple, socket] : host.sockets) {
     if (socket.tcp->readable() > 0 || Chance(30)) {
@@ -1133,6 +1165,23 @@ void World::SetReplication(int from, bool passes) {
   replication_passes_[from] = passes;
   if (!passes) return;
   for (const auto& run : std::exchange(waiting_, {})) run();
+}
+
+// Nothing passes a firewall that rejects, and what was connected is torn down.
+void World::SetRejects(bool rejects) {
+  if (rejects_ == rejects) return;
+  Note(rejects ? "a firewall rejects replication" : "the firewall is gone");
+  rejects_ = rejects;
+  if (rejects) ResetLinks(*this);
+}
+
+void World::SayLastWord(Process& process) {
+  if (!process.witness->entrusted()) return;
+  for (const int after_ms : {0, 1, 3, 7}) {
+    At(milliseconds(after_ms) + RandomNanos(milliseconds(1)), [this, &process] {
+      SendPulse(process, replication::EncodeLastWord(process.witness->word()));
+    });
+  }
 }
 
 void World::SetCarrier(Host& host, bool up) {
@@ -1158,9 +1207,10 @@ void World::Heal() {
   Note("everything is mended");
   for (Host& host : hosts_) {
     SetReplication(host.index, true);
+    SetRejects(false);
     SetCarrier(host, true);
     host.service_in = host.service_out = true;
-    host.slow = false;
+    host.slow = host.port_taken = host.replay_hangs = false;
     Stop(host, false);
   }
   // Also the clients: from here on nobody but the pair is slow.
@@ -1175,10 +1225,12 @@ void World::Heal() {
 bool World::ServiceLost() {
   const auto gone = [this](const std::string& name) {
     for (const Host& host : hosts_) {
-      if (host.name == name) return !host.alive();
+      if (host.name == name) return !host.alive() || host.process->failed;
     }
     return true;
   };
+  // Given back: whoever has its log still takes it up.
+  if (register_.holder.empty()) return std::all_of(register_.left_to.begin(), register_.left_to.end(), gone);
   return gone(register_.holder) && gone(register_.secondary);
 }
 

@@ -29,6 +29,7 @@
 #include "framework/clock.h"
 #include "framework/executor.h"
 #include "framework/pair_node.h"
+#include "framework/witness.h"
 #include "replication/arbiter.h"
 #include "replication/link.h"
 #include "replication/pulse_link.h"
@@ -60,6 +61,23 @@ struct Shadow {
   };
   std::map<std::pair<SocketAddress, Seq>, Known> known;  // by client and its ISN, also those that have ended
   std::string fault;                     // a record did not apply
+};
+
+// Knows when its process dies; World::Kill makes it speak.
+class SimWitness final : public Witness {
+ public:
+  explicit SimWitness(std::string word);
+  const std::string& last_word_hash() const override { return hash_; }
+  absl::Status Entrust(int, int) override {
+    entrusted_ = true;
+    return absl::OkStatus();
+  }
+  const std::string& word() const { return word_; }
+  bool entrusted() const { return entrusted_; }
+
+ private:
+  const std::string word_, hash_;
+  bool entrusted_ = false;
 };
 
 // One life of a node's process.
@@ -98,6 +116,7 @@ struct Process {
   ModelServer* server = nullptr;  // the node's own
   Shadow shadow;
   int asking = 0;  // questions to the arbiter that may still be carried out
+  std::unique_ptr<SimWitness> witness;
   std::unique_ptr<PairNode> node;
 };
 
@@ -124,6 +143,8 @@ struct Host {
   bool service_in = true, service_out = true;
   bool address = false;  // has the service address
   bool slow = false;     // its process gets little of the CPU
+  bool port_taken = false;     // by another program
+  bool replay_hangs = false;   // as a secondary
   std::map<FourTuple, Socket> sockets;
   // Of which the kernel has let go, but no process yet (in the listener's queue, or accepted), by number.
   std::map<uint64_t, Socket> past;
@@ -227,6 +248,8 @@ class World {
   bool ReplicationPasses(int from) const {
     return replication_passes_[from] && hosts_[0].powered && hosts_[1].powered;
   }
+  // A firewall on the way refuses dials in the name of the living.
+  bool rejects() const { return rejects_; }
   // A datagram between the nodes: comes late, twice, or never.
   void SendPulse(Process& from, const std::string& datagram);
   void PulseThread(Process& process);
@@ -249,6 +272,7 @@ class World {
 
   // Running.
   void StartProcess(Host& host, Role role);
+  void Begin();
   void RunUntil(Nanos end);
   void Turn(Process& process);
   bool Step();
@@ -286,6 +310,8 @@ class World {
   void Kill(Host& host, bool power);
   bool MayDie(const Host& host);
   void SetReplication(int from, bool passes);
+  void SetRejects(bool rejects);
+  void SayLastWord(Process& process);
   void SetCarrier(Host& host, bool up);
   void Stop(Host& host, bool stopped);
   void Heal();
@@ -300,6 +326,7 @@ class World {
   Manner manner_;
   std::array<Host, 2> hosts_;
   std::array<bool, 2> replication_passes_{true, true};
+  bool rejects_ = false;
   std::vector<std::function<void()>> waiting_;
   std::vector<std::unique_ptr<Client>> clients_;
   int owner_ = -1;  // where the switch sends what is for the service address
@@ -312,6 +339,7 @@ class World {
   replication::Register register_;
   int stall_percent_ = 0;  // of the calls of the Server
   Nanos longest_stall_ = milliseconds(500);
+  milliseconds max_stall_{1000};
 
   bool arbiter_slow_ = false;
   int arbiter_lost_percent_ = 0;

@@ -1,0 +1,37 @@
+// The last word: proof that a process is dead, better than any silence.
+//
+// Before a node's process does anything else it draws 32 random bytes, leaves them to a witness
+// (framework/witness.h) and keeps their SHA-256. Whoever joins the node is told the hash. When the kernel
+// tells the witness that the process is gone, and only then, it says the word: a datagram to the port of
+// the pulse. Who finds that a word fits the hash it was told knows that this very process will never send
+// anything again, and need not wait for its lease to run out.
+//
+// So a word cannot be made up by who has not heard it, not even by who has read all that the pair has sent
+// so far; and it is worth nothing against any other life of the node. It may be lost like any datagram:
+// then the lease runs out.
+#ifndef UNDERSTUDY_REPLICATION_LAST_WORD_H_
+#define UNDERSTUDY_REPLICATION_LAST_WORD_H_
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace understudy::replication {
+
+inline constexpr size_t kLastWordSize = 32;
+inline constexpr size_t kLastWordHashSize = 32;
+
+// Random bytes of the kernel. Empty: it has none to give.
+std::string NewLastWord();
+// SHA-256.
+std::string HashOfLastWord(std::string_view word);
+
+// The datagram: magic, word.
+std::string EncodeLastWord(std::string_view word);
+// nullopt: not one of these.
+std::optional<std::string> DecodeLastWord(std::string_view datagram);
+
+}  // namespace understudy::replication
+
+#endif  // UNDERSTUDY_REPLICATION_LAST_WORD_H_
