@@ -26,6 +26,8 @@ class ConnectionState final : public Connection {
   const std::string& local() const override { return local_; }
   void Send(std::string_view bytes) override;
   size_t pending_output() const override { return output_.size(); }
+  size_t high_water() const override { return high_water_; }
+  void SetHighWater(size_t bytes) override;
   void HalfClose() override;
   void Close() override;
   void Abort() override;
@@ -48,9 +50,16 @@ class ConnectionState final : public Connection {
   bool writable_wanted() const { return writable_wanted_; }   // OnWritable is owed
   size_t unread_size() const { return unread_.size(); }       // bytes the Server has left unread
   // The Server waits for room, and will be asked again to read what it has left unread.
-  bool held_back() const {
-    return writable_wanted_ && !unread_.empty() && !fin_wanted_ && !abort_wanted_;
+  bool held_back() const { return writable_wanted_ && room_wanted(); }
+  // It may wait for room, at a mark of its own: it is asked again when all output is acknowledged.
+  bool room_wanted() const {
+    return !unread_.empty() && output_.size() > 0 && !fin_wanted_ && !abort_wanted_;
   }
+  // The client's progress becomes a record in steps of so much: each costs one, and the heir restores up to a
+  // step more.
+  uint64_t progress_step() const { return std::min<uint64_t>(256 << 10, high_water_ / 4); }
+  // Pending output from which on nothing more is read from the client (I7).
+  size_t most_pending() const { return high_water_ > SIZE_MAX / 8 ? SIZE_MAX : 8 * high_water_; }
   const PeerView& view() const { return view_; }         // the client's last word in the log
   // The most that may be offered to the client beyond what is acknowledged, once the log is stable up to
   // here. The primary's windows grow within this limit only, and an heir offers all of it: so the right
@@ -85,8 +94,13 @@ class ConnectionState final : public Connection {
   bool fin_wanted_ = false;
   bool abort_wanted_ = false;
   bool writable_wanted_ = false;
+  bool closed_told_ = false;   // OnClosed has been called, on the node that died of it
+  CloseReason abort_reason_ = CloseReason::kAborted;
+  size_t counted_ = 0;   // in Executor::buffered_
   uint64_t received_ = 0;
   std::string unread_;
+  bool wants_more_ = false;   // what is unread was refused when there was all the room there can be
+  size_t high_water_ = kDefaultHighWater;
   OutputQueue output_;
   PeerView view_;
   absl::flat_hash_map<uint32_t, int64_t> timers_;   // timer -> due, logged time

@@ -1,14 +1,23 @@
 #include "framework/executor.h"
 
 #include <algorithm>
+#include <exception>
+#include <limits>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "framework/current_call.h"
 #include "glog/logging.h"
 
 namespace understudy {
 
+using replication::Lsn;
 using replication::RecordView;
+
+namespace {
+// Behind the year 9999; far enough from the end of the range that sums with spans stay within it.
+constexpr int64_t kLatestTimeUs = int64_t{1} << 60;
+}  // namespace
 
 // --- ConnectionState: what an application does to a connection -----------------------------------
 
@@ -24,10 +33,16 @@ ConnectionState::ConnectionState(Executor* executor, const Opened& opened)
 
 void ConnectionState::Send(std::string_view bytes) {
   if (fin_wanted_ || abort_wanted_ || bytes.empty()) return;
+  if (output_.size() > executor_->limits_.pending_output) {
+    return executor_->AbortOverLimit(
+        *this, absl::StrCat(output_.size(), " bytes of output are pending (--max_pending_output_mb)"));
+  }
   output_.Append(bytes);
-  if (output_.size() >= high_water()) writable_wanted_ = true;
+  if (output_.size() >= high_water_) writable_wanted_ = true;
   executor_->HashOutput(*this, 's', bytes);
   executor_->Touch(*this);
+  executor_->Count(*this);
+  executor_->EnforceLimits();
 }
 
 void ConnectionState::HalfClose() {
@@ -46,13 +61,20 @@ void ConnectionState::Abort() {
   if (abort_wanted_) return;
   closed_ = true;
   abort_wanted_ = true;
+  executor_->CancelTimers(*this);
   executor_->HashOutput(*this, 'a', {});
   executor_->Touch(*this);
 }
 
+void ConnectionState::SetHighWater(size_t bytes) {
+  high_water_ = std::max(bytes, kLowestHighWater);
+  writable_wanted_ = output_.size() >= high_water_;
+}
+
 void ConnectionState::SetTimer(uint32_t timer, std::chrono::microseconds after) {
-  const int64_t wait = std::max<int64_t>(after.count(), 0);
-  executor_->SetTimer(*this, timer, executor_->time_us() + wait);
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  const int64_t wait = std::max<int64_t>(after.count(), 0), now = executor_->time_us();
+  executor_->SetTimer(*this, timer, wait < kNever - now ? now + wait : kNever);
 }
 
 void ConnectionState::CancelTimer(uint32_t timer) { executor_->CancelTimer(*this, timer); }
@@ -65,13 +87,23 @@ uint64_t ConnectionState::Random() { return executor_->random_(); }
 
 // --- Executor ------------------------------------------------------------------------------------
 
-Executor::Executor(Server* server) : server_(server), initial_state_(server->InitialState()) {}
+static bool DropsFaulty(OnPoison on_poison, const Server& server) {
+  return on_poison == OnPoison::kAsServerSays ? server.Transactional() : on_poison == OnPoison::kDropConnection;
+}
+
+Executor::Executor(Server* server, Limits limits)
+    : server_(server),
+      limits_(limits),
+      drops_faulty_(DropsFaulty(limits.on_poison, *server)),
+      initial_state_(server->InitialState()) {}
 Executor::~Executor() = default;
 
-absl::Status Executor::Commit(bool alone, bool always) {
+absl::Status Executor::Commit(Lsn stable, bool alone, bool always) {
   if (committed_lsn_ == applied_lsn_ && !always) return absl::OkStatus();
-  if (absl::Status committed = server_->Commit(alone); !committed.ok()) return committed;
+  const CommitPoint point{applied_lsn_, std::min(stable, applied_lsn_), alone};
+  if (absl::Status committed = server_->Commit(point); !committed.ok()) return committed;
   committed_lsn_ = applied_lsn_;
+  committed_alone_ = alone;
   return absl::OkStatus();
 }
 
@@ -80,17 +112,62 @@ absl::Status Executor::Apply(const RecordView& record) {
     return absl::InvalidArgumentError(
         absl::StrCat("record ", record.lsn, " does not follow ", applied_lsn_));
   }
+  if (record.time_us < 0 || record.time_us > kLatestTimeUs) {
+    return absl::InvalidArgumentError(absl::StrCat("record ", record.lsn, ": its time cannot be: ", record.time_us));
+  }
   const int64_t before = time_us_;
   time_us_ = std::max(time_us_, record.time_us);
-  absl::Status applied = Dispatch(record);
+  const uint64_t hash_before = output_hash_;
+  current_call = {.lsn = record.lsn, .kind = RecordKindName(static_cast<RecordKind>(record.kind))};
+  absl::Status applied;
+  try {
+    applied = Dispatch(record);
+  } catch (const std::exception& thrown) {
+    applied = OnThrown(record, thrown.what(), hash_before);
+  } catch (...) {
+    applied = OnThrown(record, "no std::exception", hash_before);
+  }
+  current_call.lsn = 0;
   if (!applied.ok()) {
     time_us_ = before;
+    if (absl::IsAborted(applied)) return applied;
     return absl::InvalidArgumentError(
         absl::StrCat("record ", record.lsn, " (", RecordKindName(static_cast<RecordKind>(record.kind)),
                      "): ", std::string(applied.message())));
   }
   applied_lsn_ = record.lsn;
   return absl::OkStatus();
+}
+
+// A call of the Server has thrown: see Server::Transactional.
+absl::Status Executor::OnThrown(const RecordView& record, const char* what, uint64_t hash_before) {
+  const auto kind = static_cast<RecordKind>(record.kind);
+  const bool ending = kind == RecordKind::kBroken || kind == RecordKind::kEnded;
+  const auto found = connections_.find(current_call.connection);
+  const bool drop = drops_faulty_ && found != connections_.end();
+  char call[kDescribed];
+  Describe(current_call, call);
+  LOG(ERROR) << "the Server threw in " << call << ": " << what
+             << (drop ? "; the connection is aborted" : "; it is not called any more");
+  giving_ = nullptr;
+  if (!drop) {
+    output_hash_ = hash_before;
+    if (found != connections_.end()) faulty_ = Fault{found->first, ending};
+    return absl::AbortedError(absl::StrCat("the Server threw in ", call, ": ", what));
+  }
+  if (ending) {
+    Remove(*found->second, CloseReason::kFault);
+  } else {
+    AbortFaulty(*found->second);
+  }
+  return absl::OkStatus();
+}
+
+void Executor::AbortFaulty(ConnectionState& connection) {
+  connection.abort_reason_ = CloseReason::kFault;
+  connection.peer_closed_owed_ = false;
+  connection.Abort();
+  ForgetUnread(connection);
 }
 
 void Executor::Expect(const RecordView& record) {
@@ -148,7 +225,24 @@ absl::Status Executor::Dispatch(const RecordView& record) {
       return With(DecodeConnectionOnly, record.body, [&](auto& body) -> absl::Status {
         auto connection = Known(body.connection);
         if (!connection.ok()) return connection.status();
-        End(**connection, (*connection)->abort_wanted_ ? CloseReason::kAborted : CloseReason::kDone);
+        End(**connection, (*connection)->abort_wanted_ ? (*connection)->abort_reason_ : CloseReason::kDone);
+        return absl::OkStatus();
+      });
+    case RecordKind::kFault:
+      return With(DecodeFault, record.body, [&](auto& body) -> absl::Status {
+        auto connection = Known(body.connection);
+        if (!connection.ok()) return connection.status();
+        LOG(ERROR) << "the other node's Server threw in a call for connection " << body.connection << " of "
+                   << (*connection)->peer() << ", which is aborted";
+        (*connection)->closed_told_ = body.ending != 0;
+        AbortFaulty(**connection);
+        return absl::OkStatus();
+      });
+    case RecordKind::kStorage:
+      return With(DecodeStorage, record.body, [&](auto& body) -> absl::Status {
+        storage_writable_ = body.writable != 0;
+        if (!storage_writable_) storage_full_lsn_ = record.lsn;
+        server_->OnStorage(storage_writable_);
         return absl::OkStatus();
       });
   }
@@ -192,6 +286,8 @@ absl::StatusOr<ConnectionState*> Executor::Known(ConnectionId id) {
   if (found == connections_.end()) {
     return absl::InvalidArgumentError(absl::StrCat("connection ", id, " is not open"));
   }
+  current_call.connection = id;
+  current_call.peer = found->second->peer().c_str();
   return found->second.get();
 }
 
@@ -214,8 +310,16 @@ void Executor::GiveUnread(ConnectionState& connection, std::string_view fresh) {
   const bool direct = unread.empty();
   if (!direct) unread.append(fresh);
   const std::string_view all = direct ? fresh : std::string_view(unread);
-  const size_t consumed = server_->OnData(connection, all);
-  CHECK_LE(consumed, all.size()) << "OnData says it consumed more than it was given";
+  if (all.empty()) return;
+  size_t consumed = 0;
+  giving_ = &connection;
+  for (bool again = true; again;) {
+    const size_t more = GiveOnce(connection, all.substr(consumed));
+    consumed += more;
+    const bool writable_owed = connection.writable_wanted_ && !connection.fin_wanted_;
+    again = more > 0 && consumed < all.size() && !connection.closed_ && !writable_owed;
+  }
+  giving_ = nullptr;
   if (connection.closed_) {
     unread = std::string();
   } else if (direct) {
@@ -223,37 +327,57 @@ void Executor::GiveUnread(ConnectionState& connection, std::string_view fresh) {
   } else {
     unread.erase(0, consumed);
   }
+  Count(connection);
+  EnforceLimits();
+}
+
+size_t Executor::GiveOnce(ConnectionState& connection, std::string_view all) {
+  const bool room = connection.output_.size() == 0 || connection.fin_wanted_;
+  current_call.bytes = all.data();
+  current_call.size = all.size();
+  const size_t consumed = server_->OnData(connection, all);
+  current_call.size = 0;
+  CHECK_LE(consumed, all.size()) << "OnData says it consumed more than it was given";
+  connection.wants_more_ = consumed == 0 && room;
+  return consumed;
 }
 
 absl::Status Executor::Advance(const Progress& body) {
   auto connection = Known(body.connection);
   if (!connection.ok()) return connection.status();
   ConnectionState& c = **connection;
-  if (SetView(c, body.view) && !c.unread_.empty()) GiveUnread(c, {});
+  if (SetView(c, body.view)) GiveUnread(c, {});
   GivePeerClosed(c);
   return absl::OkStatus();
 }
 
+// Once the Server has had its last chance to read what is unread: see Server::OnPeerClosed.
 void Executor::GivePeerClosed(ConnectionState& connection) {
-  if (!connection.peer_closed_owed_ || connection.held_back()) return;
+  if (!connection.peer_closed_owed_) return;
+  const auto may_read = [&connection] {
+    return !connection.unread_.empty() && !connection.closed_ && !connection.wants_more_;
+  };
+  if (may_read() && !connection.room_wanted()) GiveUnread(connection, {});
+  if (may_read() && connection.room_wanted()) return;
   connection.peer_closed_owed_ = false;
   if (!connection.closed_) server_->OnPeerClosed(connection);
-  connection.unread_ = std::string();
+  ForgetUnread(connection);
 }
 
 bool Executor::SetView(ConnectionState& connection, const PeerView& view) {
   const uint32_t offered = std::max(connection.view_.offered, view.offered);
   if (view.acked >= connection.view_.acked) connection.view_ = view;
   connection.view_.offered = offered;
+  const bool was_pending = connection.output_.size() > 0;
   connection.output_.TrimTo(view.acked);
-  if (!connection.writable_wanted_ || connection.output_.size() >= Connection::high_water() / 2) {
-    return false;
-  }
+  Count(connection);
+  const bool drained = was_pending && connection.output_.size() == 0 && !connection.closed_;
+  if (!connection.writable_wanted_ || connection.output_.size() >= connection.high_water_ / 2) return drained;
   connection.writable_wanted_ = false;
-  if (connection.fin_wanted_ || connection.abort_wanted_) return false;
+  if (connection.fin_wanted_ || connection.abort_wanted_) return drained;
   server_->OnWritable(connection);
-  if (connection.closed_) connection.unread_ = std::string();
-  return true;
+  if (connection.closed_) ForgetUnread(connection);
+  return !connection.closed_;
 }
 
 absl::Status Executor::Fire(const TimerFired& body) {
@@ -264,16 +388,23 @@ absl::Status Executor::Fire(const TimerFired& body) {
   if (due->second > time_us_) return absl::InvalidArgumentError("timer is not due");
   CancelTimer(**connection, body.timer);
   server_->OnTimer(**connection, body.timer);
+  if (!(*connection)->closed_) GiveUnread(**connection, {});
   GivePeerClosed(**connection);
   return absl::OkStatus();
 }
 
 void Executor::End(ConnectionState& connection, CloseReason reason) {
-  const ConnectionId id = connection.id();
   connection.closed_ = true;
   connection.fin_wanted_ = true;   // nothing can be sent from OnClosed
-  if (connection.connected_) server_->OnClosed(connection, reason);
-  for (const auto& [timer, due] : connection.timers_) timers_.erase({due, id, timer});
+  if (connection.connected_ && !connection.closed_told_) server_->OnClosed(connection, reason);
+  Remove(connection, reason);
+}
+
+void Executor::Remove(ConnectionState& connection, CloseReason reason) {
+  const ConnectionId id = connection.id();
+  CancelTimers(connection);
+  buffered_ -= connection.counted_;
+  connection.counted_ = 0;
   const auto newest = by_tuple_.find(connection.opened_.tuple);
   const bool is_newest = newest != by_tuple_.end() && newest->second == id;
   // Without the client's FIN there is nothing to acknowledge: what it sends after the end is refused.
@@ -291,6 +422,45 @@ void Executor::End(ConnectionState& connection, CloseReason reason) {
   }
   if (is_newest) by_tuple_.erase(newest);
   connections_.erase(id);
+}
+
+// --- Bounds --------------------------------------------------------------------------------------
+
+void Executor::ForgetUnread(ConnectionState& connection) {
+  connection.unread_ = std::string();
+  Count(connection);
+}
+
+void Executor::Count(ConnectionState& connection) {
+  // What is aborted gives back its memory as soon as nobody looks at it.
+  const size_t now = connection.abort_wanted_ ? 0 : connection.output_.size() + connection.unread_.size();
+  buffered_ += now - connection.counted_;
+  connection.counted_ = now;
+}
+
+void Executor::EnforceLimits() {
+  while (buffered_ > limits_.buffered) {
+    ConnectionState* largest = nullptr;
+    for (auto& [id, connection] : connections_) {
+      const bool larger = largest == nullptr || connection->counted_ > largest->counted_ ||
+                          (connection->counted_ == largest->counted_ && id < largest->id());
+      if (larger) largest = connection.get();
+    }
+    AbortOverLimit(*largest, absl::StrCat(largest->output_.size(), " bytes of output and ", largest->unread_.size(),
+                                          " of unread input, the most of all, where all have ", buffered_,
+                                          " (--max_buffered_mb)"));
+  }
+}
+
+// Ends the connection like Connection::Abort, and gives its memory back.
+void Executor::AbortOverLimit(ConnectionState& connection, const std::string& what) {
+  ++over_limit_;
+  LOG(WARNING) << "aborting connection " << connection.id() << " of " << connection.peer() << ": " << what;
+  connection.abort_reason_ = CloseReason::kOverLimit;
+  connection.Abort();
+  connection.output_.Drop();
+  if (giving_ != &connection) connection.unread_ = std::string();
+  Count(connection);
 }
 
 void Executor::ForgetDeparted() {
@@ -351,6 +521,7 @@ const Executor::Departed* Executor::FindDeparted(const tcpshim::FourTuple& tuple
 }
 
 void Executor::SetTimer(ConnectionState& connection, uint32_t timer, int64_t due_us) {
+  if (connection.abort_wanted_) return;
   CancelTimer(connection, timer);
   timers_.insert({due_us, connection.id(), timer});
   connection.timers_[timer] = due_us;
@@ -361,6 +532,11 @@ void Executor::CancelTimer(ConnectionState& connection, uint32_t timer) {
   if (due == connection.timers_.end()) return;
   timers_.erase({due->second, connection.id(), timer});
   connection.timers_.erase(due);
+}
+
+void Executor::CancelTimers(ConnectionState& connection) {
+  for (const auto& [timer, due] : connection.timers_) timers_.erase({due, connection.id(), timer});
+  connection.timers_.clear();
 }
 
 std::optional<Executor::DueTimer> Executor::NextTimer() const {

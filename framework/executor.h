@@ -17,6 +17,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "framework/connection_state.h"
+#include "framework/limits.h"
 #include "framework/record_body.h"
 #include "framework/server.h"
 #include "replication/record.h"
@@ -26,13 +27,15 @@ namespace understudy {
 class Executor {
  public:
   // `server` outlives the executor; is asked for its InitialState here.
-  explicit Executor(Server* server);
+  explicit Executor(Server* server, Limits limits = {});
   ~Executor();
 
   const std::string& initial_state() const { return initial_state_; }   // the Server's
 
   // Applies the next record. InvalidArgument: the body is damaged, or the record does not fit the state
-  // (unknown connection, LSN out of order); nothing was changed then and no later record may be applied.
+  // (unknown connection, LSN out of order, a time that cannot be); nothing was changed then and no later record
+  // may be applied. Aborted: a call of the Server threw, and the Server is not to be called any more (Limits::
+  // on_poison); the record counts as not applied, and faulty() says what the other node must know.
   // The first record of a log is refused if the Server it was made with began in another state.
   absl::Status Apply(const replication::RecordView& record);
 
@@ -41,8 +44,22 @@ class Executor {
   static constexpr size_t kExpectAhead = 4;
   void Expect(const replication::RecordView& record);
 
-  // Server::Commit, if a record was applied since the last call that succeeded, or always.
-  absl::Status Commit(bool alone, bool always = false);
+  // Server::Commit, if a record was applied since the last call that succeeded, or always. `stable`: see
+  // CommitPoint; may be more than what is applied.
+  absl::Status Commit(replication::Lsn stable, bool alone, bool always = false);
+  replication::Lsn committed_lsn() const { return committed_lsn_; }   // of the last that succeeded
+  // It covers all that is applied, and the Server was told that no other node has it.
+  bool committed_alone() const { return committed_alone_ && committed_lsn_ == applied_lsn_; }
+
+  // What the Server was last told by OnStorage; and where it was told that there is no room, 0: never.
+  bool storage_writable() const { return storage_writable_; }
+  replication::Lsn storage_full_lsn() const { return storage_full_lsn_; }
+
+  // After Aborted: the connection that the call was for; nullopt: none.
+  const std::optional<Fault>& faulty() const { return faulty_; }
+
+  size_t buffered() const { return buffered_; }           // bytes, as Limits counts them
+  uint64_t over_limit() const { return over_limit_; }     // connections that were aborted for it
 
   replication::Lsn applied_lsn() const { return applied_lsn_; }
   int64_t time_us() const { return time_us_; }   // of the last record applied
@@ -90,6 +107,9 @@ class Executor {
   using TimerKey = std::tuple<int64_t, ConnectionId, uint32_t>;   // due, connection, timer
 
   absl::Status Dispatch(const replication::RecordView& record);
+  absl::Status OnThrown(const replication::RecordView& record, const char* what, uint64_t hash_before);
+  void AbortFaulty(ConnectionState& connection);
+  void Remove(ConnectionState& connection, CloseReason reason);
   absl::Status Begin(const EpochBegan& body);
   absl::Status Open(const Opened& body);
   absl::Status Receive(const Received& body);
@@ -97,21 +117,36 @@ class Executor {
   absl::Status Fire(const TimerFired& body);
   absl::StatusOr<ConnectionState*> Known(ConnectionId id);
 
-  // True: OnWritable was called, so what is unread is to be given again.
+  // True: what is unread is to be given again.
   bool SetView(ConnectionState& connection, const PeerView& view);
   void GivePeerClosed(ConnectionState& connection);
   void GiveUnread(ConnectionState& connection, std::string_view fresh);
+  size_t GiveOnce(ConnectionState& connection, std::string_view all);
   void End(ConnectionState& connection, CloseReason reason);
+  void ForgetUnread(ConnectionState& connection);
+  void Count(ConnectionState& connection);
+  void EnforceLimits();
+  void AbortOverLimit(ConnectionState& connection, const std::string& what);
   void Touch(ConnectionState& connection);
   void HashOutput(ConnectionState& connection, char what, std::string_view bytes);
   void SetTimer(ConnectionState& connection, uint32_t timer, int64_t due_us);
   void CancelTimer(ConnectionState& connection, uint32_t timer);
+  void CancelTimers(ConnectionState& connection);
   void ForgetDeparted();
 
   Server* const server_;
+  const Limits limits_;
+  const bool drops_faulty_;
+  std::optional<Fault> faulty_;
   const std::string initial_state_;
   replication::Lsn applied_lsn_ = 0;
   replication::Lsn committed_lsn_ = 0;
+  bool committed_alone_ = false;
+  bool storage_writable_ = true;
+  replication::Lsn storage_full_lsn_ = 0;
+  size_t buffered_ = 0;
+  uint64_t over_limit_ = 0;
+  const ConnectionState* giving_ = nullptr;   // whose unread bytes the Server is looking at
   int64_t time_us_ = 0;
   uint64_t epoch_ = 0;
   uint64_t output_hash_ = 0;

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "framework/executor_fixture_for_test.h"
 #include "framework/log_for_test.h"
 
 namespace understudy {
@@ -20,93 +21,6 @@ using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-// Says what it was called with, and does what the test wants.
-class Scripted : public Server {
- public:
-  std::vector<std::string> calls;
-  std::function<void(Connection&)> on_connect = [](Connection&) {};
-  std::function<size_t(Connection&, std::string_view)> on_data =
-      [](Connection&, std::string_view unread) { return unread.size(); };
-  std::function<void(Connection&)> on_peer_closed = [](Connection& c) { c.Close(); };
-  std::function<void(Connection&)> on_writable = [](Connection&) {};
-  std::function<void(Connection&, uint32_t)> on_timer = [](Connection&, uint32_t) {};
-  std::function<void(Connection&)> on_closed = [](Connection&) {};
-  std::function<absl::Status()> commit = [] { return absl::OkStatus(); };
-
-  void OnConnect(Connection& c) override {
-    Note(c, "connect");
-    on_connect(c);
-  }
-  size_t OnData(Connection& c, std::string_view unread) override {
-    Note(c, absl::StrCat("data ", std::string(unread)));
-    return on_data(c, unread);
-  }
-  void Expect(std::string_view bytes) override { calls.push_back(absl::StrCat("expect ", std::string(bytes))); }
-  void OnPeerClosed(Connection& c) override {
-    Note(c, "peer_closed");
-    on_peer_closed(c);
-  }
-  void OnWritable(Connection& c) override {
-    Note(c, "writable");
-    on_writable(c);
-  }
-  void OnTimer(Connection& c, uint32_t timer) override {
-    Note(c, absl::StrCat("timer ", timer));
-    on_timer(c, timer);
-  }
-  void OnClosed(Connection& c, CloseReason reason) override {
-    const char* names[] = {"done", "reset", "aborted"};
-    Note(c, absl::StrCat("closed ", names[static_cast<int>(reason)]));
-    on_closed(c);
-  }
-  absl::Status Commit(bool alone) override {
-    calls.push_back(alone ? "commit alone" : "commit");
-    return commit();
-  }
-  std::vector<std::string> TakeCalls() { return std::exchange(calls, {}); }
-
- private:
-  void Note(Connection& c, const std::string& what) { calls.push_back(absl::StrCat(c.id(), " ", what)); }
-};
-
-class ExecutorTest : public testing::Test {
- protected:
-  // Begun, and connection 1 is connected.
-  void Connected() {
-    ASSERT_TRUE(Apply(log.Begin(1)).ok());
-    ASSERT_TRUE(Apply(log.Open(1)).ok());
-    ASSERT_TRUE(Apply(log.Connect(1)).ok());
-    server.TakeCalls();
-    executor.TakeTouched();
-  }
-  absl::Status Apply(const replication::RecordView& record) { return executor.Apply(record); }
-  void Ok(const replication::RecordView& record) {
-    const absl::Status applied = executor.Apply(record);
-    ASSERT_TRUE(applied.ok()) << applied;
-  }
-  void Refused(const replication::RecordView& record, const std::string& why) {
-    const auto lsn = executor.applied_lsn();
-    const auto time = executor.time_us();
-    const auto count = executor.connection_count();
-    const absl::Status applied = executor.Apply(record);
-    EXPECT_EQ(applied.code(), absl::StatusCode::kInvalidArgument) << applied;
-    EXPECT_THAT(std::string(applied.message()), HasSubstr(why));
-    EXPECT_THAT(std::string(applied.message()), HasSubstr(absl::StrCat("record ", record.lsn)));
-    EXPECT_EQ(executor.applied_lsn(), lsn);
-    EXPECT_EQ(executor.time_us(), time);
-    EXPECT_EQ(executor.connection_count(), count);
-    EXPECT_THAT(server.TakeCalls(), IsEmpty());
-  }
-  std::string OutputOf(ConnectionId id) const {
-    const ConnectionState* state = executor.Find(id);
-    return state == nullptr ? "?" : std::string(state->output().View(0, ~uint64_t{0}));
-  }
-
-  LogForTest log;
-  Scripted server;
-  Executor executor{&server};
-};
 
 // --- Each kind of record -------------------------------------------------------------------------
 
@@ -347,7 +261,7 @@ TEST_F(ExecutorTest, AfterAnErrorTheTimeIsThatOfTheLastRecordApplied) {
 
 TEST_F(ExecutorTest, UnreadBytesAreGivenAgainWithTheNextOnes) {
   Connected();
-  std::vector<size_t> consume = {0, 3, 4, 2};
+  std::vector<size_t> consume = {0, 3, 0, 4, 2};
   size_t call = 0;
   server.on_data = [&](Connection&, std::string_view) { return consume[call++]; };
   Ok(log.Receive(1, "abc"));
@@ -355,7 +269,7 @@ TEST_F(ExecutorTest, UnreadBytesAreGivenAgainWithTheNextOnes) {
   Ok(log.Receive(1, "fg"));
   Ok(log.Receive(1, "hi"));
   EXPECT_THAT(server.TakeCalls(),
-              ElementsAre("1 data abc", "1 data abcde", "1 data defg", "1 data hi"));
+              ElementsAre("1 data abc", "1 data abcde", "1 data de", "1 data defg", "1 data hi"));
 }
 
 TEST_F(ExecutorTest, UnreadBytesAreKeptPerConnection) {
@@ -368,7 +282,9 @@ TEST_F(ExecutorTest, UnreadBytesAreKeptPerConnection) {
   Ok(log.Receive(2, "12"));
   Ok(log.Receive(1, "cd"));
   Ok(log.Receive(2, "34"));
-  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 data ab", "2 data 12", "1 data bcd", "2 data 234"));
+  EXPECT_THAT(server.TakeCalls(),
+              ElementsAre("1 data ab", "1 data b", "2 data 12", "2 data 2", "1 data bcd", "1 data cd", "1 data d",
+                          "2 data 234", "2 data 34", "2 data 4"));
 }
 
 TEST_F(ExecutorTest, ConsumingMoreThanWasGivenIsAnErrorOfTheServer) {
@@ -572,7 +488,7 @@ TEST_F(ExecutorTest, TimersEndWithTheirConnection) {
 
 TEST_F(ExecutorTest, OnWritableComesOnceWhenOutputHasFallenBelowHalf) {
   Connected();
-  constexpr size_t kHigh = Connection::high_water();
+  constexpr size_t kHigh = Connection::kDefaultHighWater;
   server.on_data = [](Connection& c, std::string_view unread) {
     c.Send(std::string(kHigh, 'o'));
     return unread.size();
@@ -592,31 +508,31 @@ TEST_F(ExecutorTest, OnWritableComesOnceWhenOutputHasFallenBelowHalf) {
 TEST_F(ExecutorTest, OnWritableIsNotOwedBelowHighWater) {
   Connected();
   server.on_data = [](Connection& c, std::string_view unread) {
-    c.Send(std::string(Connection::high_water() - 1, 'o'));
+    c.Send(std::string(Connection::kDefaultHighWater - 1, 'o'));
     return unread.size();
   };
   Ok(log.Receive(1, "x"));
   EXPECT_FALSE(executor.Find(1)->writable_wanted());
   server.TakeCalls();
-  Ok(log.Advance(1, Connection::high_water() - 1));
+  Ok(log.Advance(1, Connection::kDefaultHighWater - 1));
   EXPECT_THAT(server.TakeCalls(), IsEmpty());
 }
 
 TEST_F(ExecutorTest, OnWritableComesBeforeTheDataOfTheSameRecord) {
   Connected();
   server.on_data = [](Connection& c, std::string_view unread) {
-    if (unread == "big") c.Send(std::string(Connection::high_water(), 'o'));
+    if (unread == "big") c.Send(std::string(Connection::kDefaultHighWater, 'o'));
     return unread.size();
   };
   Ok(log.Receive(1, "big"));
   server.TakeCalls();
-  Ok(log.Receive(1, "next", Connection::high_water()));
+  Ok(log.Receive(1, "next", Connection::kDefaultHighWater));
   EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data next"));
 }
 
 TEST_F(ExecutorTest, OnWritableMayFillUpAgainOrClose) {
   Connected();
-  const std::string big(Connection::high_water(), 'o');
+  const std::string big(Connection::kDefaultHighWater, 'o');
   server.on_data = [&](Connection& c, std::string_view unread) {
     c.Send(big);
     return unread.size();
@@ -637,13 +553,13 @@ TEST_F(ExecutorTest, OnWritableMayFillUpAgainOrClose) {
 TEST_F(ExecutorTest, NoOnWritableOnceTheServerHasClosed) {
   Connected();
   server.on_data = [](Connection& c, std::string_view unread) {
-    c.Send(std::string(Connection::high_water(), 'o'));
+    c.Send(std::string(Connection::kDefaultHighWater, 'o'));
     c.HalfClose();
     return unread.size();
   };
   Ok(log.Receive(1, "x"));
   server.TakeCalls();
-  Ok(log.Advance(1, Connection::high_water()));
+  Ok(log.Advance(1, Connection::kDefaultHighWater));
   EXPECT_THAT(server.TakeCalls(), IsEmpty());
 }
 
@@ -653,7 +569,7 @@ class Answers : public Scripted {
   Answers() {
     on_data = [](Connection& c, std::string_view unread) {
       size_t consumed = 0;
-      while (c.pending_output() < Connection::high_water()) {
+      while (c.pending_output() < Connection::kDefaultHighWater) {
         const size_t end = unread.find('\n', consumed);
         if (end == std::string_view::npos) break;
         c.Send(std::string(kAnswer, 'a'));
@@ -662,7 +578,7 @@ class Answers : public Scripted {
       return consumed;
     };
   }
-  static constexpr size_t kAnswer = Connection::high_water() / 2;
+  static constexpr size_t kAnswer = Connection::kDefaultHighWater / 2;
 };
 
 class HeldBackTest : public testing::Test {
@@ -695,7 +611,7 @@ TEST_F(HeldBackTest, WhatIsUnreadIsGivenAgainAfterOnWritable) {
   EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 3\n4\n5\n6"));
   EXPECT_TRUE(connection().held_back()) << "filled up again";
   Taken(3);
-  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 5\n6"));
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 5\n6", "1 data 6"));
   EXPECT_FALSE(connection().held_back()) << "below the mark: what is unread is no whole request";
   Ok(log.Receive(1, "\n"));
   EXPECT_THAT(server.TakeCalls(), ElementsAre("1 data 6\n"));
@@ -744,7 +660,9 @@ TEST_F(HeldBackTest, TheEndOfTheStreamWaitsUntilAllRequestsAreAnswered) {
   Taken(1);
   EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 3\n4\n5\nrest"));
   Taken(3);
-  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 5\nrest", "1 peer_closed"));
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable", "1 data 5\nrest", "1 data rest"));
+  Taken(5);
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 data rest", "1 peer_closed"));
   EXPECT_TRUE(connection().fin_wanted());
   EXPECT_EQ(connection().output().end(), 5 * Answers::kAnswer);
   Ok(log.End(1));
@@ -753,6 +671,7 @@ TEST_F(HeldBackTest, TheEndOfTheStreamWaitsUntilAllRequestsAreAnswered) {
 
 TEST_F(HeldBackTest, TheEndOfTheStreamComesAtOnceWhenNobodyWaitsForRoom) {
   Ok(log.Receive(1, "1\nrest"));
+  Taken(1);
   server.TakeCalls();
   Ok(log.PeerClose(1));
   EXPECT_THAT(server.TakeCalls(), ElementsAre("1 peer_closed"));
@@ -788,7 +707,7 @@ TEST_F(HeldBackTest, ATimerThatClosesEndsTheWait) {
     if (timer == 1) {
       EXPECT_THAT(server.TakeCalls(), ElementsAre(who + " timer 1"));
     } else {
-      EXPECT_THAT(server.TakeCalls(), ElementsAre(who + " timer 2", who + " peer_closed"));
+      EXPECT_THAT(server.TakeCalls(), ElementsAre(who + " timer 2", who + " data 3\n", who + " peer_closed"));
     }
     EXPECT_EQ(executor.Find(id)->unread_size(), 0u);
   }
@@ -818,26 +737,58 @@ TEST_F(ExecutorTest, OnlyReceivedBytesAreExpectedAndThatChangesNothing) {
 }
 
 TEST_F(ExecutorTest, CommitComesOnlyWhenSomethingWasExecuted) {
-  EXPECT_TRUE(executor.Commit(/*alone=*/true).ok());
+  EXPECT_TRUE(executor.Commit(0, /*alone=*/true).ok());
   EXPECT_THAT(server.TakeCalls(), IsEmpty());
   Connected();
-  EXPECT_TRUE(executor.Commit(/*alone=*/true).ok());
-  EXPECT_TRUE(executor.Commit(/*alone=*/true).ok());
-  EXPECT_THAT(server.TakeCalls(), ElementsAre("commit alone"));
+  EXPECT_TRUE(executor.Commit(3, /*alone=*/true).ok());
+  EXPECT_TRUE(executor.Commit(3, /*alone=*/true).ok());
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("commit alone 3 3"));
   Ok(log.Receive(1, "x"));
   Ok(log.Receive(1, "y"));
-  EXPECT_TRUE(executor.Commit(/*alone=*/false).ok());
-  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 data x", "1 data y", "commit"));
+  EXPECT_TRUE(executor.Commit(4, /*alone=*/false).ok());
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 data x", "1 data y", "commit 5 4"));
+}
+
+TEST_F(ExecutorTest, CommitIsToldWhatIsExecutedAndWhatOfThatIsStable) {
+  Connected();
+  EXPECT_TRUE(executor.Commit(1, /*alone=*/false).ok());
+  EXPECT_TRUE(executor.Commit(99, /*alone=*/false, /*always=*/true).ok());
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("commit 3 1", "commit 3 3"));
 }
 
 TEST_F(ExecutorTest, ACommitThatFailedIsStillOwed) {
   Connected();
   server.commit = [] { return absl::ResourceExhaustedError("disk full"); };
-  EXPECT_EQ(executor.Commit(/*alone=*/true), absl::ResourceExhaustedError("disk full"));
-  EXPECT_FALSE(executor.Commit(/*alone=*/true).ok());
+  EXPECT_EQ(executor.Commit(3, /*alone=*/true), absl::ResourceExhaustedError("disk full"));
+  EXPECT_FALSE(executor.Commit(3, /*alone=*/true).ok());
+  EXPECT_EQ(executor.committed_lsn(), 0u);
   server.commit = [] { return absl::OkStatus(); };
-  EXPECT_TRUE(executor.Commit(/*alone=*/true).ok());
+  EXPECT_TRUE(executor.Commit(3, /*alone=*/true).ok());
+  EXPECT_EQ(executor.committed_lsn(), 3u);
   EXPECT_EQ(server.TakeCalls().size(), 3u);
+}
+
+TEST_F(ExecutorTest, ACommitThatWasNotAloneDoesNotDoForANodeThatIs) {
+  Connected();
+  EXPECT_TRUE(executor.Commit(3, /*alone=*/false).ok());
+  EXPECT_FALSE(executor.committed_alone());
+  EXPECT_TRUE(executor.Commit(3, /*alone=*/true, /*always=*/true).ok());
+  EXPECT_TRUE(executor.committed_alone());
+  Ok(log.Receive(1, "x"));
+  EXPECT_FALSE(executor.committed_alone());
+}
+
+TEST_F(ExecutorTest, TheServerLearnsThroughTheLogWhetherThereIsRoom) {
+  Connected();
+  EXPECT_TRUE(executor.storage_writable());
+  Ok(log.Add(RecordKind::kStorage, Encode(Storage{0})));
+  EXPECT_FALSE(executor.storage_writable());
+  EXPECT_EQ(executor.storage_full_lsn(), 4u);
+  Ok(log.Receive(1, "x"));
+  Ok(log.Add(RecordKind::kStorage, Encode(Storage{1})));
+  EXPECT_TRUE(executor.storage_writable());
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("full", "1 data x", "writable"));
+  Refused(log.Add(RecordKind::kStorage, "\2"), "neither writable nor not");
 }
 
 class WithState : public Scripted {

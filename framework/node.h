@@ -34,6 +34,7 @@ struct NodeStatus {
   uint64_t stable_lsn = 0;
   uint64_t applied_lsn = 0;
   uint64_t connections = 0;
+  int64_t clock_off_ms = 0;   // logged time less this host's wall clock
   // Counters for /metrics: name without the prefix "understudy_", ending in "_total".
   std::vector<std::pair<std::string, uint64_t>> counters;
 };

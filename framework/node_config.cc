@@ -1,5 +1,7 @@
 #include "framework/node_config.h"
 
+#include <tuple>
+
 #include <boost/asio/ip/address_v4.hpp>
 
 #include "absl/status/status.h"
@@ -67,6 +69,17 @@ DEFINE_bool(exit_when_useless, true,
 DEFINE_bool(force_data_loss, false,
             "With --role=primary: begin though the other node has served since this one has, and lose what it was "
             "told meanwhile. The last resort, when that node is gone for good.");
+DEFINE_uint32(max_pending_output_mb, 64,
+              "MiB of output, sent but not acknowledged, that a connection may have, 1 to 65536: one that has more "
+              "and is to be sent still more, because its client does not read, is aborted. Same on both nodes.");
+DEFINE_uint32(max_buffered_mb, 512,
+              "MiB of such output and of input that the Server has left unread, of all connections together, 1 to "
+              "1048576: beyond, the connection that has most is aborted. Memory can be twice that. Same on both "
+              "nodes.");
+DEFINE_string(on_poison, "auto",
+              "When a call of the Server throws: drop_connection (the connection that the call was for is aborted, "
+              "on both nodes), stop (this node ends, and the other takes over without that connection), or auto: "
+              "drop_connection if the Server says that a call that throws has changed nothing. Same on both nodes.");
 DEFINE_string(status, "",
               "IP:PORT for HTTP: /status (JSON), /metrics (Prometheus text), /healthz, an HTML page. Port 0 takes a free one, "
               "which is logged. Empty: none.");
@@ -119,6 +132,28 @@ absl::Status FillKey(NodeConfig& config) {
   return absl::InvalidArgumentError(
       "--replication_key_file is required in a pair (head -c 32 /dev/urandom > key; chmod 600 key; the same on "
       "both nodes); --replication_insecure does without, where every host of the network is trusted");
+}
+
+absl::Status FillLimits(NodeConfig& config) {
+  const std::tuple<const char*, uint32_t, uint32_t, size_t*> limits[] = {
+      {"max_pending_output_mb", FLAGS_max_pending_output_mb, 1u << 16, &config.limits.pending_output},
+      {"max_buffered_mb", FLAGS_max_buffered_mb, 1u << 20, &config.limits.buffered}};
+  for (const auto& [flag, megabytes, most, bytes] : limits) {
+    if (megabytes < 1 || megabytes > most) {
+      return Wrong(flag, absl::StrCat(megabytes), absl::StrCat("wants 1 to ", most));
+    }
+    *bytes = size_t{megabytes} << 20;
+    config.must_agree[flag] = absl::StrCat(megabytes);
+  }
+  if (FLAGS_on_poison == "stop") {
+    config.limits.on_poison = OnPoison::kStop;
+  } else if (FLAGS_on_poison == "drop_connection") {
+    config.limits.on_poison = OnPoison::kDropConnection;
+  } else if (FLAGS_on_poison != "auto") {
+    return Wrong("on_poison", FLAGS_on_poison, "wants auto, stop or drop_connection");
+  }
+  config.must_agree["on_poison"] = FLAGS_on_poison;
+  return absl::OkStatus();
 }
 
 absl::Status FillPair(NodeConfig& config) {
@@ -238,6 +273,7 @@ absl::StatusOr<NodeConfig> ConfigFromFlags() {
   if (standalone && FLAGS_release) {
     return Wrong("release", "true", "a standalone node leaves nothing behind; wants the flags of a node of a pair");
   }
+  if (absl::Status filled = FillLimits(config); !filled.ok()) return filled;
   if (absl::Status filled = standalone ? RefusePairFlags() : FillPair(config); !filled.ok()) return filled;
   return config;
 }

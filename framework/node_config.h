@@ -3,12 +3,14 @@
 #define UNDERSTUDY_FRAMEWORK_NODE_CONFIG_H_
 
 #include <chrono>
+#include <map>
 #include <optional>
 #include <string>
 
 #include <boost/asio/ip/tcp.hpp>
 
 #include "absl/status/statusor.h"
+#include "framework/limits.h"
 #include "tcpshim/tcp_types.h"
 
 namespace understudy {
@@ -21,6 +23,8 @@ struct NodeConfig {
   tcpshim::SocketAddress service;
   std::optional<boost::asio::ip::tcp::endpoint> status;
   std::chrono::seconds client_keepalive{300};   // 0: off
+  Limits limits;
+  std::map<std::string, std::string> must_agree = {};   // flags of the framework, by name
   bool status_allow_any_host = false;
   std::chrono::milliseconds stop_within{5000};
   // Pairs only:

@@ -104,6 +104,23 @@ TEST_F(NodeConfigTest, HowLongACallMayTakeIsBounded) {
   Refused({{"max_stall_ms", "600001"}}, "max_stall_ms", "0 to 600000");
 }
 
+TEST_F(NodeConfigTest, TheLimitsOfMemoryAreBytesAndMustAgree) {
+  SetPair();
+  auto config = ConfigFromFlags();
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ(config->limits.pending_output, 64u << 20);
+  EXPECT_EQ(config->limits.buffered, 512u << 20);
+  EXPECT_EQ(config->must_agree.at("max_pending_output_mb"), "64");
+  Set({{"max_pending_output_mb", "1"}, {"max_buffered_mb", "1048576"}});
+  config = ConfigFromFlags();
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ(config->limits.pending_output, 1u << 20);
+  EXPECT_EQ(config->limits.buffered, size_t{1} << 40);
+  EXPECT_EQ(config->must_agree.at("max_buffered_mb"), "1048576");
+  Refused({{"max_pending_output_mb", "0"}}, "max_pending_output_mb=0", "1 to 65536");
+  Refused({{"max_pending_output_mb", "64"}, {"max_buffered_mb", "1048577"}}, "max_buffered_mb", "1 to 1048576");
+}
+
 TEST_F(NodeConfigTest, UnknownRole) { Refused({{"role", "boss"}}, "role=boss", "standalone, primary or secondary"); }
 
 TEST_F(NodeConfigTest, ServiceIsRequiredAndMustBeAnAddress) {
@@ -184,7 +201,7 @@ TEST_F(NodeConfigTest, APairsFlagsMeanNothingAlone) {
 
 TEST_F(NodeConfigTest, EveryFlagExplainsItself) {
   for (const char* flag : {"role", "service", "interface", "node", "replication", "peer", "arbiter", "log_to",
-                           "heartbeat_ms", "suspect_after_ms", "max_stall_ms", "status"}) {
+                           "heartbeat_ms", "suspect_after_ms", "max_stall_ms", "max_pending_output_mb", "max_buffered_mb", "status"}) {
     gflags::CommandLineFlagInfo info;
     ASSERT_TRUE(gflags::GetCommandLineFlagInfo(flag, &info)) << flag;
     EXPECT_GE(info.description.size(), 30u) << flag;

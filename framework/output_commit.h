@@ -36,12 +36,12 @@ class OutputCommit {
   void Mark(replication::Lsn lsn, ConnectionId connection, const Released& released) {
     marks_.push_back({lsn, connection, released});
   }
-  // Calls release(connection, released) for each mark up to `stable`, oldest first: of several for one
+  // Calls release(lsn, connection, released) for each mark up to `stable`, oldest first: of several for one
   // connection the last one counts.
   template <typename Release>
   void ReleaseUpTo(replication::Lsn stable, Release release) {
     while (!marks_.empty() && marks_.front().lsn <= stable) {
-      release(marks_.front().connection, marks_.front().released);
+      release(marks_.front().lsn, marks_.front().connection, marks_.front().released);
       marks_.pop_front();
     }
   }

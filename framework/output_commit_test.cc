@@ -24,7 +24,7 @@ Released UpTo(uint64_t output) {
 
 std::vector<std::pair<ConnectionId, uint64_t>> ReleaseAll(OutputCommit& commit, Lsn stable) {
   std::vector<std::pair<ConnectionId, uint64_t>> released;
-  commit.ReleaseUpTo(stable, [&](ConnectionId id, const Released& r) { released.emplace_back(id, r.output); });
+  commit.ReleaseUpTo(stable, [&](replication::Lsn, ConnectionId id, const Released& r) { released.emplace_back(id, r.output); });
   return released;
 }
 
@@ -75,7 +75,7 @@ TEST(OutputCommitTest, WhatIsReleasedIsWhatTheStableLogExplains) {
         after.push_back(std::move(next));
       } else {
         stable += random() % (after.size() - stable);
-        commit.ReleaseUpTo(stable, [&](ConnectionId id, const Released& r) { released[id] = r.output; });
+        commit.ReleaseUpTo(stable, [&](replication::Lsn, ConnectionId id, const Released& r) { released[id] = r.output; });
         ASSERT_EQ(released, after[stable]);
       }
     }

@@ -34,6 +34,13 @@ class OutputQueue {
     }
   }
 
+  // Drops all, and gives the memory back.
+  void Drop() {
+    begin_ = end();
+    head_ = 0;
+    bytes_ = std::string();
+  }
+
   // The bytes of [from, to), cut to what is kept. Good until the next change.
   std::string_view View(uint64_t from, uint64_t to) const {
     from = std::clamp(from, begin(), end());

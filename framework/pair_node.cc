@@ -34,7 +34,7 @@ constexpr std::chrono::milliseconds kGiveBackRetry{50};
 // Before a node ends that is of no use any more: long enough for whoever watches its status.
 constexpr std::chrono::seconds kUselessGrace{2};
 
-replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* witness) {
+replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* witness, Server& server) {
   replication::ProtocolConfig protocol;
   protocol.node = config.node;
   protocol.service = config.service.ToString();
@@ -46,6 +46,8 @@ replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* 
   // The two nodes' clocks may run apart by a sixth, 83,333 ppm each way (chrony slews by so much; the kernel allows
   // 100,000), and a lease of three quarters on the slowest is over before the suspicion on the fastest.
   protocol.lease_guard = std::max(config.suspect_after / 4, std::chrono::milliseconds(1));
+  protocol.settings = server.MustAgree();
+  for (const auto& [name, value] : config.must_agree) protocol.settings["--" + name] = value;
   return protocol;
 }
 
@@ -55,11 +57,11 @@ PairNode::PairNode(boost::asio::io_context& loop, const NodeConfig& config,
                    std::unique_ptr<Server> server, const Clock* clock, Witness* witness, Failed failed)
     : loop_(loop),
       config_(config),
-      protocol_(ProtocolOf(config, witness)),
       clock_(clock),
       witness_(witness),
       failed_(std::move(failed)),
       server_(std::move(server)),
+      protocol_(ProtocolOf(config, witness, *server_)),
       pulse_(protocol_, config.max_stall, [this](auto until) { south_->RenewUntil(until); }),
       tick_(loop),
       useless_(loop) {}
@@ -131,7 +133,7 @@ absl::Status PairNode::Start() {
     LOG_IF(WARNING, !entrusted.ok()) << entrusted.message();
   }
 
-  executor_ = std::make_unique<Executor>(server_.get());
+  executor_ = std::make_unique<Executor>(server_.get(), config_.limits);
   address_->WatchCarrier([this](bool up) {
     LOG(WARNING) << config_.interface << (up ? " can be used again" : " cannot be used: no carrier, or no address");
     if (primary_ != nullptr) primary_->OnServiceCarrier(CanReachClients(), Now());
@@ -327,7 +329,9 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   const auto ahead = clock_ahead_.value_or(std::chrono::nanoseconds(0)) + kTimestampMargin;
   const auto shift =
       static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(ahead).count());
+  if (told_time_.known()) serving_->ContinueLoggedTime(told_time_.At(Now()));
   const Serving::RestoreOutcome restored = serving_->RestoreEndpoints(shift);
+  if (!serving_->CommitAlone()) return;
   if (absl::Status serves = Serve(); !serves.ok()) return give_back(serves);
   const auto ready = Now();
   OpenGate();
@@ -537,8 +541,12 @@ NodeStatus PairNode::Status() const {
     status.applied_lsn = replayer_->applied_lsn();
     status.connections = replayer_->connections();
   }
-  if (serving_ != nullptr) AppendServingCounters(serving_->counters(), status.counters);
+  status.clock_off_ms = clock_off_us_ / 1000;
   auto& out = status.counters;
+  if (serving_ != nullptr) {
+    AppendServingCounters(serving_->counters(), out);
+    out.emplace_back("connections_over_limit_total", executor_->over_limit());
+  }
   out.emplace_back("links_accepted_total", counters_.links_accepted);
   out.emplace_back("links_closed_for_cause_total", counters_.links_closed_for_cause);
   out.emplace_back("links_turned_away_total", listener_->turned_away());

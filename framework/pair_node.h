@@ -24,6 +24,7 @@
 #include "framework/executor.h"
 #include "framework/fence_guard.h"
 #include "framework/log_filter.h"
+#include "framework/logged_clock.h"
 #include "framework/node.h"
 #include "framework/replayer.h"
 #include "framework/serving.h"
@@ -110,6 +111,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void LookForConflict(replication::MonotonicTime now);
   void NoteAbsence();
   void NoteWhatBecame();
+  void NoteLoggedTime(int64_t logged_us);
   std::optional<replication::PulseMessage> OnPulse(std::string_view datagram);
   void OnLastWord(std::string_view word);
   void Tick();
@@ -122,7 +124,12 @@ class PairNode final : public Node, private Journal, private replication::Link::
               uint64_t output_hash) override;
   bool CanAppend() const override;
   bool StableAtOnce() const override;
+  replication::Lsn StableLsn() const override { return primary_->stable_lsn(); }
+  bool PeerCannotWrite() const override;
   void OnCommitFailed(absl::Status why) override;
+  void OnServerThrew(absl::Status why, replication::RecordBatch last, replication::Lsn executed_lsn,
+                     uint64_t output_hash) override;
+  void DieIfTold();
 
   // --- Link::Handler ---
   Verdict OnJoin(Link& link, const replication::wire::JoinRequest& request,
@@ -140,11 +147,11 @@ class PairNode final : public Node, private Journal, private replication::Link::
 
   boost::asio::io_context& loop_;
   const NodeConfig config_;
-  const replication::ProtocolConfig protocol_;
   const Clock* const clock_;
   Witness* const witness_;
   const Failed failed_;
   const std::unique_ptr<Server> server_;
+  const replication::ProtocolConfig protocol_;
 
   // The order matters for a dead process: the south wrapper's descriptors are opened before the
   // listener's, so the kernel closes them first, and when a peer is refused this node is silent already.
@@ -195,13 +202,23 @@ class PairNode final : public Node, private Journal, private replication::Link::
   replication::MonotonicTime stop_limit_{};
   // As primary: batches that the secondary has not replayed yet, by last LSN and bytes.
   std::deque<std::pair<replication::Lsn, size_t>> replay_lag_;
+  // The Server threw: this node ends when the other has the log up to `last`, or in any case at `at_most`.
+  struct Dying {
+    absl::Status why;
+    replication::Lsn last;
+    replication::MonotonicTime at_most;
+  };
+  std::optional<Dying> dying_;
   size_t replay_lag_bytes_ = 0;
+  bool peer_cannot_write_ = false;                   // as the secondary says
   // Old primary's CLOCK_MONOTONIC less ours: the largest seen, which is the nearest, since a message
   // only ever arrives late.
   std::optional<std::chrono::nanoseconds> clock_ahead_;
   // As secondary: when the newest that was heard from this primary was sent, by its clock. A datagram that is
   // no newer has been heard, or has been overtaken; somebody may have kept it.
   int64_t newest_sent_at_ns_ = 0;
+  ToldTime told_time_;                               // the primary's logged time
+  int64_t clock_off_us_ = 0;                         // logged time less this host's wall clock
 
   LogFilter log_filter_;
   struct Counters {

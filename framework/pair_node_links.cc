@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "framework/logged_clock.h"
 #include "framework/pair_node.h"
 #include "glog/logging.h"
 #include "replication/last_word.h"
@@ -22,6 +23,8 @@ constexpr std::chrono::milliseconds kDialTimeout{200};
 constexpr std::chrono::milliseconds kConflictPause{10'000}, kConflictWait{500};
 // Bytes of records that the secondary holds and has not replayed; beyond, clients are slowed down (I7).
 constexpr size_t kMaxReplayLag = 64 << 20;
+// A logged time that is later is none, and a log would refuse it.
+constexpr int64_t kLatestUs = int64_t{1} << 59;
 
 wire::Refused NotPrimary(const std::string& detail) {
   wire::Refused refused;
@@ -157,12 +160,18 @@ replication::Link::Handler::Verdict PairNode::OnAppend(Link& link, wire::AppendR
   if (&link != link_.get() || secondary_ == nullptr) return {true, NotPrimary("not joined with this node")};
   const auto now = Now();
   const int64_t sent_at_ns = request.sent_at_ns;
+  const int64_t logged_us = request.__isset.logged_us ? request.logged_us : -1;
   auto outcome = secondary_->OnAppend(std::move(request), replayer_->applied_lsn(), now);
   if (outcome.refused.has_value()) return {true, *outcome.refused};
   const auto ahead = std::chrono::nanoseconds(sent_at_ns) - now.time_since_epoch();
   clock_ahead_ = std::max(clock_ahead_.value_or(ahead), ahead);
   newest_sent_at_ns_ = std::max(newest_sent_at_ns_, sent_at_ns);
+  if (logged_us >= 0 && logged_us < kLatestUs) {
+    const auto sent = std::chrono::nanoseconds(sent_at_ns) - *clock_ahead_;   // by this host's clock
+    told_time_.Told(logged_us, replication::MonotonicTime(sent));
+  }
   reply = outcome.reply;
+  if (replayer_->cannot_write()) reply.__set_cannot_write(true);
   return {};
 }
 
@@ -177,19 +186,25 @@ replication::Link::Handler::Verdict PairNode::OnHandover(Link& link, const wire:
 
 void PairNode::OnJoinReply(Link& link, const wire::JoinReply& reply) {
   if (&link != link_.get() || secondary_ == nullptr) return;
-  if (reply.node != secondary_->primary()) clock_ahead_.reset();   // another host's clock
+  if (reply.node != secondary_->primary()) {   // another host's clock
+    clock_ahead_.reset();
+    told_time_.Forget();
+  }
   newest_sent_at_ns_ = 0;   // perhaps another host's, or that host's after a boot
   secondary_->OnJoinReply(reply, Now());
 }
 
 void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {
   if (&link != link_.get() || primary_ == nullptr) return;
+  peer_cannot_write_ = reply.__isset.cannot_write && reply.cannot_write;
   const bool lagged = replay_lag_bytes_ >= kMaxReplayLag;
   primary_->OnAppendReply(reply, Now());
   if (const std::string& cannot = primary_->peer_cannot_take_over(); !cannot.empty()) {
     LogAgain(absl::StrCat("NOT PROTECTED: ", primary_->peer(), " could not take over: ", cannot));
   }
   ForgetReplayed(primary_->peer_applied_lsn());
+  DieIfTold();
+  if (silent_) return;
   if (lagged && replay_lag_bytes_ < kMaxReplayLag && serving_ != nullptr) {
     serving_->OnStable(primary_->stable_lsn());   // reads on
   }
@@ -325,7 +340,10 @@ void PairNode::Carry(Action& action) {
       a.request.__set_max_connections(static_cast<int64_t>(node.config_.max_connections));
       node.link_->Join(a.request);
     }
-    void operator()(replication::SendAppend& a) { if (node.link_) node.link_->Append(a.request); }
+    void operator()(replication::SendAppend& a) {
+      if (node.serving_) a.request.__set_logged_us(node.serving_->LoggedTimeUs());
+      if (node.link_) node.link_->Append(a.request);
+    }
     void operator()(replication::SendHandover& a) { if (node.link_) node.link_->Handover(a.request); }
     void operator()(replication::CloseLink& a) { node.CloseLinkBecause(a.reason); }
     void operator()(replication::Dial&) { node.DialPeerOnce(); }
@@ -394,8 +412,14 @@ void PairNode::Tick() {
 }
 
 void PairNode::TickNow() {
+  DieIfTold();
   NoteStall(Now());
   LookForConflict(Now());
+  if (serving_ != nullptr && !silent_) {
+    NoteLoggedTime(serving_->LoggedTimeUs());
+  } else if (told_time_.known()) {
+    NoteLoggedTime(told_time_.At(Now()));
+  }
   pulse_.Beat(Now());
   // The answers to appends are from before the stall: what was proven meanwhile comes first.
   if (const auto answered = pulse_.TakeAnswered(); answered.has_value() && primary_ != nullptr) {
@@ -421,6 +445,16 @@ void PairNode::LookForConflict(replication::MonotonicTime now) {
         mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
     LOG_EVERY_T(ERROR, 60) << conflict_;
   });
+}
+
+// Says so when this host's wall clock and the pair's logged time are far apart.
+void PairNode::NoteLoggedTime(int64_t logged_us) {
+  clock_off_us_ = logged_us - clock_->WallMicroseconds();
+  if (std::abs(clock_off_us_) <= LoggedClock::kFarOffUs) return;
+  LOG_EVERY_T(WARNING, 60) << "the clocks of the pair are apart: this host's is "
+                           << std::abs(clock_off_us_ / 1000) << " ms "
+                           << (clock_off_us_ > 0 ? "behind" : "ahead of")
+                           << " the logged time, which follows the primary's; is NTP running on both?";
 }
 
 void PairNode::NoteStall(replication::MonotonicTime now) {
@@ -500,6 +534,23 @@ void PairNode::Append(replication::RecordBatch batch, Lsn executed_lsn, uint64_t
 }
 
 bool PairNode::StableAtOnce() const { return primary_->state() == PrimaryCore::State::kSolo; }
+
+void PairNode::OnServerThrew(absl::Status why, replication::RecordBatch last, Lsn executed_lsn,
+                             uint64_t output_hash) {
+  // Not from inside a turn of what this ends: the next tick sees to it, or the answer.
+  const bool tell = primary_->state() == PrimaryCore::State::kProtected && !last.empty();
+  dying_ = Dying{std::move(why), tell ? last.last_lsn() : 0, Now() + (tell ? config_.suspect_after : std::chrono::milliseconds(0))};
+  if (tell) Append(std::move(last), executed_lsn, output_hash);
+}
+
+void PairNode::DieIfTold() {
+  if (!dying_.has_value() || silent_) return;
+  if (primary_->stable_lsn() >= dying_->last || Now() >= dying_->at_most) GiveUp(dying_->why);
+}
+
+bool PairNode::PeerCannotWrite() const {
+  return peer_cannot_write_ && primary_->state() == PrimaryCore::State::kProtected;
+}
 
 void PairNode::OnCommitFailed(absl::Status why) {
   LOG(ERROR) << "the Server cannot commit: " << why;

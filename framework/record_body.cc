@@ -1,5 +1,6 @@
 #include "framework/record_body.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -96,6 +97,8 @@ const char* RecordKindName(RecordKind kind) {
     case RecordKind::kProgress: return "Progress";
     case RecordKind::kTimerFired: return "TimerFired";
     case RecordKind::kEnded: return "Ended";
+    case RecordKind::kStorage: return "Storage";
+    case RecordKind::kFault: return "Fault";
   }
   return "unknown";
 }
@@ -152,6 +155,9 @@ absl::StatusOr<Opened> DecodeOpened(std::string_view in) {
   reader.Get(o.peer_mss).Get(o.own_mss).GetFlag(o.window_scaling).Get(o.snd_wscale).Get(o.rcv_wscale);
   reader.GetFlag(o.sack).GetFlag(o.timestamps).Get(body.window);
   reader.Get(body.timestamp).Get(body.timestamp_echo).Get(body.timestamp_offset).GetFlag(body.ecn);
+  if (std::max(o.snd_wscale, o.rcv_wscale) > kMaxWindowShift) {
+    return absl::InvalidArgumentError("window scale above 14");
+  }
   return reader.Finish(body, "Opened");
 }
 
@@ -196,6 +202,25 @@ absl::StatusOr<Broken> DecodeBroken(std::string_view in) {
   Reader reader(in);
   reader.Get(body.connection).Get(body.error);
   return reader.Finish(body, "Broken");
+}
+
+std::string Encode(const Storage& body) { return Writer(1).Put(body.writable).Take(); }
+
+absl::StatusOr<Storage> DecodeStorage(std::string_view in) {
+  Storage body;
+  Reader reader(in);
+  reader.Get(body.writable);
+  if (body.writable > 1) return absl::InvalidArgumentError("neither writable nor not");
+  return reader.Finish(body, "Storage");
+}
+
+std::string Encode(const Fault& body) { return Writer(9).Put(body.connection).Put(body.ending).Take(); }
+
+absl::StatusOr<Fault> DecodeFault(std::string_view in) {
+  Fault body;
+  Reader reader(in);
+  reader.Get(body.connection).Get(body.ending);
+  return reader.Finish(body, "Fault");
 }
 
 std::string Encode(const ConnectionOnly& body) { return Writer(8).Put(body.connection).Take(); }

@@ -26,6 +26,8 @@ enum class RecordKind : uint32_t {
   kProgress = 7,     // what the client has acknowledged: kept output shrinks; OnWritable
   kTimerFired = 8,   // OnTimer
   kEnded = 9,        // both directions are done, or the connection was aborted: OnClosed
+  kStorage = 10,     // whether the nodes can write: OnStorage
+  kFault = 11,       // the dying primary's Server threw in a call for this connection: it is aborted
 };
 const char* RecordKindName(RecordKind kind);
 
@@ -45,6 +47,8 @@ struct PeerView {
   uint32_t window = 0;          // bytes it offers beyond them
   uint32_t offered = 0;         // bytes of the window offered to it
 };
+
+inline constexpr uint8_t kMaxWindowShift = 14;   // RFC 7323, 2.3
 
 struct Opened {
   ConnectionId connection = 0;
@@ -80,6 +84,15 @@ struct Broken {
   int32_t error = 0;            // errno
 };
 
+struct Storage {
+  uint8_t writable = 1;         // 0 or 1
+};
+
+struct Fault {
+  ConnectionId connection = 0;
+  uint8_t ending = 0;           // 1: the call was OnClosed, and is not made again
+};
+
 // kConnected, kPeerClosed, kEnded.
 struct ConnectionOnly {
   ConnectionId connection = 0;
@@ -93,6 +106,8 @@ std::string EncodeHead(const Received& body);
 std::string Encode(const Progress& body);
 std::string Encode(const TimerFired& body);
 std::string Encode(const Broken& body);
+std::string Encode(const Storage& body);
+std::string Encode(const Fault& body);
 std::string Encode(const ConnectionOnly& body);
 
 // InvalidArgument when the body is too short or has more than it should.
@@ -102,6 +117,8 @@ absl::StatusOr<Received> DecodeReceived(std::string_view body);
 absl::StatusOr<Progress> DecodeProgress(std::string_view body);
 absl::StatusOr<TimerFired> DecodeTimerFired(std::string_view body);
 absl::StatusOr<Broken> DecodeBroken(std::string_view body);
+absl::StatusOr<Storage> DecodeStorage(std::string_view body);
+absl::StatusOr<Fault> DecodeFault(std::string_view body);
 absl::StatusOr<ConnectionOnly> DecodeConnectionOnly(std::string_view body);
 
 }  // namespace understudy

@@ -63,6 +63,22 @@ TEST(RecordBodyTest, OpenedComesBack) {
   EXPECT_FALSE(DecodeOpened(Encode(Opened{}))->ecn);
 }
 
+TEST(RecordBodyTest, AWindowScaleThatTcpDoesNotKnowIsRefused) {
+  for (const bool own : {false, true}) {
+    Opened in = SomeOpened();
+    uint8_t& shift = own ? in.options.rcv_wscale : in.options.snd_wscale;
+    shift = 14;
+    EXPECT_TRUE(DecodeOpened(Encode(in)).ok());
+    shift = 15;
+    EXPECT_THAT(std::string(DecodeOpened(Encode(in)).status().message()), HasSubstr("window scale"));
+  }
+}
+
+TEST(RecordBodyTest, StorageComesBackAndIsYesOrNo) {
+  for (const uint8_t writable : {0, 1}) EXPECT_EQ(DecodeStorage(Encode(Storage{writable}))->writable, writable);
+  EXPECT_FALSE(DecodeStorage(std::string(1, '\2')).ok());
+}
+
 // Each option on its own: two that are mixed up would not show where all are the same.
 TEST(RecordBodyTest, EachOptionHasItsPlace) {
   const std::vector<std::function<void(tcpshim::TcpOptions&)>> changes = {
@@ -126,6 +142,8 @@ TEST(RecordBodyTest, TheNumbersOfTheKindsAreFixed) {
   EXPECT_EQ(static_cast<int>(RecordKind::kProgress), 7);
   EXPECT_EQ(static_cast<int>(RecordKind::kTimerFired), 8);
   EXPECT_EQ(static_cast<int>(RecordKind::kEnded), 9);
+  EXPECT_EQ(static_cast<int>(RecordKind::kStorage), 10);
+  EXPECT_EQ(static_cast<int>(RecordKind::kFault), 11);
 }
 
 TEST(RecordBodyTest, LittleEndianWithoutPadding) {

@@ -151,8 +151,15 @@ std::string Replayer::Apply(const std::deque<Work>& run) {
     if (std::string fault = Apply(work, ahead); !fault.empty()) return fault;
     backlog_bytes_ -= work.batch.bytes().size();
   }
-  const absl::Status committed = executor_->Commit(/*alone=*/false, /*always=*/run.empty());
-  return committed.ok() ? "" : absl::StrCat("the Server cannot commit: ", committed.ToString());
+  return Commit(/*always=*/run.empty());
+}
+
+// All that is stored here is stable.
+std::string Replayer::Commit(bool always) {
+  const absl::Status committed = executor_->Commit(executor_->applied_lsn(), /*alone=*/false, always);
+  cannot_write_ = absl::IsResourceExhausted(committed);
+  if (committed.ok() || cannot_write_) return "";
+  return absl::StrCat("the Server cannot commit: ", committed.ToString());
 }
 
 std::string Replayer::Apply(const Work& work, Lookahead& ahead) {

@@ -34,6 +34,8 @@ class Replayer {
 
   replication::Lsn applied_lsn() const { return applied_lsn_.load(std::memory_order_acquire); }
   size_t connections() const { return connections_.load(std::memory_order_relaxed); }
+  // The Server's last Commit was ResourceExhausted: it is asked again, and the replay goes on.
+  bool cannot_write() const { return cannot_write_.load(std::memory_order_relaxed); }
   // Bytes of records that wait to be applied.
   size_t backlog_bytes() const { return backlog_bytes_.load(std::memory_order_relaxed); }
 
@@ -59,6 +61,7 @@ class Replayer {
   void RunUntilEnd();
   void Sleep(std::unique_lock<std::mutex>& lock, Rest rest, std::chrono::microseconds time);
   std::string Apply(const std::deque<Work>& run);   // what is wrong; empty: nothing
+  std::string Commit(bool always);                  // likewise
   class Lookahead;
   std::string Apply(const Work& work, Lookahead& ahead);
   void Stop(bool drain);
@@ -67,6 +70,7 @@ class Replayer {
   const std::function<void(std::string)> unusable_;
   std::atomic<replication::Lsn> applied_lsn_;
   std::atomic<size_t> connections_;
+  std::atomic<bool> cannot_write_{false};
   std::atomic<size_t> backlog_bytes_{0};
 
   std::mutex mutex_;

@@ -36,13 +36,13 @@ class Echo : public Server {
     c.Send(unread);
     return unread.size();
   }
-  absl::Status Commit(bool) override {
+  absl::Status Commit(const CommitPoint&) override {
     ++commits;
-    return full ? absl::ResourceExhaustedError("disk full") : absl::OkStatus();
+    return broken ? absl::UnavailableError("disk broken") : absl::OkStatus();
   }
   std::binary_semaphore waiting{0}, go_on{0};
   int commits = 0;
-  bool full = false;   // before the replay begins
+  bool broken = false;   // before the replay begins
 };
 
 // A primary of one connection: what it logs, and the hash that goes with it.
@@ -236,14 +236,14 @@ TEST(ReplayerTest, ACopyThatCannotCommitIsUnusable) {
   Source source;
   source.Receive("x");
   Echo server;
-  server.full = true;
+  server.broken = true;
   Executor executor(&server);
   std::string said;
   Replayer replayer(&executor, [&](std::string why) { said = std::move(why); });
   replayer.Push(source.Seal(), source.executed(), source.hash());
   const absl::Status finished = replayer.Finish(kPatience);
   EXPECT_THAT(std::string(finished.message()), HasSubstr("the Server cannot commit"));
-  EXPECT_THAT(said, HasSubstr("disk full"));
+  EXPECT_THAT(said, HasSubstr("disk broken"));
   EXPECT_EQ(server.commits, 1);
 }
 

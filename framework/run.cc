@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "framework/clock.h"
+#include "framework/crash_handler.h"
 #include "framework/log_sink.h"
 #include "framework/node.h"
 #include "framework/node_config.h"
@@ -170,6 +171,12 @@ void ParseFlags(int* argc, char*** argv) {
 
 }  // namespace
 
+Settings ValuesOfFlags(std::initializer_list<const char*> names) {
+  Settings values;
+  for (const char* name : names) values[std::string("--") + name] = gflags::GetCommandLineFlagInfoOrDie(name).current_value;
+  return values;
+}
+
 int RunMain(int argc, char** argv, const ServerFactory& make_server) {
   gflags::SetUsageMessage(
       "a server on Understudy. --role=standalone --service=IP:PORT runs it alone; the other roles make it "
@@ -198,6 +205,7 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
   LOG_IF(WARNING, !witness.ok()) << witness.status().message()
                                  << "; the other node finds a death when the lease has run out";
   std::signal(SIGPIPE, SIG_IGN);
+  InstallCrashHandler();
   // Batches of records are large and come and go: memory that is handed back to the system each time is
   // faulted in anew each time (a fifth of the secondary's work in a bulk upload).
   mallopt(M_MMAP_THRESHOLD, 64 << 20);

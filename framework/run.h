@@ -3,6 +3,7 @@
 #define UNDERSTUDY_FRAMEWORK_RUN_H_
 
 #include <functional>
+#include <initializer_list>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -24,6 +25,9 @@ using ServerFactory = std::function<absl::StatusOr<std::unique_ptr<Server>>()>;
 //      Start it anew, with --role=secondary. (--noexit_when_useless: it stays, silent, for its status to be read.)
 // Call it once, from main, without other threads.
 int RunMain(int argc, char** argv, const ServerFactory& make_server);
+
+// For Server::MustAgree: "--name" and value of these gflags. Each must exist.
+Settings ValuesOfFlags(std::initializer_list<const char*> names);
 
 template <typename ServerType>
 int Run(int argc, char** argv) {

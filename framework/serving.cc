@@ -29,6 +29,7 @@ Serving::Serving(boost::asio::io_context& loop, const Clock* clock, Executor* ex
                  SouthSide south)
     : loop_(loop),
       clock_(clock),
+      logged_(clock->Monotonic(), clock->WallMicroseconds()),
       executor_(executor),
       journal_(journal),
       south_(south),
@@ -65,13 +66,13 @@ void Serving::BeginEpoch(uint64_t epoch, uint64_t seed, uint32_t timestamp_shift
 
 // --- Records -------------------------------------------------------------------------------------
 
-int64_t Serving::TimeUs() const {
-  return std::max({clock_->WallMicroseconds(), executor_->time_us(), appended_us_});
-}
+int64_t Serving::TimeUs() { return std::max({LoggedTimeUs(), executor_->time_us(), appended_us_}); }
 
 void Serving::Append(RecordKind kind, std::string_view body, ConnectionId id) {
   ExecuteWaiting();
-  Execute(builder_.Append(static_cast<uint32_t>(kind), NextTimeUs(), body), id);
+  if (server_threw_) return;
+  const size_t at = builder_.size_bytes();
+  Execute(builder_.Append(static_cast<uint32_t>(kind), NextTimeUs(), body), id, at);
 }
 
 // In order, until only the last `but` wait.
@@ -79,13 +80,14 @@ void Serving::ExecuteWaiting(size_t but) {
   while (waiting_.size() > but) {
     const Waiting first = waiting_.front();
     waiting_.pop_front();
-    Execute(builder_.At(first.at), first.connection);
+    Execute(builder_.At(first.at), first.connection, first.at);
   }
 }
 
 // Runs ahead of stability: that is safe because what comes of it is held.
-void Serving::Execute(const RecordView& record, ConnectionId id) {
+void Serving::Execute(const RecordView& record, ConnectionId id, size_t at) {
   const absl::Status applied = executor_->Apply(record);
+  if (absl::IsAborted(applied)) return ServerThrew(applied, at);
   CHECK(applied.ok()) << "own record does not apply: " << applied;
   if (id != 0) {
     if (Live* live = Find(id); live != nullptr && executor_->Find(id) != nullptr) {
@@ -100,6 +102,20 @@ void Serving::Execute(const RecordView& record, ConnectionId id) {
   }
 }
 
+// The record at `at` was the Server's last. It and what is behind it are not logged: clients send it again, to the
+// other node, which is told whose call it was.
+void Serving::ServerThrew(const absl::Status& why, size_t at) {
+  server_threw_ = true;
+  waiting_.clear();
+  builder_.Truncate(at, executor_->applied_lsn() + 1);
+  if (executor_->faulty().has_value()) {
+    builder_.Append(static_cast<uint32_t>(RecordKind::kFault), NextTimeUs(), Encode(*executor_->faulty()));
+  }
+  Stop();
+  journal_->OnServerThrew(why, builder_.empty() ? replication::RecordBatch() : builder_.Seal(),
+                          executor_->applied_lsn(), executor_->output_hash());
+}
+
 void Serving::EndTurn() {
   if (in_turn_ || silent_ || taking_over_ || ShuttingDown()) return;   // in_turn_: a journal that is stable at once
   in_turn_ = true;
@@ -109,7 +125,7 @@ void Serving::EndTurn() {
     FireTimers();
     ConnectWaiting();
     if (ticking_ || !look_.empty()) CheckWatched();
-    if (builder_.empty()) break;
+    if (silent_ || builder_.empty()) break;
     // Output must not leave before the Server's Commit. Where it waits for another node anyway, the records
     // go first, so that both work at the same time.
     const bool at_once = journal_->StableAtOnce();
@@ -128,11 +144,37 @@ void Serving::EndTurn() {
   if (!watched_.empty()) ScheduleTick();
 }
 
+// False: the Server is broken.
 bool Serving::Commit(bool always) {
-  const absl::Status committed = executor_->Commit(/*alone=*/journal_->StableAtOnce(), always);
-  if (committed.ok()) return true;
-  journal_->OnCommitFailed(committed);
-  return false;
+  const bool alone = journal_->StableAtOnce();
+  const Lsn stable = alone ? executor_->applied_lsn() : journal_->StableLsn();
+  const absl::Status committed = executor_->Commit(stable, alone, always);
+  if (!committed.ok() && !absl::IsResourceExhausted(committed)) {
+    journal_->OnCommitFailed(committed);
+    return false;
+  }
+  if (!committed.ok() && !cannot_write_) LOG(WARNING) << "the Server cannot write now: " << committed;
+  cannot_write_ = !committed.ok();
+  TellStorage();
+  if (!undurable_.empty() && !(cannot_write_ && alone)) {
+    for (const auto& [id, released] : std::exchange(undurable_, {})) Release(id, released);
+    FlushDirty();
+  }
+  return true;
+}
+
+void Serving::TellStorage() {
+  const bool writable = !cannot_write_ && !journal_->PeerCannotWrite();
+  const bool may = !taking_over_ && !silent_ && !ShuttingDown() && executor_->epoch() != 0;
+  if (!may || writable == executor_->storage_writable()) return;
+  LOG(WARNING) << (writable ? "the nodes can write again" : "the Server is told that there is no room to write");
+  Append(RecordKind::kStorage, Encode(Storage{writable}), 0);
+}
+
+// Of what was executed between the last good Commit and the time at which the Server learned of it.
+bool Serving::MustHold(Lsn lsn) const {
+  return cannot_write_ && lsn > executor_->committed_lsn() && lsn <= executor_->storage_full_lsn() &&
+         journal_->StableAtOnce();
 }
 
 Serving::Live* Serving::Find(ConnectionId id) {
@@ -163,13 +205,14 @@ void Serving::Drop(Live& live) {
   watched_.erase(id);
   half_open_.erase(id);
   unproven_.erase(id);
+  undurable_.erase(id);
   live_.erase(id);
 }
 
 // --- Input from the north wrapper ----------------------------------------------------------------
 
 bool Serving::TooMuchPending(const ConnectionState& state) const {
-  return state.pending_output() >= kMaxPending || (state.held_back() && state.unread_size() >= kMaxHeldBack);
+  return state.pending_output() >= state.most_pending() || (state.held_back() && state.unread_size() >= kMaxHeldBack);
 }
 
 absl::Span<char> Serving::BeginReceive(ConnectionId id) {
@@ -187,6 +230,7 @@ absl::Span<char> Serving::BeginReceive(ConnectionId id) {
   // What was read from this connection before may have changed what is asked here.
   const auto is_its = [id](const Waiting& waiting) { return waiting.connection == id; };
   if (std::any_of(waiting_.begin(), waiting_.end(), is_its)) ExecuteWaiting();
+  if (silent_) return {};
   if (TooMuchPending(*live->state)) {
     live->paused = true;
     Watch(*live);
@@ -210,7 +254,8 @@ void Serving::EndReceive(ConnectionId id, size_t size) {
   if (size == receive_room_) live->read_size = std::min(live->read_size * 4, kMaxReadSize);
   counters_.bytes_received += size;
   const size_t at = builder_.size_bytes();
-  executor_->Expect(builder_.Commit(NextTimeUs(), size));
+  const RecordView record = builder_.Commit(NextTimeUs(), size);
+  if (!server_threw_) executor_->Expect(record);
   waiting_.push_back({at, id});
   ExecuteWaiting(Executor::kExpectAhead);
 }
@@ -348,7 +393,7 @@ void Serving::Tick() {
   CheckHandshakes();
   RetryRoutes();
   EndTurn();
-  if (!silent_ && !in_turn_ && !taking_over_) Commit(/*always=*/true);
+  if (!silent_ && !in_turn_ && !taking_over_ && Commit(/*always=*/true) && !builder_.empty()) EndTurn();
   ticking_ = false;
   ScheduleTick();
 }
@@ -358,7 +403,7 @@ void Serving::FireTimers() {
   // Bounded, because a Server may set a timer anew from OnTimer that is due at once.
   for (int fired = 0; fired < 1024; ++fired) {
     const auto next = executor_->NextTimer();
-    if (!next.has_value() || next->due_us > TimeUs()) return;
+    if (silent_ || !next.has_value() || next->due_us > TimeUs()) return;
     Append(RecordKind::kTimerFired, Encode(TimerFired{next->connection, next->timer}), next->connection);
   }
 }
@@ -368,7 +413,9 @@ void Serving::ScheduleTimers() {
   if (!next.has_value() || silent_) return;
   if (timers_at_us_ == next->due_us) return;
   timers_at_us_ = next->due_us;
-  timers_.expires_after(std::chrono::microseconds(std::max<int64_t>(next->due_us - TimeUs(), 0)));
+  constexpr int64_t kLongest = 3'600'000'000;   // one that is due "never" is out of the range of clocks
+  const int64_t wait = std::clamp<int64_t>(next->due_us - TimeUs(), 0, kLongest);
+  timers_.expires_after(std::chrono::microseconds(wait));
   timers_.async_wait([this](boost::system::error_code error) {
     if (error || silent_) return;
     timers_at_us_.reset();

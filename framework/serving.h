@@ -25,11 +25,13 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "framework/clock.h"
 #include "framework/executor.h"
+#include "framework/logged_clock.h"
 #include "framework/output_commit.h"
 #include "replication/record.h"
 #include "tcpshim/endpoint.h"
@@ -49,9 +51,16 @@ class Journal {
   virtual bool CanAppend() const = 0;
   // True: what is appended now is stable at once, so output leaves inside Append.
   virtual bool StableAtOnce() const = 0;
+  virtual replication::Lsn StableLsn() const = 0;
+  // The other node has the records, and says that its Server cannot write now.
+  virtual bool PeerCannotWrite() const = 0;
   // The Server cannot make durable what it has executed (Server::Commit), and nothing of that has left.
   // This Serving must be stopped before this returns.
   virtual void OnCommitFailed(absl::Status why) = 0;
+  // A call of the Server threw, and it must not be called any more; this Serving has stopped. `last`: what is not
+  // in the log yet, with the record by which the other node learns of it; may be empty.
+  virtual void OnServerThrew(absl::Status why, replication::RecordBatch last, replication::Lsn executed_lsn,
+                             uint64_t output_hash) = 0;
 };
 
 // The south side of a pair; a standalone node has none. Not owned.
@@ -65,8 +74,6 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   // Bytes that may be in TCP's hands beyond the client's progress that the log tells of. An heir must be
   // able to claim all of them as sent, so this also bounds what it restores.
   static constexpr uint64_t kMaxUnacked = 6u << 20;
-  // Output kept for one connection beyond which its input is not read any more (I7).
-  static constexpr size_t kMaxPending = 8u << 20;
   // Input that a Server which is held back (Server::OnWritable) has left unread, beyond which no more is
   // read (I7). One that waits for more input may leave as much unread as it likes.
   static constexpr size_t kMaxHeldBack = 1u << 20;
@@ -81,6 +88,10 @@ class Serving final : public tcpshim::NorthWrapper::Log {
           SouthSide south);
   ~Serving() override;
 
+  // Logged time, from now on. After a takeover it goes on where the dead primary's is by now.
+  int64_t LoggedTimeUs() { return logged_.Advance(clock_->Monotonic(), clock_->WallMicroseconds()); }
+  void ContinueLoggedTime(int64_t us) { logged_ = LoggedClock(clock_->Monotonic(), us); }
+
   // Makes the north wrapper; nothing listens yet.
   absl::Status Start(const tcpshim::NorthWrapper::Options& options = {});
   tcpshim::NorthWrapper& north() { return *north_; }
@@ -88,6 +99,9 @@ class Serving final : public tcpshim::NorthWrapper::Log {
 
   // Appends the first record of an epoch (and of the log). `timestamp_shift`: see EpochBegan.
   void BeginEpoch(uint64_t epoch, uint64_t seed, uint32_t timestamp_shift, const std::string& node);
+
+  // Before a node that has become alone lets anything leave. False: the Server is broken, and this was stopped.
+  bool CommitAlone() { return executor_->committed_alone() || Commit(/*always=*/true); }
 
   // --- Takeover, in this order; see serving_takeover.cc ---
   // Restores every endpoint of the executor, those with something pending first, while the gate is
@@ -168,10 +182,14 @@ class Serving final : public tcpshim::NorthWrapper::Log {
 
   // serving.cc
   void Append(RecordKind kind, std::string_view body, ConnectionId id);
-  void Execute(const replication::RecordView& record, ConnectionId id);
+  void Execute(const replication::RecordView& record, ConnectionId id, size_t at);
+  void ServerThrew(const absl::Status& why, size_t at);
   void ExecuteWaiting(size_t but = 0);
   void EndTurn();
   bool Commit(bool always = false);
+  void TellStorage();
+  bool MustHold(replication::Lsn lsn) const;
+  void Release(ConnectionId id, const Released& released);
   bool TooMuchPending(const ConnectionState& state) const;
   void HandleUnknownRst(const south_event& event);
   void HandleAcked(const south_event& event);
@@ -184,7 +202,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   Live* Find(ConnectionId id);
   Live& AddLive(ConnectionId id);
   void Drop(Live& live);
-  int64_t TimeUs() const;
+  int64_t TimeUs();
   int64_t NextTimeUs() { return appended_us_ = TimeUs(); }
 
   // serving_handshake.cc
@@ -213,6 +231,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   uint32_t TimestampByHand(const Live& live) const;
   PeerView ViewOf(const Live& live) const;
   bool FinAcked(const Live& live) const;
+  static bool MustWatch(const Live& live);
   void Watch(Live& live);
   void Look(Live& live);
   bool AwaitAck(const Live& live);
@@ -241,6 +260,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
 
   boost::asio::io_context& loop_;
   const Clock* const clock_;
+  LoggedClock logged_;
   Executor* const executor_;
   Journal* const journal_;
   const SouthSide south_;
@@ -251,6 +271,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool tick_scheduled_ = false;
   bool ticking_ = false;             // this turn is a tick
   bool silent_ = false;
+  bool server_threw_ = false;        // nothing is executed any more
   bool in_turn_ = false;
   bool taking_over_ = false;         // from RestoreEndpoints to ResumeTurns: nothing new happens
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for what is posted
@@ -270,6 +291,9 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   };
   std::deque<Waiting> waiting_;
   OutputCommit commit_;
+  bool cannot_write_ = false;        // the Server said so in its last Commit
+  // Stable, but nothing of it is durable on this node, which is alone: see Server::OnStorage.
+  absl::btree_map<ConnectionId, Released> undurable_;
   absl::flat_hash_map<ConnectionId, std::unique_ptr<Live>> live_;
   std::vector<ConnectionId> dirty_;              // released further, not flushed yet
   // Ordered: what comes of walking through them shows in the log, and a run must be repeatable.

@@ -77,6 +77,7 @@ void Serving::HandleSynAck(const south_event& event) {
   opened.ecn = event.ecn != 0;
   if (event.cookie == 0) opened.timestamp_offset += kCookieTimestampBits;
   Append(RecordKind::kOpened, Encode(opened), 0);
+  if (silent_) return;   // the Server threw on what was waiting
   Live& live = AddLive(opened.connection);
   live.cookie = event.cookie;
   live.slot = *slot;
@@ -160,6 +161,7 @@ NorthWrapper::Accepted Serving::OnAccepted(int fd, const FourTuple& tuple) {
     opened.connection = ++last_id_;
     opened.tuple = tuple;
     Append(RecordKind::kOpened, Encode(opened), 0);
+    if (silent_) return {};
     live = &AddLive(opened.connection);
   } else if (live == nullptr || !half_open_.contains(live->id) || !IsAcceptOf(fd, *live)) {
     // A handshake that had to make room, or has expired; or one that its client has given up for the next.

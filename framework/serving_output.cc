@@ -13,25 +13,32 @@ using tcpshim::Seq;
 using tcpshim::SouthWrapper;
 
 namespace {
-// Progress is logged in steps of this size: each costs a record, and the heir restores up to a step more.
-constexpr uint64_t kProgressStep = 256 << 10;
 // A client that neither ends its stream nor sends, after the Server has closed, is given up.
 constexpr std::chrono::seconds kLingerTimeout{60};
 }  // namespace
 
 void Serving::OnStable(Lsn lsn) {
   if (silent_) return;
-  commit_.ReleaseUpTo(lsn, [this](ConnectionId id, const Released& released) {
-    Live* live = Find(id);
-    if (live == nullptr) return;
-    live->released = released;
-    MarkDirty(*live);
+  if (journal_->StableAtOnce() && !taking_over_ && !CommitAlone()) return;
+  commit_.ReleaseUpTo(lsn, [this](Lsn at, ConnectionId id, const Released& released) {
+    if (MustHold(at) || undurable_.contains(id)) {
+      undurable_[id] = released;
+    } else {
+      Release(id, released);
+    }
   });
   FlushDirty();
   if (!refused_by_log_.empty() && journal_->CanAppend()) {
     for (ConnectionId id : std::exchange(refused_by_log_, {})) north_->Resume(id);
   }
   EndTurn();
+}
+
+void Serving::Release(ConnectionId id, const Released& released) {
+  Live* live = Find(id);
+  if (live == nullptr) return;
+  live->released = released;
+  MarkDirty(*live);
 }
 
 void Serving::MarkDirty(Live& live) {
@@ -171,10 +178,14 @@ PeerView Serving::ViewOf(const Live& live) const {
 
 // Such connections are watched. They are looked at when something has changed: the south wrapper reports
 // the acknowledgement that matters (WakeWhenAcked), and the rest is known here.
-void Serving::Watch(Live& live) {
+bool Serving::MustWatch(const Live& live) {
   const ConnectionState& state = *live.state;
-  if (live.paused || live.unheard_until != 0 || state.fin_wanted() || state.writable_wanted() ||
-      state.pending_output() >= kProgressStep) {
+  return live.paused || live.unheard_until != 0 || state.fin_wanted() || state.writable_wanted() ||
+         state.room_wanted() || state.pending_output() >= state.progress_step();
+}
+
+void Serving::Watch(Live& live) {
+  if (MustWatch(live)) {
     if (watched_.insert(live.id).second) ScheduleTick();
     Look(live);
   }
@@ -221,8 +232,9 @@ bool Serving::AwaitAck(const Live& live) {
     // Once it is acknowledged, what is left to come is the client's FIN, which comes as a record.
     return !FinAcked(live) && south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(end) + 1);
   }
-  uint64_t at = state.view().acked + kProgressStep;
-  if (state.writable_wanted()) at = std::min(at, end - Connection::high_water() / 2 + 1);
+  uint64_t at = state.view().acked + state.progress_step();
+  if (state.writable_wanted()) at = std::min(at, end - state.high_water() / 2 + 1);
+  if (state.room_wanted()) at = std::min(at, end);
   if (at > live.written) return false;   // it cannot come before more is written, which is looked at
   return south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(at));
 }
@@ -232,16 +244,16 @@ bool Serving::CheckProgress(Live& live) {
   const PeerView view = ViewOf(live);
   const uint64_t gained = view.acked - state.view().acked;
   const uint64_t rest = state.output().end() - view.acked;
-  if (gained >= kProgressStep ||
-      (gained > 0 && state.writable_wanted() && rest < Connection::high_water() / 2)) {
+  const bool writable = state.writable_wanted() && rest < state.high_water() / 2;
+  const bool drained = state.room_wanted() && rest == 0;
+  if (gained >= state.progress_step() || (gained > 0 && (writable || drained))) {
     Append(RecordKind::kProgress, Encode(Progress{live.id, view}), live.id);
   }
-  if (live.paused && state.pending_output() < kMaxPending / 2 && !TooMuchPending(state)) {
+  if (live.paused && state.pending_output() < state.most_pending() / 2 && !TooMuchPending(state)) {
     live.paused = false;
     north_->Resume(live.id);
   }
-  return live.paused || live.unheard_until != 0 || state.fin_wanted() || state.writable_wanted() ||
-         state.pending_output() >= kProgressStep;
+  return MustWatch(live);
 }
 
 bool Serving::FinAcked(const Live& live) const {

@@ -33,7 +33,7 @@ void Serving::ShutDown(std::chrono::milliseconds limit, std::function<void()> fi
     live->paused = false;
     north_->Resume(id);
     // Only output that no other node could contradict.
-    if (journal_->StableAtOnce()) live->released = Released::Of(*live->state);
+    if (journal_->StableAtOnce() && !undurable_.contains(id)) live->released = Released::Of(*live->state);
   }
   // Not from inside the call: whoever asked may be about to be destroyed by `finished`.
   boost::asio::post(loop_, [this, alive = alive_] {

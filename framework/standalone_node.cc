@@ -17,7 +17,7 @@ StandaloneNode::StandaloneNode(boost::asio::io_context& loop, const NodeConfig& 
       config_(config),
       failed_(std::move(failed)),
       server_(std::move(server)),
-      executor_(server_.get()),
+      executor_(server_.get(), config.limits),
       serving_(loop, clock, &executor_, this, SouthSide{}) {}
 
 absl::Status StandaloneNode::Start() {
@@ -46,6 +46,10 @@ void StandaloneNode::OnCommitFailed(absl::Status why) {
   });
 }
 
+void StandaloneNode::OnServerThrew(absl::Status why, replication::RecordBatch, replication::Lsn, uint64_t) {
+  boost::asio::post(loop_, [this, why = std::move(why)] { failed_(why); });
+}
+
 NodeStatus StandaloneNode::Status() const {
   NodeStatus status;
   status.role = Role::kStandalone;
@@ -55,6 +59,7 @@ NodeStatus StandaloneNode::Status() const {
   status.last_lsn = status.stable_lsn = status.applied_lsn = executor_.applied_lsn();
   status.connections = executor_.connection_count();
   AppendServingCounters(serving_.counters(), status.counters);
+  status.counters.emplace_back("connections_over_limit_total", executor_.over_limit());
   return status;
 }
 

@@ -23,7 +23,10 @@ class StandaloneNode final : public Node, private Journal {
   void Append(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t) override;
   bool CanAppend() const override { return true; }
   bool StableAtOnce() const override { return true; }
+  replication::Lsn StableLsn() const override { return executor_.applied_lsn(); }
+  bool PeerCannotWrite() const override { return false; }
   void OnCommitFailed(absl::Status why) override;
+  void OnServerThrew(absl::Status why, replication::RecordBatch last, replication::Lsn, uint64_t) override;
 
   boost::asio::io_context& loop_;
   const NodeConfig config_;

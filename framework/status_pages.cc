@@ -41,6 +41,7 @@ std::string StatusAsJson(const NodeStatus& s) {
                       ",\"reason\":", JsonString(s.reason), ",\"epoch\":", s.epoch,
                       ",\"last_lsn\":", s.last_lsn, ",\"stable_lsn\":", s.stable_lsn,
                       ",\"applied_lsn\":", s.applied_lsn, ",\"connections\":", s.connections,
+                      ",\"clock_off_ms\":", s.clock_off_ms,
                       ",\"warnings\":[", absl::StrJoin(s.warnings, ",", AppendJson), "]}\n");
 }
 
@@ -55,6 +56,8 @@ std::string StatusAsMetrics(const NodeStatus& s) {
   gauge("stable_lsn", "Last record that every destination has stored.", s.stable_lsn);
   gauge("applied_lsn", "Last record that the Server here has executed.", s.applied_lsn);
   gauge("connections", "Client connections in the log.", s.connections);
+  absl::StrAppend(&out, "# HELP understudy_clock_off_ms Logged time less this host's wall clock, milliseconds.\n",
+                  "# TYPE understudy_clock_off_ms gauge\nunderstudy_clock_off_ms ", s.clock_off_ms, "\n");
   absl::StrAppend(&out, "# HELP understudy_state 1 for the state the node is in.\n",
                   "# TYPE understudy_state gauge\n");
   for (const char* state : kStates) {
@@ -82,6 +85,7 @@ std::string StatusAsPage(const NodeStatus& s) {
   row("stable up to", absl::StrCat(s.stable_lsn));
   row("applied up to", absl::StrCat(s.applied_lsn));
   row("connections", absl::StrCat(s.connections));
+  if (s.clock_off_ms != 0) row("logged time less wall clock", absl::StrCat(s.clock_off_ms, " ms"));
   for (const auto& [name, value] : s.counters) row(name, absl::StrCat(value));
   const std::string title = HtmlText(s.node.empty() ? "understudy" : s.node);
   return absl::StrCat(

@@ -43,6 +43,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "replication/names.h"
 #include "replication/replication_constants.h"
@@ -202,6 +203,7 @@ PrimaryCore::Refusal PrimaryCore::CheckJoin(const wire::JoinRequest& request, Mo
       request.applied_lsn < 0 || request.applied_lsn > request.last_lsn) {
     return Refuse(RefuseReason::OUT_OF_ORDER, "a log that cannot be");
   }
+  if (Refusal other = CheckSettings(request); other.has_value()) return other;
   if (state_ == State::kDeposed || Waits()) {
     return Refuse(RefuseReason::NOT_PRIMARY, absl::StrCat(config_.node, " serves no more"));
   }
@@ -212,6 +214,25 @@ PrimaryCore::Refusal PrimaryCore::CheckJoin(const wire::JoinRequest& request, Mo
                   absl::StrCat("epoch ", request.epoch, " is unknown here"));
   }
   return gate_ == Gate::kShared ? CheckResume(request, now) : CheckFreshJoin(request);
+}
+
+// Names the first setting that differs, with both values.
+PrimaryCore::Refusal PrimaryCore::CheckSettings(const wire::JoinRequest& request) const {
+  const auto shown = [](const std::string& text) { return absl::CEscape(text.substr(0, 200)); };
+  const auto value_in = [&shown](const std::map<std::string, std::string>& settings, const std::string& name) {
+    const auto found = settings.find(name);
+    return found == settings.end() ? std::string("nothing") : absl::StrCat("\"", shown(found->second), "\"");
+  };
+  std::map<std::string, std::string> all = config_.settings;
+  all.insert(request.settings.begin(), request.settings.end());
+  for (const auto& [name, unused] : all) {
+    const std::string here = value_in(config_.settings, name), there = value_in(request.settings, name);
+    if (here == there) continue;
+    return Refuse(RefuseReason::OTHER_SETTINGS,
+                  absl::StrCat(shown(name), " must be the same on both nodes, and is ", here, " on ", config_.node,
+                               " and ", there, " on ", request.node));
+  }
+  return std::nullopt;
 }
 
 // All records of one epoch of this object come from its own log. Those of an older epoch may have a

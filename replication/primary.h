@@ -137,6 +137,7 @@ class PrimaryCore {
   bool OwnsAlone() const { return state_ == State::kSolo && gate_ != Gate::kShared; }
 
   Refusal CheckJoin(const wire::JoinRequest& request, MonotonicTime now);
+  Refusal CheckSettings(const wire::JoinRequest& request) const;
   Refusal CheckFreshJoin(const wire::JoinRequest& request) const;
   Refusal CheckResume(const wire::JoinRequest& request, MonotonicTime now);
   bool LogFits(const wire::JoinRequest& request, Lsn at_least) const;

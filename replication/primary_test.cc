@@ -319,6 +319,27 @@ TEST_F(PrimaryTest, RefusesWhoCannotJoin) {
   EXPECT_EQ(core_->state(), State::kDeposed);
 }
 
+TEST_F(PrimaryTest, RefusesANodeWithOtherSettingsAndNamesTheFirst) {
+  ProtocolConfig config = Config();
+  config.settings = {{"--a", "1"}, {"--b", "2"}};
+  PrimaryCore core(config, kHeld, 0, now_);
+  const auto refusal = [&](const std::map<std::string, std::string>& settings) {
+    wire::JoinRequest request = JoinRequest();
+    request.__set_settings(settings);
+    const auto outcome = core.OnJoin(request, now_);
+    if (!outcome.refused.has_value()) return std::string();
+    EXPECT_EQ(ReasonOf(*outcome.refused), RefuseReason::OTHER_SETTINGS);
+    return outcome.refused->detail;
+  };
+  EXPECT_EQ(refusal({{"--a", "1"}, {"--b", "3"}}),
+            "--b must be the same on both nodes, and is \"2\" on a and \"3\" on b");
+  EXPECT_EQ(refusal({{"--a", "1"}}), "--b must be the same on both nodes, and is \"2\" on a and nothing on b");
+  EXPECT_EQ(refusal({{"--a", "1"}, {"--b", "2"}, {"--c\n", "\xff"}}),
+            "--c\\n must be the same on both nodes, and is nothing on a and \"\\377\" on b");
+  EXPECT_EQ(ReasonOf(*core.OnJoin(JoinRequest(), now_).refused), RefuseReason::OTHER_SETTINGS) << "told none at all";
+  EXPECT_EQ(refusal({{"--a", "1"}, {"--b", "2"}}), "");
+}
+
 TEST_F(PrimaryTest, WhatIsNotRetainedNeedsAStateTransfer) {
   PrimaryCore late(Config(), kHeld, 50, now_);
   EXPECT_EQ(ReasonOf(*late.OnJoin(JoinRequest(49), now_).refused),

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <variant>
@@ -41,6 +42,8 @@ struct ProtocolConfig {
   milliseconds max_stall{10'000};
   // How long a primary that was replaced waits, silent, for the epoch to be given back by a heir that failed.
   milliseconds give_back_wait{3000};
+  // Must be the same on both: a node with others is not let join. Names and values.
+  std::map<std::string, std::string> settings = {};
   // Bytes of records that may be unstable at once; beyond, PrimaryCore::CanAppend() is false (I7).
   size_t max_unstable_bytes = 16u << 20;
   // Bytes of records sent to the secondary but not yet acknowledged while it catches up.

@@ -170,6 +170,14 @@ RecordView BatchBuilder::Finish(size_t body, int64_t time_us) {
   return *RecordBatch::Iterator(at);
 }
 
+void BatchBuilder::Truncate(size_t at, Lsn lsn) {
+  CHECK(!reserved_);
+  CHECK_LE(at, used_);
+  count_ -= next_ - lsn;
+  used_ = at;
+  next_ = lsn;
+}
+
 RecordBatch BatchBuilder::Seal() {
   CHECK(!reserved_) << "Seal within Reserve";
   RecordBatch batch;

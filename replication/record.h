@@ -112,6 +112,9 @@ class BatchBuilder {
   // REQUIRES: not sealed since.
   RecordView At(size_t at) const { return *RecordBatch::Iterator(space_.data() + at); }
 
+  // Takes back the record that began there, as in At, and all behind it. `lsn`: the record's.
+  void Truncate(size_t at, Lsn lsn);
+
   // Hands out what was collected and starts an empty batch behind it.
   RecordBatch Seal();
 

@@ -24,6 +24,7 @@ enum RefuseReason {
   SAME_NODE = 10,           // both ends have the same name
   NOT_AUTHENTIC = 11,       // one end has a key and the other none, or a name that is not the one in hello
   NOT_REPLAYING = 12,       // holds records and replays none of them
+  OTHER_SETTINGS = 20,      // a setting that must be the same on both differs
 }
 
 exception Refused {
@@ -55,6 +56,7 @@ struct JoinRequest {
   // What its host can do, so that the primary promises no client more.
   20: optional i32 interface_mtu       // of the service interface
   21: optional i64 max_connections     // by its limit of open files
+  30: optional map<string, string> settings   // must be the primary's: names and values
 }
 
 struct JoinReply {
@@ -74,6 +76,7 @@ struct AppendRequest {
   5: required bool member         // the register names the receiver as the secondary of this epoch
   6: required i64 executed_lsn    // last record the primary's executor has applied ...
   7: required i64 output_hash     // ... and the hash of all output up to there
+  20: optional i64 logged_us      // the primary's logged time at sent_at_ns, microseconds since 1970
 }
 
 struct AppendReply {
@@ -82,6 +85,7 @@ struct AppendReply {
   3: required i64 sent_at_ns      // echo
   4: required i64 applied_lsn     // how far the replay is
   5: required string cannot_take_over   // why, if the primary died now; empty: the sender could
+  20: optional bool cannot_write  // its Server cannot make things durable now: its disk is full, say
 }
 
 struct HandoverRequest {

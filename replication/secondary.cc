@@ -91,6 +91,7 @@ void SecondaryCore::OnDialed(DialResult result, MonotonicTime now) {
   send.request.node = config_.node;
   send.request.epoch = static_cast<int64_t>(record_epoch_);
   send.request.last_lsn = static_cast<int64_t>(stored_lsn_);
+  send.request.__set_settings(config_.settings);
   actions_.push_back(std::move(send));
 }
 
@@ -154,6 +155,7 @@ nanoseconds SecondaryCore::BackOff(const wire::Refused& refused) {
     case RefuseReason::NOT_AUTHENTIC:
     case RefuseReason::NEEDS_STATE_TRANSFER:
     case RefuseReason::NOT_REPLAYING:
+    case RefuseReason::OTHER_SETTINGS:
       return kSlowRetry;
     default:
       return SlowDown(kSlowRetry);

@@ -179,7 +179,7 @@ TEST_F(StandaloneTest, AServerThatCannotCommitGivesUp) {
   const auto ended = process_->Wait(seconds(10));
   ASSERT_TRUE(ended.has_value());
   EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 1);
-  EXPECT_THAT(process_->Log(), HasSubstr("workbench: the Server cannot commit: no space left"));
+  EXPECT_THAT(process_->Log(), HasSubstr("workbench: the Server cannot commit: the workbench is broken"));
   process_.reset();
 }
 

@@ -48,7 +48,7 @@ TEST_F(StatefulTest, APrimaryThatCannotCommitMakesRoomForTheOther) {
   ASSERT_TRUE(ended.has_value());
   EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 1);
   EXPECT_THAT(pair_->process(Host::kA).Log(),
-              HasSubstr("workbench: the Server cannot commit: no space left"));
+              HasSubstr("workbench: the Server cannot commit: the workbench is broken"));
   echo->FinishEcho(100000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   ExpectServes();

@@ -58,8 +58,14 @@ std::string KvStore::InitialState() {
                       keys_->size() == 0 ? "empty" : DigestOf(*keys_));
 }
 
-absl::Status KvStore::Commit(bool alone) {
-  table_->WriteThrough(alone && temporary_ == nullptr);
+understudy::Settings KvStore::MustAgree() {
+  return {{"--proto_max_bulk_mb", absl::StrCat(instance_.limits.max_bulk >> 20)}};
+}
+
+// What is executed and not stable yet is written, too. A node that has lost its role begins with other data than
+// the other's then, or with none (InitialState), and is not let join.
+absl::Status KvStore::Commit(const understudy::CommitPoint& point) {
+  table_->WriteThrough(point.alone && temporary_ == nullptr);
   return keys_->Commit();
 }
 
@@ -127,7 +133,7 @@ size_t KvStore::LongestRequest() const {
 
 size_t KvStore::Room(const Connection& connection) {
   const size_t pending = connection.pending_output();
-  return pending >= Connection::high_water() ? 0 : Connection::high_water() - pending;
+  return pending >= connection.high_water() ? 0 : connection.high_water() - pending;
 }
 
 void KvStore::Flush(Connection& connection) {

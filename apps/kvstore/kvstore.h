@@ -34,7 +34,8 @@ class KvStore final : public understudy::Server {
   void OnPeerClosed(understudy::Connection& connection) override;
   void OnClosed(understudy::Connection& connection, understudy::CloseReason reason) override;
   std::string InitialState() override;
-  absl::Status Commit(bool alone) override;
+  understudy::Settings MustAgree() override;
+  absl::Status Commit(const understudy::CommitPoint& point) override;
 
  private:
   KvStore() = default;

@@ -72,9 +72,11 @@ class FakeConnection : public Connection {
     EXPECT_FALSE(closed_);
     ++sends_;
     output_.append(bytes);
-    if (output_.size() >= high_water()) writable_wanted_ = true;
+    if (output_.size() >= high_water_) writable_wanted_ = true;
   }
   size_t pending_output() const override { return output_.size(); }
+  size_t high_water() const override { return high_water_; }
+  void SetHighWater(size_t bytes) override { high_water_ = bytes; }
   void HalfClose() override { ADD_FAILURE(); }
   void Close() override { closed_ = true; }
   void Abort() override { ADD_FAILURE(); }
@@ -100,6 +102,7 @@ class FakeConnection : public Connection {
   std::unique_ptr<Context> context_;
   std::string unread_, output_;
   size_t sends_ = 0;
+  size_t high_water_ = kDefaultHighWater;
   bool closed_ = false;
   bool writable_wanted_ = false;
 };
@@ -183,8 +186,8 @@ TEST_F(KvStoreTest, WaitsForAClientThatDoesNotRead) {
   constexpr int kGets = 100;
   for (int i = 0; i < kGets; ++i) requests += Request({"GET", "a"});
   client->Receive(requests);
-  EXPECT_GE(client->pending_output(), Connection::high_water());
-  EXPECT_LE(client->pending_output(), Connection::high_water() + value.size() + 100);
+  EXPECT_GE(client->pending_output(), Connection::kDefaultHighWater);
+  EXPECT_LE(client->pending_output(), Connection::kDefaultHighWater + value.size() + 100);
   EXPECT_GT(client->unread(), 0u);
   const size_t pending = client->pending_output();
   client->Receive("PING\r\n");   // new bytes do not push more out
@@ -270,7 +273,7 @@ TEST_F(KvStoreTest, BeginsWithWhatItWasLeftWith) {
   EXPECT_EQ(empty, Open({})->InitialState());
   EXPECT_NE(empty, Open({.data_dir = "", .max_bulk = 1000})->InitialState());
   Connect()->Ask(Request({"SET", "a", "1"}) + Request({"RPUSH", "l", "1", "2"}));
-  EXPECT_TRUE(server_->Commit(/*alone=*/true).ok());
+  EXPECT_TRUE(server_->Commit({.executed = 1, .stable = 1, .alone = true}).ok());
   server_.reset();
 
   server_ = Open({.data_dir = directory.path()});

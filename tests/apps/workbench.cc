@@ -12,17 +12,24 @@
 //                          or chance gives itself away
 //   GATHER <bytes>         leave everything unread until that much is there, then answer "<crc32c>\n" of it
 //                          and begin again; close when the client is done
+//   RECORD                 each line "<word>" is answered "kept <word>\n", or "full\n" while there is no room to keep
+//                          anything (OnStorage); "?" is answered with the last word that was kept; FILL makes that
+//                          room end; close when the client is done
+//   FLOOD <bytes> <seed>   send that much of the pattern, whether anybody reads or not, then close
 //   ANSWER <bytes> <seed>  each further line is answered with the next that many bytes of the pattern, but
-//                          left unread while pending_output() is at high_water(); close when the client
+//                          left unread while pending_output() is at --answer_mark; close when the client
 //                          is done
 //   STALL <ms>             wait that long, in real time, inside this one call; then answer "done\n" and close
 //   BURN <ms>              the same, computing
+//   THROW                  throw an exception
+//   CRASH                  die of SIGSEGV
 //   CLOSE                  close at once
 //   ABORT                  reset
 //
 // Anything else is answered "what?\n" and closed. With --greeting the server speaks first. The other flags
 // make it what a server with a disk may be.
 #include <gflags/gflags.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -30,8 +37,10 @@
 #include <charconv>
 #include <chrono>
 #include <cstdint>
+#include <fstream>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -45,7 +54,12 @@ DEFINE_string(greeting, "", "What the server says to each new connection, follow
 DEFINE_string(initial_state, "", "What the server says it begins with");
 DEFINE_string(cannot_start, "", "There can be no server, for this reason");
 DEFINE_bool(stalls, true, "STALL and BURN take the time they are asked to take");
-DEFINE_string(commit_fails_if, "", "Path: while there is something, the server cannot commit");
+DEFINE_string(commit_fails_if, "", "Path: while there is something, the server cannot commit, and is broken");
+DEFINE_string(commit_full_if, "", "Path: while there is something, the server cannot commit now");
+DEFINE_string(commit_alone_to, "", "Path: where a commit that is told to be alone writes down how far it went");
+DEFINE_uint64(answer_mark, 0, "Pending output from which on ANSWER reads no more; 0: high_water()");
+DEFINE_bool(transactional, false, "A call that throws has changed nothing");
+DEFINE_string(must_agree, "", "What both nodes must be given alike");
 
 DEFINE_string(hangs_if, "", "Path: while there is something, calls of the server do not end");
 
@@ -55,12 +69,20 @@ class Workbench : public Server {
  public:
   std::string InitialState() override { return FLAGS_initial_state; }
 
-  absl::Status Commit(bool) override {
-    if (FLAGS_commit_fails_if.empty() || access(FLAGS_commit_fails_if.c_str(), F_OK) != 0) {
-      return absl::OkStatus();
+  bool Transactional() const override { return FLAGS_transactional; }
+  Settings MustAgree() override { return ValuesOfFlags({"must_agree"}); }
+
+  absl::Status Commit(const CommitPoint& point) override {
+    if (IsThere(FLAGS_commit_fails_if)) return absl::UnavailableError("the workbench is broken");
+    if (IsThere(FLAGS_commit_full_if)) return absl::ResourceExhaustedError("no space left on the workbench");
+    if (point.alone && !FLAGS_commit_alone_to.empty()) {
+      if (!IsThere(FLAGS_commit_alone_to)) usleep(300'000);   // so that what does not wait for it is found out
+      std::ofstream(FLAGS_commit_alone_to) << point.executed << "\n";
     }
-    return absl::ResourceExhaustedError("no space left on the workbench");
+    return absl::OkStatus();
   }
+
+  void OnStorage(bool writable) override { writable_ = writable; }
 
   void OnConnect(Connection& c) override {
     c.set_context(std::make_unique<Job>());
@@ -93,6 +115,8 @@ class Workbench : public Server {
       return unread.size() - bytes.size();
     } else if (job.kind == Kind::kAnswer) {
       return consumed + Answer(c, bytes);
+    } else if (job.kind == Kind::kRecord) {
+      return consumed + Record(c, bytes);
     }
     return unread.size();
   }
@@ -126,7 +150,7 @@ class Workbench : public Server {
  private:
   static constexpr size_t kMaxLine = 256;
 
-  enum class Kind { kUnknown, kEcho, kSink, kSource, kHalfClose, kTimer, kGather, kAnswer, kDone };
+  enum class Kind { kUnknown, kEcho, kSink, kSource, kHalfClose, kTimer, kGather, kAnswer, kRecord, kDone };
 
   struct Job : Connection::Context {
     Kind kind = Kind::kUnknown;
@@ -139,6 +163,7 @@ class Workbench : public Server {
     std::chrono::milliseconds period{0};
   };
 
+  static bool IsThere(const std::string& path) { return !path.empty() && access(path.c_str(), F_OK) == 0; }
   static Job& JobOf(Connection& c) { return static_cast<Job&>(*c.context()); }
   static std::string Total(const Job& job) {
     return std::to_string(job.bytes) + " " + std::to_string(job.crc) + "\n";
@@ -178,6 +203,11 @@ class Workbench : public Server {
                Number(words[2], &job.seed)) {
       job.kind = Kind::kSource;
       Pour(c);
+    } else if (verb == "FLOOD" && words.size() == 3 && Number(words[1], &job.bytes) &&
+               Number(words[2], &job.seed)) {
+      job.kind = Kind::kDone;
+      while (job.sent < job.bytes) SendPattern(c, job.bytes - job.sent);
+      c.Close();
     } else if (verb == "HALFCLOSE" && words.size() == 2) {
       job.kind = Kind::kHalfClose;
       job.name = std::string(words[1]);
@@ -195,6 +225,8 @@ class Workbench : public Server {
     } else if (verb == "GATHER" && words.size() == 2 && Number(words[1], &job.bytes) &&
                job.bytes > 0) {
       job.kind = Kind::kGather;
+    } else if (verb == "RECORD" && words.size() == 1) {
+      job.kind = Kind::kRecord;
     } else if (verb == "ANSWER" && words.size() == 3 && Number(words[1], &job.bytes) &&
                Number(words[2], &job.seed)) {
       job.kind = Kind::kAnswer;
@@ -203,6 +235,10 @@ class Workbench : public Server {
       if (FLAGS_stalls) Stall(std::chrono::milliseconds(period), verb == "BURN");
       c.Send("done\n");
       c.Close();
+    } else if (verb == "THROW" && words.size() == 1) {
+      throw std::runtime_error("as it was asked to");
+    } else if (verb == "CRASH" && words.size() == 1) {
+      raise(SIGSEGV);
     } else if (verb == "CLOSE" && words.size() == 1) {
       job.kind = Kind::kDone;
       c.Close();
@@ -222,11 +258,29 @@ class Workbench : public Server {
     }
   }
 
+  size_t Record(Connection& c, std::string_view lines) {
+    size_t consumed = 0;
+    for (size_t end; (end = lines.find('\n', consumed)) != std::string_view::npos; consumed = end + 1) {
+      const std::string word(lines.substr(consumed, end - consumed));
+      if (word == "?") {
+        c.Send(kept_ + "\n");
+      } else if (!writable_) {
+        c.Send("full\n");
+      } else {
+        if (word == "FILL") std::ofstream(FLAGS_commit_full_if) << "yes";
+        kept_ = word;
+        c.Send("kept " + word + "\n");
+      }
+    }
+    return consumed;
+  }
+
   // How much of `lines` is consumed.
   size_t Answer(Connection& c, std::string_view lines) {
     Job& job = JobOf(c);
     size_t consumed = 0;
-    while (c.pending_output() < Connection::high_water()) {
+    const size_t mark = FLAGS_answer_mark == 0 ? c.high_water() : FLAGS_answer_mark;
+    while (c.pending_output() < mark) {
       const size_t end = lines.find('\n', consumed);
       if (end == std::string_view::npos) break;
       consumed = end + 1;
@@ -248,7 +302,7 @@ class Workbench : public Server {
 
   void Pour(Connection& c) {
     Job& job = JobOf(c);
-    while (job.sent < job.bytes && c.pending_output() < Connection::high_water()) {
+    while (job.sent < job.bytes && c.pending_output() < c.high_water()) {
       SendPattern(c, job.bytes - job.sent);
     }
     if (job.sent < job.bytes) return;
@@ -256,6 +310,8 @@ class Workbench : public Server {
     c.Close();
   }
 
+  bool writable_ = true;
+  std::string kept_ = "none";
   std::map<std::string, std::string> totals_;  // of HALFCLOSE, by name
 };
 

@@ -922,8 +922,13 @@ std::string Replayer::Apply(const Work& work, Lookahead&) {
     sim::World::now_in->Violate("I4", "the replay's output differs from the primary's");
     return "the output differs";
   }
-  const absl::Status committed = executor_->Commit(/*alone=*/false);
-  return committed.ok() ? "" : committed.ToString();
+  return Commit(/*always=*/false);
+}
+
+std::string Replayer::Commit(bool always) {
+  const absl::Status committed = executor_->Commit(executor_->applied_lsn(), /*alone=*/false, always);
+  cannot_write_ = absl::IsResourceExhausted(committed);
+  return committed.ok() || cannot_write_ ? "" : committed.ToString();
 }
 
 void Replayer::Stop(bool drain) {

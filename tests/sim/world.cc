@@ -44,10 +44,9 @@ class HostClock final : public Clock {
   }
   Nanos Boot() const override { return host_->Monotonic(world_->now()) + host_->hidden; }
   int64_t WallMicroseconds() const override {
-    // The hosts' wall clocks differ a little.
     // It is slewed as CLOCK_MONOTONIC is.
     const Nanos passed = host_->Monotonic(world_->now()) - host_->clock_offset;
-    return kWallEpochUs + (passed.count() + host_->index * 700'000) / 1000;
+    return kWallEpochUs + passed.count() / 1000 + host_->wall_ahead_us;
   }
 
  private:
@@ -137,6 +136,9 @@ World::World(uint64_t seed, const Mutations& mutations, bool trace)
     hosts_[i].clock_offset = seconds(Random(100'000));
     // Slewed as fast as chrony does it, each forward, back, or not.
     if (mutations.drifting_clocks) hosts_[i].drift_ppm = 83'333 * (static_cast<int>(seed / (i == 0 ? 1 : 3) % 3) - 1);
+    // The hosts' wall clocks differ a little; now and then one is set wrong.
+    hosts_[i].wall_ahead_us = i * 700;
+    if (Chance(20)) hosts_[i].wall_ahead_us += static_cast<int64_t>(Random(400'000'000)) - 200'000'000;
   }
   // Some of one address.
   const int count = 1 + static_cast<int>(Random(5));
@@ -431,6 +433,7 @@ Outcome World::RunStalls(Nanos longest) {
   Begin();
   StartProcess(hosts_[1], Role::kSecondary);
   RefreshArp();
+  CheckLoggedTime();
   RunUntil(now_ + milliseconds(100));
   stall_percent_ = 100;
   RunUntil(now_ + seconds(5));
@@ -503,6 +506,7 @@ Outcome World::Run() {
   Begin();
   At(RandomNanos(milliseconds(60)), [this] { StartProcess(hosts_[1], Role::kSecondary); });
   RefreshArp();
+  CheckLoggedTime();
   if (Chance(20)) stall_percent_ = static_cast<int>(1 + Random(10));
   const Nanos safety_end = now_ + milliseconds(300 + Random(1500));
   ScheduleFaults(safety_end);
@@ -728,6 +732,25 @@ void World::RefreshArp() {
     if (HasAddress(hosts_[i])) owner_ = i;
   }
   At(milliseconds(200), [this] { RefreshArp(); });
+}
+
+// Logged time passes as time does, give or take a tenth, also over a takeover by a host with another wall clock.
+void World::CheckLoggedTime() {
+  for (const Host& host : hosts_) {
+    const Process* process = host.process.get();
+    if (process == nullptr || process->dead || !process->served || register_.holder != host.name) continue;
+    const int64_t ahead_us = host.wall_ahead_us + process->node->Status().clock_off_ms * 1000;
+    if (logged_ahead_us_.has_value()) {
+      const int64_t passed_us = (now_ - logged_checked_).count() / 1000;
+      const int64_t moved = std::abs(ahead_us - *logged_ahead_us_);
+      if (moved > passed_us / 10 + 150'000) {
+        return Violate("logged time", absl::StrCat("moved by ", moved, " us in ", passed_us, " us, on ", host.name));
+      }
+    }
+    logged_ahead_us_ = ahead_us;
+    logged_checked_ = now_;
+  }
+  At(milliseconds(50), [this] { CheckLoggedTime(); });
 }
 
 void World::GateOpened(Process& process) {

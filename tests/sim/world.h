@@ -138,6 +138,7 @@ struct Host {
   int drift_ppm = 0;      // and how much faster it goes
   Nanos hidden{0};        // of CLOCK_BOOTTIME: what CLOCK_MONOTONIC has not counted
   Nanos Monotonic(Nanos world) const { return clock_offset + world + world / 1'000'000 * drift_ppm; }
+  int64_t wall_ahead_us = 0;  // of its wall clock
   bool powered = true;
   bool carrier = true;
   bool service_in = true, service_out = true;
@@ -302,6 +303,7 @@ class World {
   const ModelServer* Reference(const Shadow** shadow);
   void CheckStreams();
   void CheckBounds();
+  void CheckLoggedTime();
   bool Done(const Client& client);
 
   // Faults.
@@ -337,6 +339,8 @@ class World {
   Nanos client_delay_{0}, replication_delay_{0};
 
   replication::Register register_;
+  std::optional<int64_t> logged_ahead_us_;   // logged time less the world's, when it was last looked at
+  Nanos logged_checked_{0};
   int stall_percent_ = 0;  // of the calls of the Server
   Nanos longest_stall_ = milliseconds(500);
   milliseconds max_stall_{1000};

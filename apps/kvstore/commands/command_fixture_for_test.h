@@ -42,6 +42,8 @@ class TestClient : public understudy::Connection {
   const std::string& local() const override { return session_->local; }
   void Send(std::string_view) override { ADD_FAILURE() << "a command sends"; }
   size_t pending_output() const override { return 0; }
+  size_t high_water() const override { return kDefaultHighWater; }
+  void SetHighWater(size_t) override {}
   void HalfClose() override { ADD_FAILURE() << "a command half-closes"; }
   void Close() override { ADD_FAILURE() << "a command closes"; }
   void Abort() override { ADD_FAILURE() << "a command aborts"; }

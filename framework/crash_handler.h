@@ -1,0 +1,13 @@
+// Says on stderr what the Server was working on when a signal (SIGSEGV, SIGABRT, ...) ends the process: see
+// current_call.h.
+#ifndef UNDERSTUDY_FRAMEWORK_CRASH_HANDLER_H_
+#define UNDERSTUDY_FRAMEWORK_CRASH_HANDLER_H_
+
+namespace understudy {
+
+// Once, before other handlers of the same signals. The process ends of the signal all the same.
+void InstallCrashHandler();
+
+}  // namespace understudy
+
+#endif  // UNDERSTUDY_FRAMEWORK_CRASH_HANDLER_H_
