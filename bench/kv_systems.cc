@@ -23,8 +23,9 @@ namespace {
 constexpr uint16_t kPort = lab::Lab::kServicePort;
 
 Program KvStore() {
-  return {FLAGS_kvstore.empty() ? lab::Runfile("apps/kvstore/kvstore") : FLAGS_kvstore,
-          absl::StrSplit(FLAGS_kvstore_flags, ' ', absl::SkipEmpty())};
+  std::vector<std::string> flags = absl::StrSplit(FLAGS_kvstore_flags, ' ', absl::SkipEmpty());
+  flags.insert(flags.begin(), "--protected_mode=false");   // no password; the redis-server has none either
+  return {FLAGS_kvstore.empty() ? lab::Runfile("apps/kvstore/kvstore") : FLAGS_kvstore, flags};
 }
 
 class StandaloneSystem final : public KvSystem {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string>
 
 #include "apps/kvstore/resp/request_parser.h"
 #include "apps/kvstore/session.h"
@@ -12,12 +13,26 @@
 
 namespace kvstore {
 
+// Who may use DEBUG, which can hold everybody up.
+enum class DebugCommand { kNo, kLocal, kYes };
+
+// What was set at the start, for good; the same on both nodes of a pair.
+struct Settings {
+  std::string password;                          // empty: none
+  // Without a password only clients on this host (127.0.0.0/8) are served.
+  bool protected_mode = true;
+  DebugCommand debug = DebugCommand::kNo;
+  size_t max_clients = 10'000;
+  // Bytes of one request that may wait for its end, and of a transaction that waits for EXEC.
+  size_t max_query_buffer = size_t{1} << 30;
+};
+
 struct Instance {
   Keyspace* keys = nullptr;
   Watches watches;
-  RequestParser::Limits limits;                  // CONFIG SET proto-max-bulk-len changes max_bulk
-  // Bytes of one request that may wait for its end, and of a transaction that waits for EXEC.
-  size_t max_query_buffer = size_t{1} << 30;     // client-query-buffer-limit
+  RequestParser::Limits limits;
+  Settings settings;
+  std::string keyspace_events;                   // notify-keyspace-events, as CONFIG GET says it
   std::map<uint64_t, Session*> sessions;         // by id
   // For INFO: since the log began, the same on both nodes.
   int64_t started_ms = 0;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "apps/kvstore/commands/auth.h"
 #include "apps/kvstore/commands/dispatcher.h"
 #include "apps/kvstore/private_directory.h"
 #include "apps/kvstore/resp/likely_keys.h"
@@ -21,7 +22,7 @@ constexpr size_t kKeepCapacity = 1 << 20;
 // Requests of one record that are looked at ahead: as many as the processor's cache may hold until they come.
 constexpr int kMostExpected = 32;
 // Of what a log means to the commands of this program: nodes that differ in it would answer differently.
-constexpr int kStateVersion = 1;
+constexpr int kStateVersion = 2;
 
 Session& SessionOf(const Connection& connection) { return *static_cast<Session*>(connection.context()); }
 
@@ -48,13 +49,22 @@ absl::StatusOr<std::unique_ptr<understudy::Server>> KvStore::Open(const Options&
   store->keys_ = *std::move(keys);
   store->instance_.keys = store->keys_.get();
   store->instance_.limits.max_bulk = options.max_bulk;
+  store->instance_.settings = options.settings;
   return std::unique_ptr<understudy::Server>(std::move(store));
 }
 
 KvStore::~KvStore() = default;
 
 std::string KvStore::InitialState() {
-  return absl::StrCat("kvstore ", kStateVersion, ", values up to ", instance_.limits.max_bulk, " bytes, ",
+  const Settings& settings = instance_.settings;
+  // Of the password only enough to tell two apart: this is logged.
+  const std::string password =
+      settings.password.empty() ? "no password"
+                                : absl::StrCat("password #", WalkPosition(settings.password) % 10'000);
+  return absl::StrCat("kvstore ", kStateVersion, ", values up to ", instance_.limits.max_bulk, " bytes, requests up to ",
+                      settings.max_query_buffer, " bytes, ", settings.max_clients, " clients, ", password,
+                      settings.protected_mode ? ", protected mode" : "", ", debug ",
+                      static_cast<int>(settings.debug), ", ",
                       keys_->size() == 0 ? "empty" : DigestOf(*keys_));
 }
 
@@ -78,6 +88,13 @@ void KvStore::OnConnect(Connection& connection) {
   session->connected_ms = session->last_command_ms = now_ms;
   if (instance_.started_ms == 0) instance_.started_ms = now_ms;
   ++instance_.connections_received;
+  ResetAuthentication(instance_, *session);
+  if (const std::string refusal = Refusal(instance_, *session); !refusal.empty()) {
+    session->closing = true;
+    connection.set_context(std::move(session));
+    connection.Send(refusal);
+    return connection.Close();
+  }
   instance_.sessions[session->id] = session.get();
   connection.set_context(std::move(session));
 }
@@ -128,7 +145,7 @@ size_t KvStore::Serve(Connection& connection, Session& session, Reply& reply, st
 
 size_t KvStore::LongestRequest() const {
   // A value that is allowed must fit, whatever the other limit says.
-  return std::max(instance_.max_query_buffer, instance_.limits.max_bulk + (1 << 20));
+  return std::max(instance_.settings.max_query_buffer, instance_.limits.max_bulk + (1 << 20));
 }
 
 size_t KvStore::Room(const Connection& connection) {

@@ -24,6 +24,7 @@ class KvStore final : public understudy::Server {
     size_t cache_bytes = size_t{64} << 20;
     std::chrono::milliseconds write_behind{0};   // see Table::Options
     size_t max_bulk = size_t{64} << 20;        // bytes of one value; the same on both nodes of a pair
+    Settings settings;
   };
   static absl::StatusOr<std::unique_ptr<understudy::Server>> Open(const Options& options);
   ~KvStore() override;

@@ -34,7 +34,8 @@ std::string Request(const std::vector<std::string>& words) {
 // given again together with new bytes, and after OnWritable. The test says when the client reads.
 class FakeConnection : public Connection {
  public:
-  FakeConnection(understudy::Server* server, uint64_t id) : server_(server), id_(id) {
+  FakeConnection(understudy::Server* server, uint64_t id, std::string peer)
+      : server_(server), id_(id), peer_(std::move(peer)) {
     server_->OnConnect(*this);
   }
   ~FakeConnection() override { server_->OnClosed(*this, CloseReason::kDone); }
@@ -98,7 +99,7 @@ class FakeConnection : public Connection {
 
   understudy::Server* const server_;
   const uint64_t id_;
-  const std::string peer_ = "198.18.0.9:40000", local_ = "198.18.0.100:6379";
+  const std::string peer_, local_ = "198.18.0.100:6379";
   std::unique_ptr<Context> context_;
   std::string unread_, output_;
   size_t sends_ = 0;
@@ -111,14 +112,18 @@ class KvStoreTest : public testing::Test {
  protected:
   KvStoreTest() : server_(Open({})) {}
 
-  static std::unique_ptr<understudy::Server> Open(const KvStore::Options& options) {
+  static std::unique_ptr<understudy::Server> Open(KvStore::Options options) {
+    options.settings.protected_mode = false;
+    return OpenAsItIs(options);
+  }
+  static std::unique_ptr<understudy::Server> OpenAsItIs(const KvStore::Options& options) {
     auto opened = KvStore::Open(options);
     EXPECT_TRUE(opened.ok()) << opened.status();
     return *std::move(opened);
   }
 
-  std::unique_ptr<FakeConnection> Connect() {
-    return std::make_unique<FakeConnection>(server_.get(), ++last_id_);
+  std::unique_ptr<FakeConnection> Connect(const std::string& peer = "198.18.0.9:40000") {
+    return std::make_unique<FakeConnection>(server_.get(), ++last_id_, peer);
   }
 
   std::unique_ptr<understudy::Server> server_;
@@ -233,9 +238,8 @@ TEST_F(KvStoreTest, WhoLeavesIsNoClientAnyMore) {
 }
 
 TEST_F(KvStoreTest, TooLongARequest) {
-  server_ = Open({.data_dir = "", .max_bulk = 2 << 20});
+  server_ = Open({.data_dir = "", .max_bulk = 2 << 20, .settings = {.max_query_buffer = 1 << 20}});
   const auto client = Connect();
-  EXPECT_EQ(client->Ask(Request({"CONFIG", "SET", "client-query-buffer-limit", "1mb"})), "+OK\r\n");
   // A value of the size that is allowed fits though the limit is below it.
   const std::string value(2 << 20, 'x');
   EXPECT_EQ(client->Ask(Request({"SET", "a", value})), "+OK\r\n");
@@ -257,13 +261,53 @@ TEST_F(KvStoreTest, TooLongARequest) {
 }
 
 TEST_F(KvStoreTest, ATransactionThatIsTooLong) {
-  server_ = Open({.data_dir = "", .max_bulk = 1 << 20});
+  server_ = Open({.data_dir = "", .max_bulk = 1 << 20, .settings = {.max_query_buffer = 1 << 20}});
   const auto client = Connect();
-  client->Ask(Request({"CONFIG", "SET", "client-query-buffer-limit", "1mb"}) + Request({"MULTI"}));
+  client->Ask(Request({"MULTI"}));
   const std::string value(300'000, 'x');
   for (int i = 0; i < 3; ++i) EXPECT_EQ(client->Ask(Request({"SET", "a", value})), "+QUEUED\r\n");
   EXPECT_EQ(client->Ask(Request({"SET", "a", value})), "");
   EXPECT_TRUE(client->closed());
+}
+
+TEST_F(KvStoreTest, ProtectedMode) {
+  server_ = OpenAsItIs({});
+  const auto remote = Connect();
+  EXPECT_TRUE(remote->Read().starts_with("-DENIED "));
+  EXPECT_TRUE(remote->closed());
+  const auto local = Connect("127.0.0.1:40000");
+  EXPECT_EQ(local->Ask("PING\r\n"), "+PONG\r\n");
+  const std::string list = local->Ask("CLIENT LIST\r\n");
+  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 3) << list;   // who was refused is no client
+  // With a password whoever has it may come.
+  server_ = OpenAsItIs({.settings = {.password = "secret"}});
+  EXPECT_EQ(Connect()->Ask("PING\r\nAUTH secret\r\nPING\r\n"),
+            "-NOAUTH Authentication required.\r\n+OK\r\n+PONG\r\n");
+}
+
+TEST_F(KvStoreTest, SoManyClientsAtOnce) {
+  server_ = Open({.settings = {.max_clients = 2}});
+  auto first = Connect();
+  const auto second = Connect();
+  const auto third = Connect();
+  EXPECT_EQ(third->Read(), "-ERR max number of clients reached\r\n");
+  EXPECT_TRUE(third->closed());
+  EXPECT_EQ(second->Ask("PING\r\n"), "+PONG\r\n");
+  first.reset();
+  EXPECT_EQ(Connect()->Ask("PING\r\n"), "+PONG\r\n");
+}
+
+// What nodes of a pair must agree on.
+TEST_F(KvStoreTest, SettingsArePartOfTheState) {
+  const std::string usual = Open({})->InitialState();
+  for (const Settings& other : {Settings{.password = "a"}, Settings{.debug = DebugCommand::kLocal},
+                                Settings{.max_clients = 1}, Settings{.max_query_buffer = 1}}) {
+    EXPECT_NE(Open({.settings = other})->InitialState(), usual);
+  }
+  EXPECT_NE(OpenAsItIs({})->InitialState(), usual);
+  const std::string secret = Open({.settings = {.password = "the secret"}})->InitialState();
+  EXPECT_EQ(secret.find("the secret"), std::string::npos);
+  EXPECT_NE(secret, Open({.settings = {.password = "another secret"}})->InitialState());
 }
 
 TEST_F(KvStoreTest, BeginsWithWhatItWasLeftWith) {

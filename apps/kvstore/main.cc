@@ -9,6 +9,9 @@
 
 #include <chrono>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "apps/kvstore/commands/auth.h"
 #include "apps/kvstore/kvstore.h"
 #include "framework/run.h"
 
@@ -25,21 +28,62 @@ DEFINE_int32(write_behind_ms, -1,
 DEFINE_uint32(proto_max_bulk_mb, 64,
               "MiB that one value may have, 1 to 512; both nodes of a pair must be given the same");
 
+DEFINE_uint32(client_query_buffer_limit_mb, 1024,
+              "MiB that one request may have, or a transaction before EXEC, 1 to 1024; beyond, the client is closed. "
+              "The same on both nodes");
+DEFINE_uint32(maxclients, 10'000, "Clients at once; more are refused. The same on both nodes");
+DEFINE_string(requirepass_file, "",
+              "File whose first line is the password that clients must give (AUTH, HELLO); it must not be readable "
+              "for everybody. The same password on both nodes. Empty: none");
+DEFINE_bool(protected_mode, true,
+            "Without a password, serve clients on this host only, as Redis does. The same on both nodes");
+DEFINE_string(enable_debug_command, "no",
+              "Who may use DEBUG: no (nobody), local (clients on this host), yes (everybody; DEBUG SLEEP holds all "
+              "clients up). The same on both nodes");
+
 namespace {
 
 bool InRange(const char*, google::uint32 megabytes) { return megabytes >= 1 && megabytes <= 512; }
-const bool registered = gflags::RegisterFlagValidator(&FLAGS_proto_max_bulk_mb, &InRange);
+bool BufferInRange(const char*, google::uint32 megabytes) { return megabytes >= 1 && megabytes <= 1024; }
+bool AtLeastOne(const char*, google::uint32 value) { return value >= 1; }
+bool IsDebug(const char*, const std::string& who) { return who == "no" || who == "local" || who == "yes"; }
+const bool registered =
+    gflags::RegisterFlagValidator(&FLAGS_proto_max_bulk_mb, &InRange) &&
+    gflags::RegisterFlagValidator(&FLAGS_client_query_buffer_limit_mb, &BufferInRange) &&
+    gflags::RegisterFlagValidator(&FLAGS_maxclients, &AtLeastOne) &&
+    gflags::RegisterFlagValidator(&FLAGS_enable_debug_command, &IsDebug);
 
 std::chrono::milliseconds WriteBehind() {
   if (FLAGS_write_behind_ms >= 0) return std::chrono::milliseconds(FLAGS_write_behind_ms);
   return std::chrono::milliseconds(FLAGS_role == "standalone" ? 0 : 1000);
 }
 
+absl::StatusOr<kvstore::Settings> SettingsFromFlags() {
+  kvstore::Settings settings;
+  if (!FLAGS_requirepass_file.empty()) {
+    auto password = kvstore::ReadPassword(FLAGS_requirepass_file);
+    if (!password.ok()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("--requirepass_file: ", std::string(password.status().message())));
+    }
+    settings.password = *std::move(password);
+  }
+  settings.protected_mode = FLAGS_protected_mode;
+  if (FLAGS_enable_debug_command == "local") settings.debug = kvstore::DebugCommand::kLocal;
+  if (FLAGS_enable_debug_command == "yes") settings.debug = kvstore::DebugCommand::kYes;
+  settings.max_clients = FLAGS_maxclients;
+  settings.max_query_buffer = size_t{FLAGS_client_query_buffer_limit_mb} << 20;
+  return settings;
+}
+
 absl::StatusOr<std::unique_ptr<understudy::Server>> Open() {
+  auto settings = SettingsFromFlags();
+  if (!settings.ok()) return settings.status();
   return kvstore::KvStore::Open({.data_dir = FLAGS_data_dir,
                                  .cache_bytes = size_t{FLAGS_cache_mb} << 20,
                                  .write_behind = WriteBehind(),
-                                 .max_bulk = size_t{FLAGS_proto_max_bulk_mb} << 20});
+                                 .max_bulk = size_t{FLAGS_proto_max_bulk_mb} << 20,
+                                 .settings = *std::move(settings)});
 }
 
 }  // namespace

@@ -14,11 +14,16 @@
 namespace kvstore {
 
 struct Session : understudy::Connection::Context {
+  // On the server's own host, as Redis sees it.
+  bool IsLocal() const { return peer.starts_with("127."); }
+
   uint64_t id = 0;                  // CLIENT ID: the connection's number
   std::string peer, local;          // "198.18.0.9:40000"
   std::string name;                 // CLIENT SETNAME
   int protocol = 2;
-  bool no_evict = false;
+  bool authenticated = true;        // there is no password, or it has been given
+  bool no_evict = false, no_touch = false;
+  std::string library_name, library_version;   // CLIENT SETINFO
   int64_t connected_ms = 0;         // logged time
   int64_t last_command_ms = 0;
   std::string_view last_command;    // "client|list"; of the command table, which lives for ever

@@ -1,12 +1,16 @@
 // What goes over the wire below the commands: requests in every form, broken ones, large ones.
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+
 #include <cstdint>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/kvstore/two_servers.h"
+#include "tests/lab/process.h"
 #include "tests/kvstore/values.h"
 
 namespace kvstore::test {
@@ -239,16 +243,44 @@ TEST_F(ProtocolTest, LimitOfAValue) {
   ExpectSameBytes("*1\r\n$67108865\r\n" + most.substr(0, 1000));
 }
 
-TEST_F(ProtocolTest, TheLimitCanBeSet) {
-  ExpectSame(
-      {MakeBatch({{"CONFIG", "SET", "proto-max-bulk-len", "1mb"}, {"CONFIG", "GET", "proto-max-bulk-len"}}),
-       MakeBatch({{"SET", "k", std::string(1 << 20, 'x')},
-                  {"APPEND", "k", "x"},
-                  {"SETRANGE", "k", "1048576", "x"}})});
-  ExpectSameBytes("*1\r\n$1048577\r\n");
-  const std::string limit = absl::StrCat(kMaxBulk);
-  ExpectSame(
-      {MakeBatch({{"CONFIG", "SET", "proto-max-bulk-len", limit}, {"CONFIG", "GET", "proto-max-bulk-len"}})});
+TEST_F(ProtocolTest, AnotherLimit) {
+  auto ours = TestServer::StartKvStore({"--proto_max_bulk_mb=1"});
+  ASSERT_TRUE(ours.ok()) << ours.status().message();
+  auto redis = TestServer::StartRedis({"--proto-max-bulk-len", "1mb"});
+  ASSERT_TRUE(redis.ok()) << redis.status().message();
+  Runner runner(ours->get(), redis->get());
+  EXPECT_EQ(runner.Run({MakeBatch({{"CONFIG", "GET", "proto-max-bulk-len"}}),
+                        MakeBatch({{"SET", "k", std::string(1 << 20, 'x')},
+                                   {"APPEND", "k", "x"},
+                                   {"SETRANGE", "k", "1048576", "x"}})}),
+            "");
+  const std::string too_long = "*1\r\n$1048577\r\n";
+  EXPECT_EQ(Connect(ours->get())->SendAndReadAll(too_long).bytes,
+            Connect(redis->get())->SendAndReadAll(too_long).bytes);
+}
+
+// Passwords: the same words let in, and keep out.
+TEST_F(ProtocolTest, Passwords) {
+  understudy::lab::TempDir dir;
+  const std::string path = dir.path() + "/password";
+  std::ofstream(path) << "a-secret\n";
+  ASSERT_EQ(chmod(path.c_str(), 0600), 0);
+  const std::string bytes = Encode(Args{"PING"}) + Encode(Args{"FOO"}) + Encode(Args{"AUTH", "wrong"}) +
+                            Encode(Args{"AUTH", "nobody", "a-secret"}) + Encode(Args{"AUTH", "a", "b", "c"}) +
+                            Encode(Args{"HELLO", "3"}) + Encode(Args{"GET", "a"}) + Encode(Args{"MULTI"}) +
+                            Encode(Args{"HELLO", "2", "AUTH", "default", "wrong"}) +
+                            Encode(Args{"AUTH", "a-secret"}) + Encode(Args{"PING"}) + Encode(Args{"RESET"}) +
+                            Encode(Args{"PING"}) + Encode(Args{"AUTH", "default", "a-secret"}) +
+                            Encode(Args{"PING"}) + Encode(Args{"CONFIG", "GET", "requirepass"}) +
+                            Encode(Args{"QUIT"});
+  // A server that has a password does not answer the PING with which these are waited for.
+  auto ours = TestServer::StartKvStore({"--requirepass_file=" + path}, "a-secret");
+  ASSERT_TRUE(ours.ok()) << ours.status().message();
+  auto redis = TestServer::StartRedis({"--requirepass", "a-secret"}, "a-secret");
+  ASSERT_TRUE(redis.ok()) << redis.status().message();
+  const std::string right = Connect(redis->get())->SendAndReadAll(bytes).bytes;
+  EXPECT_EQ(Connect(ours->get())->SendAndReadAll(bytes).bytes, right);
+  EXPECT_NE(right.find("NOAUTH"), std::string::npos);
 }
 
 // More replies than either side buffers, while the client reads them.

@@ -46,10 +46,12 @@ std::optional<uint16_t> PortOf(const std::string& log) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<TestServer>> TestServer::StartRedis(std::vector<std::string> flags) {
+absl::StatusOr<std::unique_ptr<TestServer>> TestServer::StartRedis(std::vector<std::string> flags,
+                                                                 const std::string& password) {
   const auto program = FindProgram("redis-server");
   if (!program.ok()) return program.status();
   std::unique_ptr<TestServer> server(new TestServer());
+  server->password_ = password;
   server->address_.path = absl::StrCat(server->folder_.path(), "/redis");
   server->flags_ = {*program,
                     "--port",
@@ -73,11 +75,13 @@ absl::StatusOr<std::unique_ptr<TestServer>> TestServer::StartRedis(std::vector<s
   return server;
 }
 
-absl::StatusOr<std::unique_ptr<TestServer>> TestServer::StartKvStore(std::vector<std::string> flags) {
+absl::StatusOr<std::unique_ptr<TestServer>> TestServer::StartKvStore(std::vector<std::string> flags,
+                                                                   const std::string& password) {
   std::unique_ptr<TestServer> server(new TestServer());
   server->is_kvstore_ = true;
+  server->password_ = password;
   server->flags_ = {understudy::lab::Runfile("apps/kvstore/kvstore"), "--role=standalone",
-                    "--service=127.0.0.1:0", "--logtostderr"};
+                    "--service=127.0.0.1:0", "--logtostderr", "--enable_debug_command=yes"};
   server->flags_.insert(server->flags_.end(), flags.begin(), flags.end());
   if (absl::Status started = server->Start(); !started.ok()) return started;
   return server;
@@ -98,6 +102,7 @@ absl::Status TestServer::Start() {
     if (is_kvstore_) address_.port = PortOf(process_->Log()).value_or(0);
     if (!is_kvstore_ || address_.port != 0) {
       auto wire = Wire::Connect(address_);
+      if (wire.ok() && !password_.empty()) (*wire)->Ask({"AUTH", password_});
       if (wire.ok() && (*wire)->Ask({"PING"}).text == "PONG") return absl::OkStatus();
     }
     process_->Wait(std::chrono::milliseconds(5));  // until it ends, or a moment

@@ -19,9 +19,12 @@ inline constexpr size_t kMaxBulk = size_t{64} << 20;
 class TestServer {
  public:
   // On a Unix socket in a folder of its own, with one database and nothing on disk. `flags` come last.
-  static absl::StatusOr<std::unique_ptr<TestServer>> StartRedis(std::vector<std::string> flags = {});
+  // `password` is what the flags tell it, if they tell it one.
+  static absl::StatusOr<std::unique_ptr<TestServer>> StartRedis(std::vector<std::string> flags = {},
+                                                                const std::string& password = "");
   // --role=standalone on a free port of the loopback.
-  static absl::StatusOr<std::unique_ptr<TestServer>> StartKvStore(std::vector<std::string> flags = {});
+  static absl::StatusOr<std::unique_ptr<TestServer>> StartKvStore(std::vector<std::string> flags = {},
+                                                                  const std::string& password = "");
 
   const Address& address() const { return address_; }
   understudy::lab::Process& process() { return *process_; }
@@ -34,6 +37,7 @@ class TestServer {
   absl::Status Start();
 
   bool is_kvstore_ = false;
+  std::string password_;
   std::vector<std::string> flags_;
   understudy::lab::TempDir folder_;
   Address address_;

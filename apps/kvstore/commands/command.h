@@ -82,6 +82,7 @@ absl::Span<const Command> SetCommands();           // sets.cc
 absl::Span<const Command> TransactionCommands();   // transactions.cc
 absl::Span<const Command> ConnectionCommands();    // connection.cc: PING, HELLO, CLIENT, ...
 absl::Span<const Command> ServerCommands();        // server.cc: INFO, CONFIG, DBSIZE, DEBUG, ...
+absl::Span<const Command> MemorySubcommands();     // memory.cc
 absl::Span<const Command> IntrospectionCommands(); // introspection.cc: COMMAND
 
 // --- What many commands need (command.cc) ---

@@ -64,6 +64,7 @@ CommandTest::CommandTest() {
   CHECK(keys.ok()) << keys.status();
   keys_ = *std::move(keys);
   instance_.keys = keys_.get();
+  instance_.settings.debug = DebugCommand::kYes;
   client_ = Connect();
 }
 

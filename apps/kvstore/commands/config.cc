@@ -1,5 +1,5 @@
-// CONFIG GET, SET, HELP. A setting either has an effect here, and then it can be changed, or it says how
-// things are, and then it can at most be set to what it is: nothing is accepted and ignored.
+// CONFIG GET, SET, HELP. Nearly every setting says how things are and can at most be set to what it is: what is
+// to be had is the flags', not any client's, and the same on both nodes.
 #include "apps/kvstore/commands/config.h"
 
 #include <algorithm>
@@ -24,9 +24,9 @@ struct Setting {
   std::string (*get)(const Call& call);
   // Not even to what it is, because Redis does not allow it either.
   bool immutable = false;
-  // In bytes. nullptr: it cannot be changed.
-  void (*set)(Call& call, uint64_t bytes) = nullptr;
-  uint64_t least = 0, most = std::numeric_limits<int64_t>::max();
+  // Sets it, or says what is wrong with the value, with `only_check` nothing but that. nullptr: it cannot be
+  // changed.
+  std::string (*set)(Call& call, std::string_view value, bool only_check) = nullptr;
 };
 
 std::string Nothing(const Call&) { return ""; }
@@ -45,24 +45,63 @@ std::string Bind(const Call& call) {
 }
 
 std::string MaxBulk(const Call& call) { return absl::StrCat(call.instance.limits.max_bulk); }
-void SetMaxBulk(Call& call, uint64_t bytes) { call.instance.limits.max_bulk = bytes; }
+std::string QueryBuffer(const Call& call) { return absl::StrCat(call.instance.settings.max_query_buffer); }
+std::string MaxClients(const Call& call) { return absl::StrCat(call.instance.settings.max_clients); }
+std::string Password(const Call& call) { return call.instance.settings.password; }
+std::string ProtectedMode(const Call& call) { return call.instance.settings.protected_mode ? "yes" : "no"; }
 
-std::string QueryBuffer(const Call& call) { return absl::StrCat(call.instance.max_query_buffer); }
-void SetQueryBuffer(Call& call, uint64_t bytes) { call.instance.max_query_buffer = bytes; }
+std::string Debug(const Call& call) {
+  switch (call.instance.settings.debug) {
+    case DebugCommand::kNo: return "no";
+    case DebugCommand::kLocal: return "local";
+    case DebugCommand::kYes: return "yes";
+  }
+  return "no";
+}
+
+// Nobody can subscribe here, so whatever is asked for is done: there is no one to be told. Clients that switch
+// it on for a feature they may not use go on.
+std::string KeyspaceEvents(const Call& call) { return call.instance.keyspace_events; }
+std::string SetKeyspaceEvents(Call& call, std::string_view value, bool only_check) {
+  constexpr std::string_view kAll = "g$lshzxetd";   // what 'A' stands for
+  constexpr std::string_view kOthers = "KEmn";
+  bool all = value.find('A') != std::string_view::npos;
+  std::string flags;
+  for (const char c : value) {
+    if (c != 'A' && kAll.find(c) == std::string_view::npos && kOthers.find(c) == std::string_view::npos) {
+      return "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.";
+    }
+  }
+  if (only_check) return "";
+  const auto has = [&](char c) { return value.find(c) != std::string_view::npos; };
+  all = all || std::all_of(kAll.begin(), kAll.end(), has);
+  if (all) flags = "A";
+  for (const char c : kAll) {
+    if (!all && has(c)) flags += c;
+  }
+  for (const char c : kOthers) {
+    if (has(c)) flags += c;
+  }
+  call.instance.keyspace_events = flags;
+  return "";
+}
 
 // In order of name.
 constexpr Setting kSettings[] = {
     {"appendonly", No},
     {"bind", Bind},
-    {"client-query-buffer-limit", QueryBuffer, false, SetQueryBuffer, kMegabyte},
+    {"client-query-buffer-limit", QueryBuffer},
     {"cluster-enabled", No, true},
     {"databases", One, true},
+    {"enable-debug-command", Debug, true},
+    {"maxclients", MaxClients},
     {"maxmemory", Zero},
     {"maxmemory-policy", NoEviction},
-    {"notify-keyspace-events", Nothing},
+    {"notify-keyspace-events", KeyspaceEvents, false, SetKeyspaceEvents},
     {"port", Port},
-    {"proto-max-bulk-len", MaxBulk, false, SetMaxBulk, kMegabyte, 512 * kMegabyte},
-    {"requirepass", Nothing},
+    {"protected-mode", ProtectedMode},
+    {"proto-max-bulk-len", MaxBulk},
+    {"requirepass", Password},
     {"save", Nothing},
     {"timeout", Zero},
 };
@@ -155,14 +194,12 @@ bool FindSettings(Call& call, Arguments pairs, std::vector<const Setting*>* sett
 }
 
 // What is wrong with a value; "" when nothing is.
-std::string FaultOf(const Call& call, const Setting& setting, std::string_view value) {
-  if (setting.set == nullptr) return value == setting.get(call) ? "" : kImmutable;
+std::string FaultOf(Call& call, const Setting& setting, std::string_view value) {
+  if (setting.set != nullptr) return setting.set(call, value, /*only_check=*/true);
+  // Clients also write it as a size: "64mb".
+  const std::string now = setting.get(call);
   const auto bytes = ParseMemory(value);
-  if (!bytes) return "argument must be a memory value";
-  if (*bytes < setting.least || *bytes > setting.most) {
-    return absl::StrCat("argument must be between ", setting.least, " and ", setting.most, " inclusive");
-  }
-  return "";
+  return value == now || (bytes && absl::StrCat(*bytes) == now) ? "" : kImmutable;
 }
 
 // All or nothing.
@@ -176,7 +213,7 @@ void ConfigSet(Call& call) {
     if (!fault.empty()) return call.reply.Error(Failed(pairs[2 * i], fault));
   }
   for (size_t i = 0; i < settings.size(); ++i) {
-    if (settings[i]->set != nullptr) settings[i]->set(call, *ParseMemory(pairs[2 * i + 1]));
+    if (settings[i]->set != nullptr) settings[i]->set(call, pairs[2 * i + 1], /*only_check=*/false);
   }
   call.reply.Ok();
 }

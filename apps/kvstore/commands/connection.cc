@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "apps/kvstore/commands/auth.h"
 #include "apps/kvstore/commands/command.h"
 #include "apps/kvstore/commands/dispatcher.h"
 #include "apps/kvstore/commands/transactions.h"
@@ -15,7 +16,6 @@ namespace {
 
 // What is spoken here, for clients that ask.
 constexpr std::string_view kRedisVersion = "7.0.15";
-constexpr std::string_view kWrongPassword = "WRONGPASS invalid username-password pair or user is disabled.";
 
 // Between quotes in an error, as far as C would print it.
 std::string Quoted(std::string_view word) {
@@ -37,7 +37,9 @@ void Quit(Call& call) {
 
 void Reset(Call& call) {
   DiscardTransaction(call.instance, call.session);
+  ResetAuthentication(call.instance, call.session);
   call.session.name.clear();
+  call.session.no_touch = false;
   call.session.protocol = 2;   // NO-EVICT stays, as in Redis
   call.reply.set_protocol(2);
   call.reply.Simple("RESET");
@@ -47,23 +49,30 @@ void Select(Call& call) {
   if (GetDatabase(call, call.args[1])) call.reply.Ok();
 }
 
-// There are no passwords: the default user is let in with any.
 void Auth(Call& call) {
   if (call.args.size() > 3) return call.reply.Error(kSyntaxError);
-  if (call.args.size() == 2) {
+  if (call.args.size() == 2 && call.instance.settings.password.empty()) {
     return call.reply.Error(
         "ERR AUTH <password> called without any password configured for the default user. Are you sure your "
         "configuration is correct?");
   }
-  if (call.args[1] != "default") return call.reply.Error(kWrongPassword);
+  const std::string_view user = call.args.size() == 2 ? "default" : call.args[1];
+  if (!Authenticate(call.instance, call.session, user, call.args.back())) {
+    return call.reply.Error(kWrongPassword);
+  }
   call.reply.Ok();
 }
 
 // --- HELLO ---
 
-// False, and the error is written: it has characters that CLIENT LIST could not show.
+// Without characters that CLIENT LIST could not show.
+bool IsPrintable(std::string_view name) {
+  return std::none_of(name.begin(), name.end(), [](char c) { return c < '!' || c > '~'; });
+}
+
+// False, and the error is written.
 bool SetName(Call& call, std::string_view name) {
-  if (std::any_of(name.begin(), name.end(), [](char c) { return c < '!' || c > '~'; })) {
+  if (!IsPrintable(name)) {
     call.reply.Error("ERR Client names cannot contain spaces, newlines or special characters.");
     return false;
   }
@@ -75,7 +84,7 @@ bool HelloOptions(Call& call) {
   for (size_t i = 2; i < call.args.size(); ++i) {
     const size_t more = call.args.size() - 1 - i;
     if (Is(call.args[i], "auth") && more >= 2) {
-      if (call.args[i + 1] != "default") {
+      if (!Authenticate(call.instance, call.session, call.args[i + 1], call.args[i + 2])) {
         call.reply.Error(kWrongPassword);
         return false;
       }
@@ -92,14 +101,22 @@ bool HelloOptions(Call& call) {
 }
 
 void Hello(Call& call) {
+  int protocol = call.session.protocol;
   if (call.args.size() > 1) {
     const auto version = ParseInteger(call.args[1]);
     if (!version) return call.reply.Error("ERR Protocol version is not an integer or out of range");
     if (*version != 2 && *version != 3) return call.reply.Error("NOPROTO unsupported protocol version");
     if (!HelloOptions(call)) return;
-    call.session.protocol = static_cast<int>(*version);
-    call.reply.set_protocol(call.session.protocol);
+    protocol = static_cast<int>(*version);
   }
+  if (!call.session.authenticated) {
+    return call.reply.Error(
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
+        "<user> <pass> option can be used to authenticate the client and select the RESP protocol version at "
+        "the same time");
+  }
+  call.session.protocol = protocol;
+  call.reply.set_protocol(protocol);
   Reply& reply = call.reply;
   reply.Map(7);
   reply.Bulk("server");
@@ -134,6 +151,26 @@ void ClientSetName(Call& call) {
 void ClientNoEvict(Call& call) {
   if (!Is(call.args[2], "on") && !Is(call.args[2], "off")) return call.reply.Error(kSyntaxError);
   call.session.no_evict = Is(call.args[2], "on");
+  call.reply.Ok();
+}
+
+// Nothing here depends on when a key was used last.
+void ClientNoTouch(Call& call) {
+  if (!Is(call.args[2], "on") && !Is(call.args[2], "off")) return call.reply.Error(kSyntaxError);
+  call.session.no_touch = Is(call.args[2], "on");
+  call.reply.Ok();
+}
+
+void ClientSetInfo(Call& call) {
+  const bool name = Is(call.args[2], "lib-name");
+  if (!name && !Is(call.args[2], "lib-ver")) {
+    return call.reply.Error("ERR Unrecognized option " + Quoted(call.args[2]));
+  }
+  if (!IsPrintable(call.args[3])) {
+    return call.reply.Error(absl::StrCat("ERR ", name ? "lib-name" : "lib-ver",
+                                         " cannot contain spaces, newlines or special characters."));
+  }
+  (name ? call.session.library_name : call.session.library_version) = std::string(call.args[3]);
   call.reply.Ok();
 }
 
@@ -196,6 +233,8 @@ void ClientHelp(Call& call) {
                    "INFO", "    What LIST says of this connection.",
                    "LIST [ID <id> [...] | TYPE <type>]", "    One line for each connection.",
                    "NO-EVICT (ON|OFF)", "    Accepted; no connection is ever evicted.",
+                   "NO-TOUCH (ON|OFF)", "    Accepted; no key is ever evicted.",
+                   "SETINFO (LIB-NAME <name>|LIB-VER <version>)", "    Says which library this client uses.",
                    "SETNAME <name>", "    Gives this connection a name."});
 }
 
@@ -220,6 +259,8 @@ constexpr Command kClientCommands[] = {
     Row("info", 2, kOwn, ClientInfo, "6.2.0", "O(1)", "What CLIENT LIST says of this connection"),
     Row("list", -2, kAdmin | kOwn, ClientList, "2.4.0", kPerConnection, "One line for each connection"),
     Row("no-evict", 3, kAdmin | kOwn, ClientNoEvict, "7.0.0", "O(1)", "Accepted; nobody is evicted"),
+    Row("no-touch", 3, kOwn, ClientNoTouch, "7.2.0", "O(1)", "Accepted; no key is ever evicted"),
+    Row("setinfo", 4, kOwn, ClientSetInfo, "7.2.0", "O(1)", "Say which library this client uses"),
     Row("setname", 3, kOwn, ClientSetName, "2.6.9", "O(1)", "Give this connection a name"),
 };
 
@@ -229,7 +270,7 @@ constexpr Command Container(Command row, absl::Span<const Command> subcommands) 
 }
 
 constexpr Command kCommands[] = {
-    Row("auth", -2, kAnybody, Auth, "1.0.0", "O(1)", "Say who you are; there are no passwords"),
+    Row("auth", -2, kAnybody, Auth, "1.0.0", "O(1)", "Say who you are"),
     Container(Row("client", -2, 0, nullptr, "2.4.0", "That of the subcommand", "About connections"),
               kClientCommands),
     Row("echo", 2, kAlways | kFast, Echo, "1.0.0", "O(1)", "Send it back"),

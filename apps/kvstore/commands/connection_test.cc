@@ -1,7 +1,11 @@
 // The texts are Redis 7.0.15's, to the byte.
+#include <sys/stat.h>
+
+#include <fstream>
 #include <string>
 #include <string_view>
 
+#include "apps/kvstore/commands/auth.h"
 #include "apps/kvstore/commands/command_fixture_for_test.h"
 #include "gtest/gtest.h"
 
@@ -175,6 +179,92 @@ TEST_F(ConnectionCommands, ClientInfo) {
   Run("NOSUCH");
   const std::string seen = other->Run("CLIENT", "LIST");
   EXPECT_NE(seen.find(" cmd=NULL "), seen.npos) << seen;
+}
+
+// --- Passwords ---
+
+constexpr char kDenied[] = "-NOAUTH Authentication required.\r\n";
+constexpr char kWrong[] = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+
+class PasswordTest : public CommandTest {
+ protected:
+  PasswordTest() {
+    instance().settings.password = "secret";
+    ResetAuthentication(instance(), client().session());
+  }
+};
+
+TEST_F(PasswordTest, NothingWithoutIt) {
+  for (const char* command : {"PING", "DBSIZE", "MULTI", "INFO", "COMMAND"}) {
+    EXPECT_EQ(Run(command), kDenied) << command;
+  }
+  EXPECT_EQ(Run("GET", "a"), kDenied);
+  EXPECT_EQ(Run("CLIENT", "ID"), kDenied);
+  EXPECT_EQ(Run("CONFIG", "GET", "requirepass"), kDenied);
+  // What is not a command is that first, as in Redis.
+  EXPECT_TRUE(Run("FOO").starts_with("-ERR unknown command"));
+  EXPECT_TRUE(Run("GET").starts_with("-ERR wrong number of arguments"));
+}
+
+TEST_F(PasswordTest, Auth) {
+  for (const char* wrong : {"", "secre", "secrets", "SECRET", "xecret"}) {
+    EXPECT_EQ(Run("AUTH", wrong), kWrong) << wrong;
+    EXPECT_EQ(Run("AUTH", "default", wrong), kWrong) << wrong;
+  }
+  EXPECT_EQ(Run("AUTH", "somebody", "secret"), kWrong);
+  EXPECT_EQ(Run("PING"), kDenied);
+  EXPECT_EQ(Run("AUTH", "secret"), "+OK\r\n");
+  EXPECT_EQ(Run("PING"), "+PONG\r\n");
+  // Who is in stays in.
+  EXPECT_EQ(Run("AUTH", "wrong"), kWrong);
+  EXPECT_EQ(Run("PING"), "+PONG\r\n");
+  EXPECT_EQ(Run("RESET"), "+RESET\r\n");
+  EXPECT_EQ(Run("PING"), kDenied);
+  EXPECT_EQ(Run("AUTH", "default", "secret"), "+OK\r\n");
+  EXPECT_EQ(Run("PING"), "+PONG\r\n");
+  EXPECT_EQ(Connect()->Run("AUTH", "secret"), "+OK\r\n");
+}
+
+TEST_F(PasswordTest, Hello) {
+  for (const std::string& reply : {Run("HELLO"), Run("HELLO", "3"), Run("HELLO", "3", "SETNAME", "a")}) {
+    EXPECT_TRUE(reply.starts_with("-NOAUTH HELLO must be called with the client already authenticated")) << reply;
+  }
+  EXPECT_EQ(Run("HELLO", "3", "AUTH", "default", "wrong"), kWrong);
+  EXPECT_EQ(client().session().protocol, 2);
+  EXPECT_TRUE(Run("HELLO", "3", "AUTH", "default", "secret").starts_with("%7\r\n"));
+  EXPECT_EQ(Run("PING"), "+PONG\r\n");
+}
+
+TEST_F(PasswordTest, ReadFromAFile) {
+  const std::string path = testing::TempDir() + "/password";
+  const auto write = [&](const std::string& text, mode_t mode) {
+    std::ofstream(path, std::ios::trunc) << text;
+    ASSERT_EQ(chmod(path.c_str(), mode), 0);
+  };
+  write("a long one, with blanks \nand more\n", 0600);
+  EXPECT_EQ(ReadPassword(path).value_or(""), "a long one, with blanks ");
+  write("no newline", 0640);
+  EXPECT_EQ(ReadPassword(path).value_or(""), "no newline");
+  for (const auto& [text, mode] : std::vector<std::pair<std::string, mode_t>>{
+           {"secret", 0644}, {"", 0600}, {"\nsecret", 0600}, {std::string(513, 'x'), 0600}}) {
+    write(text, mode);
+    EXPECT_TRUE(absl::IsFailedPrecondition(ReadPassword(path).status())) << text;
+  }
+  EXPECT_TRUE(absl::IsFailedPrecondition(ReadPassword(path + ".none").status()));
+}
+
+// --- What newer clients ask for ---
+
+TEST_F(CommandTest, ClientSetInfoAndNoTouch) {
+  EXPECT_EQ(Run("CLIENT", "SETINFO", "LIB-NAME", "redis-py"), "+OK\r\n");
+  EXPECT_EQ(Run("CLIENT", "SETINFO", "lib-ver", "5.0"), "+OK\r\n");
+  EXPECT_EQ(client().session().library_name, "redis-py");
+  EXPECT_EQ(client().session().library_version, "5.0");
+  EXPECT_EQ(Run("CLIENT", "SETINFO", "lib-name", "a b"),
+            "-ERR lib-name cannot contain spaces, newlines or special characters.\r\n");
+  EXPECT_EQ(Run("CLIENT", "SETINFO", "what", "x"), "-ERR Unrecognized option 'what'\r\n");
+  EXPECT_EQ(Run("CLIENT", "NO-TOUCH", "ON"), "+OK\r\n");
+  EXPECT_EQ(Run("CLIENT", "NO-TOUCH", "maybe"), "-ERR syntax error\r\n");
 }
 
 }  // namespace

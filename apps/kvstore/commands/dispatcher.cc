@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/ascii.h"
+#include "apps/kvstore/commands/auth.h"
 #include "apps/kvstore/commands/transactions.h"
 
 namespace kvstore {
@@ -147,7 +148,12 @@ const Row* Resolve(Instance& instance, Session& session, Reply& reply, Arguments
     row = sub;
   }
   session.last_command = row->full_name;
-  if (ArityFits(row->command->arity, args.size())) return row;
+  if (ArityFits(row->command->arity, args.size())) {
+    const std::string not_allowed = NotAllowed(instance, session, *row->command);
+    if (not_allowed.empty()) return row;
+    Reject(session, reply, not_allowed);
+    return nullptr;
+  }
   if (row->command->name == "exec") {
     DiscardTransaction(instance, session);
     reply.Error("EXECABORT Transaction discarded because of: " + WrongArityOf(*row));
@@ -164,7 +170,7 @@ void Queue(const Instance& instance, Session& session, Reply& reply, Arguments a
   if (!session.multi_failed && !session.watcher.touched) {
     session.queued.emplace_back(args.begin(), args.end());
     for (const std::string_view arg : args) session.queued_bytes += sizeof(std::string) + arg.size();
-    if (session.queued_bytes > instance.max_query_buffer) {
+    if (session.queued_bytes > instance.settings.max_query_buffer) {
       session.closing = true;   // as for any request that is too long: there is no answer to it
       return;
     }

@@ -130,7 +130,7 @@ TEST_F(DispatcherTest, WhatIsRefusedInMultiAbortsIt) {
 }
 
 TEST_F(DispatcherTest, ATransactionIsBounded) {
-  instance().max_query_buffer = 10'000;
+  instance().settings.max_query_buffer = 10'000;
   Run("multi");
   const std::string value(1000, 'x');
   int queued = 0;

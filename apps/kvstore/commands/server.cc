@@ -167,6 +167,8 @@ constexpr uint32_t kAlways = kLoading | kStale;
 std::vector<Command> MakeRows() {
   Command config = Row("config", -2, 0, nullptr, "2.0.0", "That of the subcommand", "About settings");
   config.subcommands = ConfigCommands();
+  Command memory = Row("memory", -2, 0, nullptr, "4.0.0", "That of the subcommand", "About memory");
+  memory.subcommands = MemorySubcommands();
   return {
       config,
       Row("dbsize", 1, kReadonly | kFast, DbSize, "1.0.0", "O(1)", "The number of keys"),
@@ -175,6 +177,7 @@ std::vector<Command> MakeRows() {
       Row("flushall", -1, kWrite, FlushAll, "1.0.0", "O(1)", "Delete all keys"),
       Row("flushdb", -1, kWrite, FlushAll, "1.0.0", "O(1)", "Delete all keys"),
       Row("info", -1, kAlways, Info, "1.0.0", "O(1)", "What there is to know about the server"),
+      memory,
       Row("time", 1, kAlways | kFast, Time, "2.6.0", "O(1)", "The time, seconds and microseconds"),
   };
 }

@@ -102,30 +102,51 @@ TEST_F(ServerCommands, ConfigGet) {
   EXPECT_EQ(Run("CONFIG", "GET", "save"), "%1\r\n$4\r\nsave\r\n$0\r\n\r\n");
 }
 
-TEST_F(ServerCommands, ConfigSetBytes) {
-  const std::vector<std::pair<const char*, uint64_t>> good = {
-      {"1mb", 1 << 20},  {"2MB", 2 << 20},        {"64m", 64'000'000},      {"1048576", 1 << 20},
-      {"01mb", 1 << 20}, {"2000K", 2'000'000},    {"1024kb", 1 << 20},      {"2097152b", 2 << 20},
-      {"512mb", 512 << 20}};
-  for (const auto& [text, bytes] : good) {
-    EXPECT_EQ(Run("CONFIG", "SET", "proto-max-bulk-len", text), kOk) << text;
-    EXPECT_EQ(instance().limits.max_bulk, bytes) << text;
-    EXPECT_EQ(Run("CONFIG", "SET", "Client-Query-Buffer-Limit", text), kOk) << text;
-    EXPECT_EQ(instance().max_query_buffer, bytes) << text;
+// What is to be had is the flags', not any client's.
+TEST_F(ServerCommands, LimitsCannotBeSet) {
+  for (const char* same : {"64mb", "67108864", "65536kb"}) {
+    EXPECT_EQ(Run("CONFIG", "SET", "proto-max-bulk-len", same), kOk) << same;
   }
-  EXPECT_EQ(Run("CONFIG", "SET", "client-query-buffer-limit", "9223372036854775807"), kOk);
-  for (const char* text : {"-1", "5x", "+5mb", "1 mb", "1.5mb", "1tb", "64mib", "0x100000", " 64mb"}) {
-    EXPECT_EQ(Run("CONFIG", "SET", "proto-max-bulk-len", text),
-              Failed("proto-max-bulk-len", "argument must be a memory value"));
+  for (const char* other : {"1mb", "0", "512mb", "x", ""}) {
+    for (const char* setting : {"proto-max-bulk-len", "client-query-buffer-limit", "maxclients"}) {
+      EXPECT_EQ(Run("CONFIG", "SET", setting, other), Failed(setting, "can't set immutable config")) << other;
+    }
   }
-  for (const char* text : {"0", "", "mb", "1kb", "1048575", "99999999999999999999", "8589934592gb"}) {
-    EXPECT_EQ(Run("CONFIG", "SET", "client-query-buffer-limit", text),
-              Failed("client-query-buffer-limit",
-                     "argument must be between 1048576 and 9223372036854775807 inclusive"));
+  EXPECT_EQ(instance().limits.max_bulk, size_t{64} << 20);
+  EXPECT_EQ(instance().settings.max_query_buffer, size_t{1} << 30);
+}
+
+// Nobody can subscribe, so nobody is to be told: any classes will do.
+TEST_F(ServerCommands, KeyspaceEvents) {
+  const auto now = [&] { return Run("CONFIG", "GET", "notify-keyspace-events"); };
+  const auto is = [](const std::string& flags) { return Bulks({"notify-keyspace-events", flags}); };
+  EXPECT_EQ(now(), is(""));
+  for (const auto& [given, said] : std::vector<std::pair<std::string, std::string>>{
+           {"Ex", "xE"}, {"KEA", "AKE"}, {"g$lshzxetdK", "AK"}, {"", ""}, {"xgx", "gx"}, {"mn", "mn"}}) {
+    EXPECT_EQ(Run("CONFIG", "SET", "notify-keyspace-events", given), kOk) << given;
+    EXPECT_EQ(now(), is(said)) << given;
   }
-  EXPECT_EQ(Run("CONFIG", "SET", "proto-max-bulk-len", "513mb"),
-            Failed("proto-max-bulk-len", "argument must be between 1048576 and 536870912 inclusive"));
-  EXPECT_EQ(instance().limits.max_bulk, size_t{512} << 20);
+  EXPECT_EQ(Run("CONFIG", "SET", "notify-keyspace-events", "Q"),
+            Failed("notify-keyspace-events", "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."));
+  EXPECT_EQ(now(), is("mn"));
+}
+
+TEST_F(ServerCommands, MemoryUsage) {
+  EXPECT_EQ(Run("MEMORY", "USAGE", "none"), "$-1\r\n");
+  Run("SET", "s", std::string(1000, 'x'));
+  EXPECT_EQ(Run("MEMORY", "USAGE", "s"), ":1033\r\n");
+  for (int i = 0; i < 100; ++i) {
+    const std::string element(i < 50 ? 10 : 30, static_cast<char>('0' + i % 10));
+    Run("RPUSH", "l", element);
+    Run("SADD", "set", std::to_string(i) + "x");
+  }
+  // Of the first five; of all.
+  EXPECT_EQ(Run("MEMORY", "USAGE", "l"), ":" + std::to_string(33 + 100 * 42) + "\r\n");
+  EXPECT_EQ(Run("MEMORY", "USAGE", "l", "SAMPLES", "0"), ":" + std::to_string(33 + 50 * 42 + 50 * 62) + "\r\n");
+  EXPECT_EQ(Run("MEMORY", "USAGE", "set", "samples", "0"), ":" + std::to_string(35 + 10 * 34 + 90 * 35) + "\r\n");
+  EXPECT_EQ(Run("MEMORY", "USAGE", "l", "SAMPLES"), "-ERR syntax error\r\n");
+  EXPECT_EQ(Run("MEMORY", "USAGE", "l", "SAMPLES", "-1"), "-ERR syntax error\r\n");
+  EXPECT_EQ(Run("MEMORY", "USAGE", "l", "SAMPLES", "x"), "-ERR value is not an integer or out of range\r\n");
 }
 
 TEST_F(ServerCommands, ConfigSetRefuses) {
@@ -150,13 +171,11 @@ TEST_F(ServerCommands, ConfigSetToWhatItIs) {
 }
 
 TEST_F(ServerCommands, ConfigSetsAllOrNothing) {
-  const size_t before = instance().limits.max_bulk;
-  EXPECT_EQ(Run("CONFIG", "SET", "proto-max-bulk-len", "2mb", "client-query-buffer-limit", "x"),
-            Failed("client-query-buffer-limit", "argument must be a memory value"));
-  EXPECT_EQ(instance().limits.max_bulk, before);
-  EXPECT_EQ(Run("CONFIG", "SET", "proto-max-bulk-len", "2mb", "client-query-buffer-limit", "3mb"), kOk);
-  EXPECT_EQ(instance().limits.max_bulk, size_t{2} << 20);
-  EXPECT_EQ(instance().max_query_buffer, size_t{3} << 20);
+  EXPECT_EQ(Run("CONFIG", "SET", "notify-keyspace-events", "KEA", "maxclients", "1"),
+            Failed("maxclients", "can't set immutable config"));
+  EXPECT_EQ(instance().keyspace_events, "");
+  EXPECT_EQ(Run("CONFIG", "SET", "notify-keyspace-events", "KEA", "maxclients", "10000"), kOk);
+  EXPECT_EQ(instance().keyspace_events, "AKE");
 }
 
 TEST_F(ServerCommands, Digests) {
@@ -176,6 +195,22 @@ TEST_F(ServerCommands, Digests) {
 TEST_F(ServerCommands, DebugSleeps) {
   EXPECT_EQ(Run("DEBUG", "SLEEP", "0.001"), kOk);
   for (const char* none : {"0", "-5", "x", "nan"}) EXPECT_EQ(Run("DEBUG", "SLEEP", none), kOk);
+}
+
+TEST_F(ServerCommands, DebugIsForWhoeverMayUseIt) {
+  const std::string refused =
+      "-ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from "
+      "a local connection, otherwise you need to set this option in the configuration file, and then restart the "
+      "server.\r\n";
+  instance().settings.debug = DebugCommand::kNo;
+  EXPECT_EQ(Run("DEBUG", "SLEEP", "0"), refused);
+  Run("MULTI");
+  EXPECT_EQ(Run("DEBUG", "SLEEP", "0"), refused);
+  EXPECT_TRUE(Run("EXEC").starts_with("-EXECABORT"));
+  instance().settings.debug = DebugCommand::kLocal;
+  EXPECT_EQ(Run("DEBUG", "SLEEP", "0"), refused);
+  client().session().peer = "127.0.0.1:40001";
+  EXPECT_EQ(Run("DEBUG", "SLEEP", "0"), kOk);
 }
 
 TEST_F(ServerCommands, DebugRefuses) {

@@ -84,16 +84,17 @@ uint64_t Elements::Scan(uint64_t cursor, uint64_t count, const Visit& visit) {
     ForEach(visit);
     return 0;
   }
-  if (!entry_) return 0;
+  const auto from = PositionOf(cursor);
+  if (!entry_ || !from) return 0;
   Walk walk(keys_.table(), keys_.PartPrefix(entry_.id));
   uint64_t visited = 0;
   uint64_t last = 0;
-  for (walk.Seek(cursor); walk.Valid(); walk.Next()) {
-    const uint64_t position = walk.number();
-    if (visited >= std::max<uint64_t>(count, 1) && position != last) return position;
+  for (walk.Seek(*from); walk.Valid(); walk.Next()) {
+    const uint64_t here = CursorOf(walk.number());
+    if (visited >= std::max<uint64_t>(count, 1) && here != last) return here;
     visit(walk.name(), walk.value());
     ++visited;
-    last = position;
+    last = here;
   }
   return 0;
 }

@@ -36,8 +36,7 @@ class Elements {
   void ForEach(const Visit& visit);
   // As Keyspace::Scan, but small ones are visited at once, whatever `count` is.
   uint64_t Scan(uint64_t cursor, uint64_t count, const Visit& visit);
-  // One at random, each about as likely (exactly, if they are few). Empty when none can be read: the disk has
-  // failed. REQUIRES: size() > 0.
+  // One at random, each as likely. Empty when none can be read: the disk has failed. REQUIRES: size() > 0.
   std::string Random(uint64_t random);
 
  private:

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <random>
 #include <set>
@@ -102,6 +103,19 @@ TEST_F(ElementsTest, ElementsOfOnePlaceAreVisitedTogether) {
   EXPECT_EQ(seen.size(), 203u);
 }
 
+TEST_F(ElementsTest, CursorsHave53Bits) {
+  for (int i = 0; i < 1000; ++i) Hash().Insert(absl::StrCat(i));
+  uint64_t cursor = 0;
+  int calls = 0;
+  do {
+    cursor = Hash().Scan(cursor, 1, [](auto, auto) {});
+    EXPECT_LT(cursor, uint64_t{1} << 53);
+    ++calls;
+  } while (cursor != 0);
+  EXPECT_EQ(calls, 1000);
+  EXPECT_EQ(Hash().Scan(~uint64_t{0}, 1, [](auto, auto) { FAIL(); }), 0u);
+}
+
 TEST_F(ElementsTest, SmallOnesAreScannedAtOnce) {
   for (int i = 0; i < 128; ++i) Hash().Insert(absl::StrCat(i));
   int visited = 0;
@@ -154,7 +168,10 @@ TEST_F(ElementsTest, RandomElements) {
   std::map<std::string, int> picked;
   for (int i = 0; i < 30'000; ++i) ++picked[Hash().Random(random())];
   EXPECT_EQ(picked.size(), 300u);
-  for (const auto& [name, times] : picked) EXPECT_LT(times, 500) << name;
+  // Chi square: with n - 1 degrees of freedom its mean is n - 1, its variance 2(n - 1).
+  double squares = 0;
+  for (const auto& [name, times] : picked) squares += (times - 100.0) * (times - 100.0) / 100.0;
+  EXPECT_LT(squares, 299 + 6 * std::sqrt(2.0 * 300));
 }
 
 // The same random number, the same element: on both nodes, whatever happened to the records.

@@ -175,19 +175,21 @@ void Keyspace::PutFences() {
 // --- Walks ---------------------------------------------------------------------------------------
 
 // What it returns must not depend on whether an expired key's record is still there, so it is always the
-// position of a key that lives.
+// cursor of a key that lives.
 uint64_t Keyspace::Scan(uint64_t cursor, uint64_t count, const Visit& visit) {
+  const auto from = PositionOf(cursor);
+  if (!from) return 0;
   Walk walk(*table_, KindPrefix(meta_.generation, Kind::kKey));
   uint64_t visited = 0;
   uint64_t last = 0;
-  for (walk.Seek(cursor); walk.Valid(); walk.Next()) {
+  for (walk.Seek(*from); walk.Valid(); walk.Next()) {
     const Entry entry = Decode(walk.value());
     if (!entry || Expired(entry)) continue;
-    const uint64_t position = walk.number();
-    if (visited >= std::max<uint64_t>(count, 1) && position != last) return position;
+    const uint64_t here = CursorOf(walk.number());
+    if (visited >= std::max<uint64_t>(count, 1) && here != last) return here;
     visit(walk.name(), entry);
     ++visited;
-    last = position;
+    last = here;
   }
   return 0;
 }

@@ -70,12 +70,12 @@ class Keyspace {
   void Clear();
 
   // Visits at least `count` keys from `cursor` on (0: from the first), fewer at the end; returns the cursor
-  // to go on with, 0 at the end. Keys are in the order of a hash of their names, and those of one hash come
-  // together: a key that exists from the first call to the last is visited exactly once. `visit` must not
+  // to go on with (see walk.h), 0 at the end. Keys are in the order of a hash of their names, and those of one
+  // cursor come together: a key that exists from the first call to the last is visited exactly once. `visit` must not
   // change anything; entry.bytes is good until it returns.
   using Visit = std::function<void(std::string_view key, const Entry& entry)>;
   uint64_t Scan(uint64_t cursor, uint64_t count, const Visit& visit);
-  // A key at random, each about as likely (exactly, if they are few); by the caller's random number.
+  // A key at random, each as likely; by the caller's random number.
   std::optional<std::string> Random(uint64_t random);
 
   // --- Parts, for elements.h, list.h, string_value.h ---

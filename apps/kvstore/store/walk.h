@@ -36,11 +36,25 @@ class Walk {
   bool valid_ = false;
 };
 
+// --- Cursors ---
+//
+// What SCAN and its kin hand out between calls: the upper 53 bits of a position. Clients keep a cursor in what
+// their language has: a signed 64-bit number (Java, Go, PHP) or a double (JavaScript), which is exact up to 2^53.
+// Positions that share these bits are shown together, so that none falls between two calls.
+inline constexpr int kCursorBits = 53;
+// 0 only for the first positions of all, which no call ends before.
+inline uint64_t CursorOf(uint64_t position) { return position >> (64 - kCursorBits); }
+// Where a walk from `cursor` begins; nullopt: behind the last position there can be.
+inline std::optional<uint64_t> PositionOf(uint64_t cursor) {
+  if (cursor >> kCursorBits != 0) return std::nullopt;
+  return cursor << (64 - kCursorBits);
+}
+
 // So many are walked through where a few would do: with these, Redis too answers at once.
 inline constexpr uint64_t kSmall = 128;
 
-// The name of one of the `size` whose value is accepted, by the caller's random number. Up to kSmall each is
-// exactly as likely; beyond, about: one of the 16 that follow a random place. nullopt: there is none.
+// The name of one of the `size` whose value is accepted, by the caller's random number; each is as likely.
+// REQUIRES: numbers are spread evenly, as a hash does it. nullopt: there is none.
 std::optional<std::string> PickAtRandom(Walk& walk, uint64_t size, uint64_t random,
                                         const std::function<bool(std::string_view value)>& accept);
 

@@ -13,7 +13,10 @@ namespace kvstore {
 class KvPairTest : public understudy::lab::PairTest,
                    public testing::WithParamInterface<understudy::lab::Way> {
  protected:
-  KvPairTest() { binary_ = "apps/kvstore/kvstore"; }
+  KvPairTest() {
+    binary_ = "apps/kvstore/kvstore";
+    flags_ = {"--protected_mode=false", "--enable_debug_command=yes"};
+  }
   // The primary goes, by the test's way, and the other one serves. Not waited for: the clients' requests do
   // that.
   void Fault() { Strike(primary(), GetParam()); }

@@ -117,7 +117,10 @@ class Crowd {
 
 class LinearizabilityTest : public PairTest, public testing::WithParamInterface<int> {
  protected:
-  LinearizabilityTest() { binary_ = "apps/kvstore/kvstore"; }
+  LinearizabilityTest() {
+    binary_ = "apps/kvstore/kvstore";
+    flags_ = {"--protected_mode=false"};
+  }
 };
 
 TEST_P(LinearizabilityTest, ThroughAPowerCut) {
