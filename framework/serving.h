@@ -178,6 +178,9 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     uint64_t written = 0;                      // output offset handed to TCP
     size_t read_size = 4096;                   // grows with what the client sends
     std::chrono::steady_clock::time_point since{};   // of the handshake, or the takeover; then of our FIN
+    // The client has all that was sent to it, and lingers: since when, and what had come from it then.
+    std::optional<std::chrono::steady_clock::time_point> lingers_since;
+    uint64_t lingers_from = 0;
   };
 
   // serving.cc
@@ -238,6 +241,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void CheckWatched();
   bool CheckProgress(Live& live);   // false: need not be watched any longer
   bool CheckFinished(Live& live);   // true: it has ended
+  bool HasLingered(Live& live);
 
   // serving_shutdown.cc
   bool ShuttingDown() const { return shutdown_.has_value(); }

@@ -4,6 +4,7 @@
 #include "framework/serving.h"
 #include "glog/logging.h"
 #include "tcpshim/endpoint.h"
+#include "tcpshim/unacked.h"
 
 namespace understudy {
 
@@ -13,8 +14,11 @@ using tcpshim::Seq;
 using tcpshim::SouthWrapper;
 
 namespace {
-// A client that neither ends its stream nor sends, after the Server has closed, is given up.
-constexpr std::chrono::seconds kLingerTimeout{60};
+// After the Server has closed: a client that has all that was sent may still send so long and so much before it
+// ends its stream. One that does not take what was sent is given up.
+constexpr std::chrono::seconds kLinger{1};
+constexpr uint64_t kMaxLingerBytes = 64 << 10;
+constexpr std::chrono::seconds kGiveUpAfter{60};
 }  // namespace
 
 void Serving::OnStable(Lsn lsn) {
@@ -263,14 +267,26 @@ bool Serving::FinAcked(const Live& live) const {
   return client.has_value() && client->una == live.state->SeqOf(live.state->output().end()) + 1;
 }
 
+bool Serving::HasLingered(Live& live) {
+  const ConnectionState& state = *live.state;
+  if (!live.fin_written || !state.ignores_input() || state.peer_closed()) return false;
+  const auto now = clock_->Monotonic();
+  const bool has_all =
+      live.slot.has_value() ? FinAcked(live) : tcpshim::UnackedBytes(north_->fd(live.id)) == 0;
+  if (!has_all) return now - live.since > kGiveUpAfter;
+  if (!live.lingers_since.has_value()) {
+    live.lingers_since = now;
+    live.lingers_from = state.received();
+  }
+  return now - *live.lingers_since > kLinger || state.received() - live.lingers_from > kMaxLingerBytes;
+}
+
 // Both directions done: what the client's FIN is answered with has left, and ours was acknowledged, so
 // that nothing would be left for an heir to do.
 bool Serving::CheckFinished(Live& live) {
   const ConnectionState& state = *live.state;
   const bool both = state.peer_closed() && live.released.rcv_nxt == state.rcv_nxt() && FinAcked(live);
-  const bool lingered = live.fin_written && state.ignores_input() && !state.peer_closed() &&
-                        clock_->Monotonic() - live.since > kLingerTimeout;
-  if (!both && !lingered) return false;
+  if (!both && !HasLingered(live)) return false;
   ++counters_.ended;
   north_->Forget(live.id);
   Append(RecordKind::kEnded, Encode(ConnectionOnly{live.id}), 0);

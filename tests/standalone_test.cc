@@ -1,8 +1,12 @@
 // The same program alone: an ordinary server that needs no privilege at all.
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -190,6 +194,31 @@ TEST_F(StandaloneTest, EchoApp) {
     return EchoPlan({.bytes = 100000, .seed = static_cast<uint64_t>(i)}, true);
   });
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+}
+
+// Who goes on sending after the server has closed is told so, and not after a minute only.
+TEST_F(StandaloneTest, WhoSendsOnAfterTheEndIsReset) {
+  ASSERT_NO_FATAL_FAILURE(StartWith({}));
+  const int fd = where_->Socket(AF_INET, SOCK_STREAM);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(7000);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  const std::string close_line = "CLOSE\n", more(1000, '.');
+  ASSERT_EQ(send(fd, close_line.data(), close_line.size(), MSG_NOSIGNAL), static_cast<ssize_t>(close_line.size()));
+  char byte;
+  ASSERT_EQ(recv(fd, &byte, 1, 0), 0);   // the FIN
+  size_t sent = 0;
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (send(fd, more.data(), more.size(), MSG_NOSIGNAL) > 0) {
+    sent += more.size();
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "after " << sent << " bytes";
+    pollfd ready = {.fd = fd, .events = 0, .revents = 0};
+    poll(&ready, 1, 1);   // until it is reset, or a moment
+  }
+  EXPECT_THAT(errno, AnyOf(EPIPE, ECONNRESET));
+  close(fd);
 }
 
 std::string Contents(const std::string& path) {

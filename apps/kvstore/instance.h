@@ -17,7 +17,7 @@ namespace kvstore {
 enum class DebugCommand { kNo, kLocal, kYes };
 
 // What was set at the start, for good; the same on both nodes of a pair.
-struct Settings {
+struct Configuration {
   std::string password;                          // empty: none
   // Without a password only clients on this host (127.0.0.0/8) are served.
   bool protected_mode = true;
@@ -31,7 +31,8 @@ struct Instance {
   Keyspace* keys = nullptr;
   Watches watches;
   RequestParser::Limits limits;
-  Settings settings;
+  Configuration settings;
+  bool storage_writable = true;                  // false: changes are refused (Server::OnStorage)
   std::string keyspace_events;                   // notify-keyspace-events, as CONFIG GET says it
   std::map<uint64_t, Session*> sessions;         // by id
   // For INFO: since the log began, the same on both nodes.

@@ -1,6 +1,8 @@
 #include "apps/kvstore/kvstore.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -40,6 +42,7 @@ absl::StatusOr<std::unique_ptr<understudy::Server>> KvStore::Open(const Options&
     directory = store->temporary_->path();
   }
   if (absl::Status made = MakePrivateDirectory(directory); !made.ok()) return made;
+  store->disk_room_ = std::make_unique<DiskRoom>(DiskRoom::Of(directory), options.min_free_disk);
   auto table = Table::Open({.directory = directory, .cache_bytes = options.cache_bytes,
                             .write_behind = options.write_behind});
   if (!table.ok()) return table.status();
@@ -56,28 +59,33 @@ absl::StatusOr<std::unique_ptr<understudy::Server>> KvStore::Open(const Options&
 KvStore::~KvStore() = default;
 
 std::string KvStore::InitialState() {
-  const Settings& settings = instance_.settings;
-  // Of the password only enough to tell two apart: this is logged.
-  const std::string password =
-      settings.password.empty() ? "no password"
-                                : absl::StrCat("password #", WalkPosition(settings.password) % 10'000);
-  return absl::StrCat("kvstore ", kStateVersion, ", values up to ", instance_.limits.max_bulk, " bytes, requests up to ",
-                      settings.max_query_buffer, " bytes, ", settings.max_clients, " clients, ", password,
-                      settings.protected_mode ? ", protected mode" : "", ", debug ",
-                      static_cast<int>(settings.debug), ", ",
-                      keys_->size() == 0 ? "empty" : DigestOf(*keys_));
+  return absl::StrCat("kvstore ", kStateVersion, ", ", keys_->size() == 0 ? "empty" : DigestOf(*keys_));
 }
 
 understudy::Settings KvStore::MustAgree() {
-  return {{"--proto_max_bulk_mb", absl::StrCat(instance_.limits.max_bulk >> 20)}};
+  const Configuration& settings = instance_.settings;
+  // Of the password only enough to tell two apart: this is logged.
+  const std::string password = settings.password.empty()
+                                   ? "none"
+                                   : absl::StrCat("#", WalkPosition(settings.password) % 10'000);
+  constexpr const char* kDebug[] = {"no", "local", "yes"};
+  return {{"--proto_max_bulk_mb", absl::StrCat(instance_.limits.max_bulk >> 20)},
+          {"--client_query_buffer_limit_mb", absl::StrCat(settings.max_query_buffer >> 20)},
+          {"--maxclients", absl::StrCat(settings.max_clients)},
+          {"--requirepass_file (its password)", password},
+          {"--protected_mode", settings.protected_mode ? "true" : "false"},
+          {"--enable_debug_command", kDebug[static_cast<int>(settings.debug)]}};
 }
 
 // What is executed and not stable yet is written, too. A node that has lost its role begins with other data than
 // the other's then, or with none (InitialState), and is not let join.
 absl::Status KvStore::Commit(const understudy::CommitPoint& point) {
+  if (absl::Status room = disk_room_->Check(std::chrono::steady_clock::now()); !room.ok()) return room;
   table_->WriteThrough(point.alone && temporary_ == nullptr);
   return keys_->Commit();
 }
+
+void KvStore::OnStorage(bool writable) { instance_.storage_writable = writable; }
 
 void KvStore::OnConnect(Connection& connection) {
   auto session = std::make_unique<Session>();
@@ -97,21 +105,20 @@ void KvStore::OnConnect(Connection& connection) {
   }
   instance_.sessions[session->id] = session.get();
   connection.set_context(std::move(session));
+  // A client may send all of a long pipeline before it reads: its replies are kept for it, as Redis does, up to
+  // --max_pending_output_mb. If it were made to wait instead, both would, for ever.
+  connection.SetHighWater(SIZE_MAX);
 }
 
 size_t KvStore::OnData(Connection& connection, std::string_view unread) {
   Session& session = SessionOf(connection);
   Reply reply(&out_, session.protocol);
   size_t consumed = 0;
-  // What is not read now, for want of room for its replies, is given again when there is room.
-  size_t room = Room(connection);
-  while (consumed < unread.size() && out_.size() < room && !session.closing) {
+  while (consumed < unread.size() && !session.closing) {
     const size_t taken = Serve(connection, session, reply, unread.substr(consumed));
     if (taken == 0) break;
     consumed += taken;
-    if (out_.size() < kSendAt) continue;
-    Flush(connection);
-    room = Room(connection);
+    if (out_.size() >= kSendAt) Flush(connection);
   }
   Flush(connection);
   if (session.closing) Leave(connection, session);
@@ -146,11 +153,6 @@ size_t KvStore::Serve(Connection& connection, Session& session, Reply& reply, st
 size_t KvStore::LongestRequest() const {
   // A value that is allowed must fit, whatever the other limit says.
   return std::max(instance_.settings.max_query_buffer, instance_.limits.max_bulk + (1 << 20));
-}
-
-size_t KvStore::Room(const Connection& connection) {
-  const size_t pending = connection.pending_output();
-  return pending >= connection.high_water() ? 0 : connection.high_water() - pending;
 }
 
 void KvStore::Flush(Connection& connection) {

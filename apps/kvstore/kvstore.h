@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "apps/kvstore/instance.h"
 #include "apps/kvstore/resp/reply.h"
+#include "apps/kvstore/store/disk_room.h"
 #include "apps/kvstore/store/keyspace.h"
 #include "apps/kvstore/store/table.h"
 #include "apps/kvstore/temporary_directory.h"
@@ -24,7 +25,9 @@ class KvStore final : public understudy::Server {
     size_t cache_bytes = size_t{64} << 20;
     std::chrono::milliseconds write_behind{0};   // see Table::Options
     size_t max_bulk = size_t{64} << 20;        // bytes of one value; the same on both nodes of a pair
-    Settings settings;
+    // Bytes that must be free on the disk for changes to be taken; 0: no matter. This node's own affair.
+    uint64_t min_free_disk = 0;
+    Configuration settings;
   };
   static absl::StatusOr<std::unique_ptr<understudy::Server>> Open(const Options& options);
   ~KvStore() override;
@@ -37,6 +40,7 @@ class KvStore final : public understudy::Server {
   std::string InitialState() override;
   understudy::Settings MustAgree() override;
   absl::Status Commit(const understudy::CommitPoint& point) override;
+  void OnStorage(bool writable) override;
 
  private:
   KvStore() = default;
@@ -45,14 +49,13 @@ class KvStore final : public understudy::Server {
   // closing.
   size_t Serve(understudy::Connection& connection, Session& session, Reply& reply, std::string_view unread);
   size_t LongestRequest() const;
-  // Bytes of replies until the client has to read first.
-  static size_t Room(const understudy::Connection& connection);
   void Flush(understudy::Connection& connection);
   // Closes it; it is no client any more from here on.
   void Leave(understudy::Connection& connection, Session& session);
   void Forget(Session& session);
 
   std::unique_ptr<TemporaryDirectory> temporary_;   // nullptr: the data stay
+  std::unique_ptr<DiskRoom> disk_room_;
   std::unique_ptr<Table> table_;
   std::unique_ptr<Keyspace> keys_;
   Instance instance_;

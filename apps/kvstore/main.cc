@@ -31,6 +31,9 @@ DEFINE_uint32(proto_max_bulk_mb, 64,
 DEFINE_uint32(client_query_buffer_limit_mb, 1024,
               "MiB that one request may have, or a transaction before EXEC, 1 to 1024; beyond, the client is closed. "
               "The same on both nodes");
+DEFINE_uint32(min_free_disk_mb, 256,
+              "MiB that must be free on the disk of --data_dir: with less, changes are refused (MISCONF) and reads go on, "
+              "until there is a quarter more. 0: write until the disk refuses, which ends this node");
 DEFINE_uint32(maxclients, 10'000, "Clients at once; more are refused. The same on both nodes");
 DEFINE_string(requirepass_file, "",
               "File whose first line is the password that clients must give (AUTH, HELLO); it must not be readable "
@@ -58,8 +61,8 @@ std::chrono::milliseconds WriteBehind() {
   return std::chrono::milliseconds(FLAGS_role == "standalone" ? 0 : 1000);
 }
 
-absl::StatusOr<kvstore::Settings> SettingsFromFlags() {
-  kvstore::Settings settings;
+absl::StatusOr<kvstore::Configuration> SettingsFromFlags() {
+  kvstore::Configuration settings;
   if (!FLAGS_requirepass_file.empty()) {
     auto password = kvstore::ReadPassword(FLAGS_requirepass_file);
     if (!password.ok()) {
@@ -83,6 +86,7 @@ absl::StatusOr<std::unique_ptr<understudy::Server>> Open() {
                                  .cache_bytes = size_t{FLAGS_cache_mb} << 20,
                                  .write_behind = WriteBehind(),
                                  .max_bulk = size_t{FLAGS_proto_max_bulk_mb} << 20,
+                                 .min_free_disk = uint64_t{FLAGS_min_free_disk_mb} << 20,
                                  .settings = *std::move(settings)});
 }
 

@@ -27,7 +27,7 @@ bool SameSecret(std::string_view given, std::string_view secret) {
 }  // namespace
 
 std::string Refusal(const Instance& instance, const Session& session) {
-  const Settings& settings = instance.settings;
+  const Configuration& settings = instance.settings;
   if (instance.sessions.size() >= settings.max_clients) return "-ERR max number of clients reached\r\n";
   if (!settings.protected_mode || !settings.password.empty() || session.IsLocal()) return "";
   return "-DENIED This server is in protected mode: no password is set, and only clients on its own host are "
@@ -48,6 +48,7 @@ std::string NotAllowed(const Instance& instance, const Session& session, const C
            "then restart the server.";
   }
   if (!session.authenticated && !(command.flags & kNoAuth)) return "NOAUTH Authentication required.";
+  if (!instance.storage_writable && (command.flags & kWrite)) return std::string(kNoRoom);
   return "";
 }
 

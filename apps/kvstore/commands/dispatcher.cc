@@ -178,6 +178,13 @@ void Queue(const Instance& instance, Session& session, Reply& reply, Arguments a
   reply.Simple("QUEUED");
 }
 
+bool QueuedWrites(const Session& session) {
+  return std::any_of(session.queued.begin(), session.queued.end(), [](const std::vector<std::string>& args) {
+    const Row* row = TheTable().Find(args[0]);
+    return row != nullptr && (row->command->flags & kWrite) != 0;
+  });
+}
+
 void Run(Instance& instance, Session& session, understudy::Connection& connection, Reply& reply,
          const Command& command, Arguments args) {
   ++instance.commands_processed;
@@ -213,6 +220,10 @@ void Dispatch(Instance& instance, Session& session, understudy::Connection& conn
   session.last_command_ms = now_ms;
   const Row* row = Resolve(instance, session, reply, args);
   if (row == nullptr) return;
+  if (session.in_multi && !instance.storage_writable && row->command->name == "exec" && QueuedWrites(session)) {
+    DiscardTransaction(instance, session);
+    return reply.Error("EXECABORT Transaction discarded because of: " + std::string(kNoRoom));
+  }
   if (session.in_multi && row->queued) return Queue(instance, session, reply, args);
   Run(instance, session, connection, reply, *row->command, args);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "apps/kvstore/commands/auth.h"
 #include "apps/kvstore/commands/command_fixture_for_test.h"
 #include "gtest/gtest.h"
 
@@ -141,6 +142,30 @@ TEST_F(DispatcherTest, ATransactionIsBounded) {
   }
   EXPECT_GT(queued, 5);
   EXPECT_LE(queued, 10);
+}
+
+// The disk is full: nothing is changed, everything can be read, and it goes on when there is room.
+TEST_F(DispatcherTest, NoRoomForChanges) {
+  const std::string no_room = "-" + std::string(kNoRoom) + "\r\n";
+  Run("SET", "a", "1");
+  Run("MULTI");
+  Run("SET", "a", "2");
+  instance().storage_writable = false;
+  EXPECT_EQ(Run("EXEC"), "-EXECABORT Transaction discarded because of: " + std::string(kNoRoom) + "\r\n");
+  EXPECT_EQ(Run("GET", "a"), "$1\r\n1\r\n");
+  for (const auto& write : std::vector<std::vector<std::string_view>>{
+           {"SET", "a", "2"}, {"DEL", "a"}, {"HSET", "h", "f", "v"}, {"FLUSHALL"}, {"EXPIRE", "a", "1"}}) {
+    EXPECT_EQ(client().RunArgs(write), no_room) << write[0];
+  }
+  Run("MULTI");
+  EXPECT_EQ(Run("SET", "a", "2"), no_room);
+  EXPECT_TRUE(Run("EXEC").starts_with("-EXECABORT"));
+  Run("MULTI");
+  Run("GET", "a");
+  EXPECT_EQ(Run("EXEC"), "*1\r\n$1\r\n1\r\n");
+  EXPECT_EQ(Run("PING"), "+PONG\r\n");
+  instance().storage_writable = true;
+  EXPECT_EQ(Run("SET", "a", "2"), "+OK\r\n");
 }
 
 }  // namespace
