@@ -1,4 +1,5 @@
 #include "framework/logged_clock.h"
+#include "framework/recent_maximum.h"
 
 #include <gtest/gtest.h>
 
@@ -81,6 +82,21 @@ TEST_F(LoggedClockTest, ATakeoverCarriesOnByWhatHasPassed) {
   LoggedClock heir(heirs + seconds(3), told.At(heirs + seconds(3)));
   const int64_t later = heir.Advance(heirs + seconds(4), kStart - 2 * kSecond);
   EXPECT_EQ(later, first + 3 * kSecond + kSecond * 9 / 10);
+}
+
+TEST(RecentMaximumTest, ForgetsWhatIsLongAgo) {
+  using std::chrono::seconds;
+  RecentMaximum<int> most(seconds(5));
+  const RecentMaximum<int>::MonotonicTime start{std::chrono::hours(1)};
+  EXPECT_EQ(most.Add(7, start), 7);
+  EXPECT_EQ(most.Add(3, start + seconds(1)), 7);
+  EXPECT_EQ(most.Add(4, start + seconds(6)), 7);    // of the span before
+  EXPECT_EQ(most.Add(5, start + seconds(9)), 7);
+  EXPECT_EQ(most.Add(2, start + seconds(12)), 5);
+  EXPECT_EQ(most.Add(1, start + seconds(100)), 1);
+  EXPECT_EQ(most.Add(9, start + seconds(101)), 9);
+  most.Reset();
+  EXPECT_EQ(most.Add(1, start + seconds(102)), 1);
 }
 
 }  // namespace

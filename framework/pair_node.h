@@ -26,6 +26,7 @@
 #include "framework/log_filter.h"
 #include "framework/logged_clock.h"
 #include "framework/node.h"
+#include "framework/recent_maximum.h"
 #include "framework/replayer.h"
 #include "framework/serving.h"
 #include "framework/witness.h"
@@ -214,6 +215,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   // Old primary's CLOCK_MONOTONIC less ours: the largest seen, which is the nearest, since a message
   // only ever arrives late.
   std::optional<std::chrono::nanoseconds> clock_ahead_;
+  RecentMaximum<std::chrono::nanoseconds> lately_ahead_{std::chrono::seconds(5)};   // the same, of late
   // As secondary: when the newest that was heard from this primary was sent, by its clock. A datagram that is
   // no newer has been heard, or has been overtaken; somebody may have kept it.
   int64_t newest_sent_at_ns_ = 0;

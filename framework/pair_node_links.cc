@@ -166,9 +166,10 @@ replication::Link::Handler::Verdict PairNode::OnAppend(Link& link, wire::AppendR
   const auto ahead = std::chrono::nanoseconds(sent_at_ns) - now.time_since_epoch();
   clock_ahead_ = std::max(clock_ahead_.value_or(ahead), ahead);
   newest_sent_at_ns_ = std::max(newest_sent_at_ns_, sent_at_ns);
+  // When that was by this host's clock. Not by clock_ahead_: the two clocks may have run apart since then.
+  const auto lately_ahead = lately_ahead_.Add(ahead, now);
   if (logged_us >= 0 && logged_us < kLatestUs) {
-    const auto sent = std::chrono::nanoseconds(sent_at_ns) - *clock_ahead_;   // by this host's clock
-    told_time_.Told(logged_us, replication::MonotonicTime(sent));
+    told_time_.Told(logged_us, replication::MonotonicTime(std::chrono::nanoseconds(sent_at_ns) - lately_ahead));
   }
   reply = outcome.reply;
   if (replayer_->cannot_write()) reply.__set_cannot_write(true);
@@ -188,6 +189,7 @@ void PairNode::OnJoinReply(Link& link, const wire::JoinReply& reply) {
   if (&link != link_.get() || secondary_ == nullptr) return;
   if (reply.node != secondary_->primary()) {   // another host's clock
     clock_ahead_.reset();
+    lately_ahead_.Reset();
     told_time_.Forget();
   }
   newest_sent_at_ns_ = 0;   // perhaps another host's, or that host's after a boot
@@ -539,7 +541,8 @@ void PairNode::OnServerThrew(absl::Status why, replication::RecordBatch last, Ls
                              uint64_t output_hash) {
   // Not from inside a turn of what this ends: the next tick sees to it, or the answer.
   const bool tell = primary_->state() == PrimaryCore::State::kProtected && !last.empty();
-  dying_ = Dying{std::move(why), tell ? last.last_lsn() : 0, Now() + (tell ? config_.suspect_after : std::chrono::milliseconds(0))};
+  // Not Aborted: that is a node of no use any more.
+  dying_ = Dying{absl::UnavailableError(why.message()), tell ? last.last_lsn() : 0, Now() + (tell ? config_.suspect_after : std::chrono::milliseconds(0))};
   if (tell) Append(std::move(last), executed_lsn, output_hash);
 }
 

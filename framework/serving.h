@@ -174,6 +174,9 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     bool broken = false;
     // Restored as sent up to this output offset, and the client has not said anything since; 0: it has.
     uint64_t unheard_until = 0;
+    // The same, after its first word has made it less (TakeGrip): the client may still acknowledge so much, if that
+    // word was an old one. 0: it is past.
+    uint64_t claimed_until = 0;
     Released released;
     uint64_t written = 0;                      // output offset handed to TCP
     size_t read_size = 4096;                   // grows with what the client sends
@@ -261,6 +264,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   tcpshim::Segment AckByHand(const Live& live) const;
   void Resend(Live& live, uint64_t from, uint64_t end);
   void TakeGrip(Live& live);
+  bool HasLostGrip(Live& live);
 
   boost::asio::io_context& loop_;
   const Clock* const clock_;

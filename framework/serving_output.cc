@@ -4,7 +4,6 @@
 #include "framework/serving.h"
 #include "glog/logging.h"
 #include "tcpshim/endpoint.h"
-#include "tcpshim/unacked.h"
 
 namespace understudy {
 
@@ -184,7 +183,7 @@ PeerView Serving::ViewOf(const Live& live) const {
 // the acknowledgement that matters (WakeWhenAcked), and the rest is known here.
 bool Serving::MustWatch(const Live& live) {
   const ConnectionState& state = *live.state;
-  return live.paused || live.unheard_until != 0 || state.fin_wanted() || state.writable_wanted() ||
+  return live.paused || live.unheard_until != 0 || live.claimed_until != 0 || state.fin_wanted() || state.writable_wanted() ||
          state.room_wanted() || state.pending_output() >= state.progress_step();
 }
 
@@ -214,7 +213,7 @@ void Serving::CheckWatched() {
       CheckSuperseded(*live);
       continue;
     }
-    if (live->unheard_until != 0 && south_.wrapper->Client(*live->slot).has_value()) {
+    if ((live->unheard_until != 0 && south_.wrapper->Client(*live->slot).has_value()) || HasLostGrip(*live)) {
       TakeGrip(*live);
       live = Find(id);
       if (live == nullptr) continue;

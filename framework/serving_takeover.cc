@@ -230,17 +230,28 @@ void Serving::Resend(Live& live, uint64_t from, uint64_t end) {
 // when its timer says so, which doubles while the window is closed, and not when the window opens. So the socket is
 // made once more, from the client's first word: sent is what its window allowed, and all else is written as new.
 // Then the kernel knows how things are, and does what it does for any client.
+//
+// That word may be an old one, overtaken by a wider window which the dead primary has used: the client acknowledges
+// more then than this socket has sent, and would be ignored for ever. So the socket is made a third time, with all of
+// it sent (HasLostGrip).
 void Serving::TakeGrip(Live& live) {
-  const uint64_t sent_end = std::exchange(live.unheard_until, 0);
+  const bool again = live.unheard_until == 0;
+  const uint64_t sent_end = again ? std::exchange(live.claimed_until, 0) : std::exchange(live.unheard_until, 0);
   ExecuteWaiting();   // the log's RCV.NXT is that of what has been read, below
   const ConnectionState& state = *live.state;
   const tcpshim::TcpOptions& options = state.opened().options;
   const auto client = south_.wrapper->Client(*live.slot);
-  const PeerView view = ViewOf(live);
+  PeerView view = ViewOf(live);
   // Edges of windows do not move left, so the log's counts too.
-  const uint64_t edge = std::max(view.acked + (uint64_t{client->window} << options.snd_wscale),
-                                 state.view().acked + state.view().window);
-  if (edge >= sent_end) return;   // all of it may have been sent
+  uint64_t edge = std::max(view.acked + (uint64_t{client->window} << options.snd_wscale),
+                           state.view().acked + state.view().window);
+  if (again) {
+    edge = sent_end;
+  } else if (edge >= sent_end) {
+    return;   // all of it may have been sent
+  } else {
+    live.claimed_until = sent_end;
+  }
 
   // A segment that comes meanwhile is as good as lost.
   south_.wrapper->Allow(*live.slot, SOUTH_NO_SOCKET);
@@ -279,6 +290,17 @@ void Serving::TakeGrip(Live& live) {
   south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
   Resend(live, view.acked, edge);
   WriteOutput(live);
+}
+
+// True: the client acknowledges what the dead primary has sent and this socket has not.
+bool Serving::HasLostGrip(Live& live) {
+  if (live.claimed_until == 0) return false;
+  const auto client = south_.wrapper->Client(*live.slot);
+  if (!client.has_value()) return false;
+  const uint64_t sent = live.written - tcpshim::UnsentBytes(north_->fd(live.id));
+  if (sent >= live.claimed_until) live.claimed_until = 0;
+  const uint32_t fin = live.fin_written ? 1 : 0;
+  return live.claimed_until != 0 && tcpshim::SeqAfter(client->una, live.state->SeqOf(sent) + fin);
 }
 
 void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node) {

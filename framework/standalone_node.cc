@@ -47,7 +47,7 @@ void StandaloneNode::OnCommitFailed(absl::Status why) {
 }
 
 void StandaloneNode::OnServerThrew(absl::Status why, replication::RecordBatch, replication::Lsn, uint64_t) {
-  boost::asio::post(loop_, [this, why = std::move(why)] { failed_(why); });
+  boost::asio::post(loop_, [this, why = std::move(why)] { failed_(absl::UnavailableError(why.message())); });
 }
 
 NodeStatus StandaloneNode::Status() const {

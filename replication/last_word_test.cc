@@ -25,7 +25,7 @@ TEST(LastWordTest, NothingElseIsOne) {
   const std::string word = NewLastWord();
   const std::string datagram = EncodeLastWord(word);
   EXPECT_EQ(DecodeLastWord(datagram), word);
-  EXPECT_FALSE(DecodePulse(datagram).has_value());
+  EXPECT_FALSE(DecodePulse(datagram, "").has_value());
   for (size_t size = 0; size < datagram.size(); ++size) {
     EXPECT_FALSE(DecodeLastWord(datagram.substr(0, size)).has_value()) << size;
   }
@@ -35,7 +35,7 @@ TEST(LastWordTest, NothingElseIsOne) {
     damaged[i] ^= 1;
     EXPECT_FALSE(DecodeLastWord(damaged).has_value()) << i;
   }
-  EXPECT_FALSE(DecodeLastWord(Encode(PulseMessage{false, 1, 2, "10.0.0.1:80"})).has_value());
+  EXPECT_FALSE(DecodeLastWord(Encode(PulseMessage{false, 1, 2, "10.0.0.1:80"}, "")).has_value());
 }
 
 }  // namespace

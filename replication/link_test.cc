@@ -108,6 +108,7 @@ wire::AppendRequest Append(int64_t lsn, std::string records = "") {
 
 wire::JoinRequest JoinAs(const std::string& node) {
   wire::JoinRequest request;
+  request.__set_settings({{"--one", "1"}, {"--two", ""}});
   request.protocol_version = 1;
   request.service_address = "10.0.0.1:80";
   request.node = node;
@@ -363,6 +364,10 @@ TEST_F(LinkTest, MalformedMessages) {
   EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\xec\0\x01\0", 4)))), no_message);
   EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0f\0\x01\x08\0\0\0\0\0", 9)))),
             no_message);  // a list: there is none in the protocol
+  // Maps of strings there are: one of something else, and one that says it has more than the frame.
+  EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0d\0\x01\x0b\x08\0\0\0\0\0", 10)))), no_message);
+  EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0d\0\x01\x0b\x0b\xff\xff\xff\xff\0", 10)))), no_message);
+  EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0d\0\x01\x0b\x0b\0\0\0\x01\0", 10)))), no_message);
   std::string deep;
   for (int i = 0; i < 1000; ++i) deep += std::string("\x0c\0\x01", 3);
   EXPECT_EQ(ClosedBy(Frame(Message(1, "append", deep + std::string(1001, '\0')))), no_message);

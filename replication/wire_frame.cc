@@ -72,9 +72,23 @@ class Walker {
         return ReadString(&ignored);
       case protocol::T_STRUCT:
         return SkipStruct(depth + 1);
+      case protocol::T_MAP:
+        return SkipMapOfStrings();
       default:
         return false;
     }
+  }
+
+  // The only container that the messages have.
+  bool SkipMapOfStrings() {
+    if (rest_.size() < 2 || rest_[0] != protocol::T_STRING || rest_[1] != protocol::T_STRING) return false;
+    uint32_t pairs = 0;
+    if (!Skip(2) || !Read32(&pairs) || pairs > rest_.size() / (2 * sizeof(uint32_t))) return false;
+    std::string_view ignored;
+    for (uint32_t i = 0; i < 2 * pairs; ++i) {
+      if (!ReadString(&ignored)) return false;
+    }
+    return true;
   }
 
   std::string_view rest_;

@@ -423,6 +423,16 @@ size_t SegmentSize(int fd) {
   return Get(fd, IPPROTO_TCP, TCP_INFO, info) ? info.tcpi_snd_mss : 0;
 }
 
+uint32_t UnackedBytes(int fd) {
+  int bytes = 0;
+  return ::ioctl(fd, SIOCOUTQ, &bytes) == 0 ? static_cast<uint32_t>(bytes) : 0;
+}
+
+uint32_t UnsentBytes(int fd) {
+  int bytes = 0;
+  return ::ioctl(fd, SIOCOUTQNSD, &bytes) == 0 ? static_cast<uint32_t>(bytes) : 0;
+}
+
 bool IsUnanswered(int fd, std::chrono::milliseconds limit) {
   tcp_info info;
   // Both counts are of the kernel, and go back to 0 when the client says something.

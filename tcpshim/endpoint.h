@@ -68,6 +68,11 @@ uint64_t SocketCookie(int fd);
 // route and what ICMP has said of the path have had their say, and options are taken off. 0: not known.
 size_t SegmentSize(int fd);
 
+// Of what was written to the socket, the bytes that the peer has not acknowledged (a FIN counts as one), and those
+// that have not been sent yet. 0 also for a socket that is no more.
+uint32_t UnackedBytes(int fd);
+uint32_t UnsentBytes(int fd);
+
 // The client has been silent for `limit`, although something of ours waits for its acknowledgement and has been
 // sent, or its window probed, at least twice since. A client whose window is closed and who answers probes is
 // not silent.

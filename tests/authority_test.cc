@@ -147,6 +147,7 @@ TEST_F(AuthorityTest, OldDataIsNotServed) {
   ASSERT_TRUE(pair_->StartNode(Host::kB, "primary").ok());
   ExpectState(Host::kB, "solo");
   pair_->process(Host::kB).Kill();
+  watch_.reset();   // it judges one change of speakers
   // And who must.
   ASSERT_TRUE(pair_->StartNode(Host::kA, "primary", {"--force_data_loss"}).ok());
   ExpectState(Host::kA, "solo");

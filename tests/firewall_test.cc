@@ -67,7 +67,7 @@ TEST_F(FirewallTest, WithTheServiceExemptedClientsGoOn) {
   const size_t colon = service.find(':');
   const std::string ip = service.substr(0, colon), port = service.substr(colon + 1);
   ASSERT_NO_FATAL_FAILURE(StartWithRulesAtB(
-      absl::StrCat(kStrict, "table inet understudy { chain in { type filter hook prerouting priority raw; ip daddr ", ip,
+      absl::StrCat(kStrict, "\ntable inet understudy { chain in { type filter hook prerouting priority raw; ip daddr ", ip,
                    " tcp dport ", port, " notrack; }\n chain out { type filter hook output priority raw; ip saddr ", ip,
                    " tcp sport ", port, " notrack; }\n}\n")));
   EXPECT_THAT(StatusText(Host::kB), HasSubstr("\"warnings\":[]"));

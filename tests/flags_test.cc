@@ -49,7 +49,6 @@ class StartTest : public testing::Test {
         {"replication_insecure", "true"},
         {"arbiter", absl::StrCat("file:", dir_.path(), "/arbiter")},
         {"status", "127.0.0.1:7200"},
-        {"minloglevel", "2"},   // what is looked for is the one line that says why
     };
     for (auto& change : changes) {
       auto same = [&](auto& flag) { return flag.first == change.first; };
@@ -63,7 +62,8 @@ class StartTest : public testing::Test {
 
   Outcome Run(const std::vector<std::string>& flags, Process::Options options = {}) {
     options.name = "start";
-    options.argv = {Runfile("tests/apps/workbench")};
+    // What is looked for is the one line that says why.
+    options.argv = {Runfile("tests/apps/workbench"), "--minloglevel=2"};
     options.argv.insert(options.argv.end(), flags.begin(), flags.end());
     options.where = &lab_->host(Host::kA);
     auto process = Process::Start(options);
@@ -236,7 +236,7 @@ TEST_F(StartTest, PeerUnreachable) {
   Process::Options options;
   options.name = "alone";
   options.argv = {Runfile("tests/apps/workbench")};
-  auto flags = PrimaryWith({{"role", "secondary"}, {"minloglevel", "0"}});
+  auto flags = PrimaryWith({{"role", "secondary"}});
   options.argv.insert(options.argv.end(), flags.begin(), flags.end());
   options.where = &lab_->host(Host::kA);
   auto process = Process::Start(options);

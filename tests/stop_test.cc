@@ -67,6 +67,7 @@ TEST_P(StopTest, ClientsGetTheirAnswersAndAFin) {
 TEST_P(StopTest, AClientThatDoesNotReadHoldsItUpNoLongerThanAllowed) {
   with_secondary_ = GetParam() == Alone::kAfterATakeover;
   flags_ = {"--stop_within_ms=300"};
+  resets_allowed_ = true;   // the client's, when it goes with all that it has not read
   ASSERT_NO_FATAL_FAILURE(StartPair());
   Fleet fleet(client());
   Plan deaf = DownloadPlan(64 << 20, TestSeed());

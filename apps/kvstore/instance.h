@@ -18,7 +18,7 @@ enum class DebugCommand { kNo, kLocal, kYes };
 
 // What was set at the start, for good; the same on both nodes of a pair.
 struct Configuration {
-  std::string password;                          // empty: none
+  std::string password = {};                     // empty: none
   // Without a password only clients on this host (127.0.0.0/8) are served.
   bool protected_mode = true;
   DebugCommand debug = DebugCommand::kNo;

@@ -21,6 +21,8 @@ using understudy::Connection;
 constexpr size_t kSendAt = 256 << 10;
 // A buffer that one long reply made larger than this is given back.
 constexpr size_t kKeepCapacity = 1 << 20;
+// Requests, in bytes, that may wait for room for their replies: the client's next ones are still read then.
+constexpr size_t kMostUnread = 512 << 10;
 // Requests of one record that are looked at ahead: as many as the processor's cache may hold until they come.
 constexpr int kMostExpected = 32;
 // Of what a log means to the commands of this program: nodes that differ in it would answer differently.
@@ -105,20 +107,22 @@ void KvStore::OnConnect(Connection& connection) {
   }
   instance_.sessions[session->id] = session.get();
   connection.set_context(std::move(session));
-  // A client may send all of a long pipeline before it reads: its replies are kept for it, as Redis does, up to
-  // --max_pending_output_mb. If it were made to wait instead, both would, for ever.
-  connection.SetHighWater(SIZE_MAX);
 }
 
 size_t KvStore::OnData(Connection& connection, std::string_view unread) {
   Session& session = SessionOf(connection);
   Reply reply(&out_, session.protocol);
   size_t consumed = 0;
-  while (consumed < unread.size() && !session.closing) {
+  LetItSend(connection, unread.size());
+  // What is not read now, for want of room for its replies, is given again when there is room.
+  size_t room = Room(connection);
+  while (consumed < unread.size() && out_.size() < room && !session.closing) {
     const size_t taken = Serve(connection, session, reply, unread.substr(consumed));
     if (taken == 0) break;
     consumed += taken;
-    if (out_.size() >= kSendAt) Flush(connection);
+    if (out_.size() < kSendAt) continue;
+    Flush(connection);
+    room = Room(connection);
   }
   Flush(connection);
   if (session.closing) Leave(connection, session);
@@ -153,6 +157,21 @@ size_t KvStore::Serve(Connection& connection, Session& session, Reply& reply, st
 size_t KvStore::LongestRequest() const {
   // A value that is allowed must fit, whatever the other limit says.
   return std::max(instance_.settings.max_query_buffer, instance_.limits.max_bulk + (1 << 20));
+}
+
+// A client may send all of a long pipeline before it reads any reply. If it were made to wait at some point, both
+// would, for ever; so from a point on its replies are kept for it, as Redis does, up to --max_pending_output_mb.
+void KvStore::LetItSend(Connection& connection, size_t unread) {
+  if (unread > kMostUnread) {
+    connection.SetHighWater(SIZE_MAX);
+  } else if (connection.high_water() == SIZE_MAX && connection.pending_output() < Connection::kDefaultHighWater) {
+    connection.SetHighWater(Connection::kDefaultHighWater);
+  }
+}
+
+size_t KvStore::Room(const Connection& connection) {
+  const size_t pending = connection.pending_output(), most = connection.high_water();
+  return pending >= most ? 0 : most - pending;
 }
 
 void KvStore::Flush(Connection& connection) {

@@ -21,13 +21,13 @@ namespace kvstore {
 class KvStore final : public understudy::Server {
  public:
   struct Options {
-    std::string data_dir;                      // empty: a fresh temporary one, removed at the end
+    std::string data_dir = {};                 // empty: a fresh temporary one, removed at the end
     size_t cache_bytes = size_t{64} << 20;
     std::chrono::milliseconds write_behind{0};   // see Table::Options
     size_t max_bulk = size_t{64} << 20;        // bytes of one value; the same on both nodes of a pair
     // Bytes that must be free on the disk for changes to be taken; 0: no matter. This node's own affair.
     uint64_t min_free_disk = 0;
-    Configuration settings;
+    Configuration settings = {};
   };
   static absl::StatusOr<std::unique_ptr<understudy::Server>> Open(const Options& options);
   ~KvStore() override;
@@ -49,6 +49,9 @@ class KvStore final : public understudy::Server {
   // closing.
   size_t Serve(understudy::Connection& connection, Session& session, Reply& reply, std::string_view unread);
   size_t LongestRequest() const;
+  void LetItSend(understudy::Connection& connection, size_t unread);
+  // Bytes of replies until the client has to read first.
+  static size_t Room(const understudy::Connection& connection);
   void Flush(understudy::Connection& connection);
   // Closes it; it is no client any more from here on.
   void Leave(understudy::Connection& connection, Session& session);

@@ -67,6 +67,9 @@ std::string RoutingOf(const RespValue& info) {
                       " ", part[4].text, " ", part[5].text, " categories ", Sorted(part[6]));
 }
 
+// Of Redis 7.2: clients of today ask for them.
+bool IsNewer(const std::string& name) { return name == "client|setinfo" || name == "client|no-touch"; }
+
 TEST_P(IntrospectionTest, CommandInfo) {
   const std::set<std::string> names = OurCommands();
   for (const Form& form : Grammar()) {
@@ -75,6 +78,7 @@ TEST_P(IntrospectionTest, CommandInfo) {
     EXPECT_THAT(names, Contains(name));
   }
   for (const std::string& name : names) {
+    if (IsNewer(name)) continue;
     const RespValue ours = ours_wire_->Ask({"COMMAND", "INFO", name}),
                     redis = redis_wire_->Ask({"COMMAND", "INFO", name});
     ASSERT_EQ(ours.elements.size(), 1u) << name;
@@ -88,6 +92,7 @@ TEST_P(IntrospectionTest, CommandInfo) {
 
 TEST_P(IntrospectionTest, CommandDocs) {
   for (const std::string& name : OurCommands()) {
+    if (IsNewer(name)) continue;
     Fields fields[2];
     const RespValue docs[] = {ours_wire_->Ask({"COMMAND", "DOCS", name}),
                               redis_wire_->Ask({"COMMAND", "DOCS", name})};
@@ -107,7 +112,7 @@ TEST_P(IntrospectionTest, CommandListAndCount) {
   const std::set<std::string> ours = OurCommands();
   std::set<std::string> redis;
   for (const RespValue& name : redis_wire_->Ask({"COMMAND", "LIST"}).elements) redis.insert(name.text);
-  for (const std::string& name : ours) EXPECT_TRUE(redis.contains(name)) << name;
+  for (const std::string& name : ours) EXPECT_TRUE(redis.contains(name) || IsNewer(name)) << name;
   const auto top = std::count_if(ours.begin(), ours.end(),
                                  [](const std::string& name) { return name.find('|') == name.npos; });
   EXPECT_EQ(ours_wire_->Ask({"COMMAND", "COUNT"}).text, std::to_string(top));
@@ -116,7 +121,7 @@ TEST_P(IntrospectionTest, CommandListAndCount) {
     std::set<std::string> found, right;
     for (const RespValue& name :
          ours_wire_->Ask({"COMMAND", "LIST", "FILTERBY", "PATTERN", pattern}).elements) {
-      found.insert(name.text);
+      if (!IsNewer(name.text)) found.insert(name.text);
     }
     for (const RespValue& name :
          redis_wire_->Ask({"COMMAND", "LIST", "filterby", "pattern", pattern}).elements) {

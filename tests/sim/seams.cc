@@ -818,6 +818,11 @@ void CloseSilently(UniqueFd fd) { fd.release(); }
 uint64_t SocketCookie(int fd) { return static_cast<uint64_t>(fd - sim::kFirstFd); }
 
 size_t SegmentSize(int) { return 0; }
+uint32_t UnackedBytes(int) { return 0; }   // asked of standalone nodes' sockets only
+uint32_t UnsentBytes(int fd) {
+  const sim::Socket* socket = SocketOf(fd);
+  return socket == nullptr ? 0 : static_cast<uint32_t>(socket->tcp->unsent());
+}
 
 uint32_t CurrentTimestamp(int fd) {
   const sim::Socket* socket = SocketOf(fd);

@@ -350,8 +350,11 @@ void Tcp::OnPacket(const Packet& packet) {
       EmitAck();
       return;
     }
-    if (!old && !SeqAfter(packet.seq, RcvNxt()) && SeqAfter(packet.tsval, ts_recent_))
+    // Not from a segment that is not acceptable: of an earlier connection of this port, say.
+    if (!old && !SeqAfter(packet.seq, RcvNxt()) && !SeqBefore(packet.end(), RcvNxt()) &&
+        SeqAfter(packet.tsval, ts_recent_)) {
       ts_recent_ = packet.tsval;
+    }
   }
   // Before the window: a probe, or a retransmission of what is here already.
   const bool stale = SeqBefore(packet.seq, RcvNxt()) && !SeqAfter(packet.end(), RcvNxt());

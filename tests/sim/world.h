@@ -203,6 +203,9 @@ class World {
   Outcome Run();
   // Instead: nothing fails but that every call of the primary's Server may take long, up to `longest`.
   Outcome RunStalls(Nanos longest);
+  // Instead: the slowest clock on the primary, the fastest on the secondary, and what the primary says to
+  // the secondary gets lost, while both reach the clients.
+  Outcome RunCut();
   // Instead: SYNs of so many that do not exist, the primary's death among them. The clients are served to the
   // end, and nobody ever hears of the others.
   Outcome RunFlood(int ghosts);

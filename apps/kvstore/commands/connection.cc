@@ -111,7 +111,7 @@ void Hello(Call& call) {
   }
   if (!call.session.authenticated) {
     return call.reply.Error(
-        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH "
         "<user> <pass> option can be used to authenticate the client and select the RESP protocol version at "
         "the same time");
   }

@@ -128,7 +128,7 @@ TEST_F(ConnectionCommands, ClientIdAndErrors) {
   EXPECT_EQ(Run("CLIENT", "FOO"), "-ERR unknown subcommand 'FOO'. Try CLIENT HELP.\r\n");
   EXPECT_EQ(Run("CLIENT", "NO-EVICT", "maybe"), "-ERR syntax error\r\n");
   EXPECT_TRUE(Run("CLIENT", "HELP").starts_with(
-      "*15\r\n+CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n+GETNAME\r\n+    "));
+      "*19\r\n+CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n+GETNAME\r\n+    "));
 }
 
 TEST_F(ConnectionCommands, ClientList) {

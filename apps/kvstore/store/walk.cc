@@ -15,8 +15,11 @@ namespace {
 // More than kPlaces are found in one of 1500 windows; then each of those is as likely.
 constexpr uint64_t kExpected = 12;
 constexpr uint64_t kPlaces = 24;
-// Half of the tries find one. So many fail only where the disk does, or `size` is far from true.
-constexpr int kTries = 64;
+// Half of the tries find one. So many fail where the numbers are not spread evenly (somebody chose names for their
+// hash), the disk has failed, or `size` is far from true.
+constexpr int kTries = 16;
+// Then: one of so many that follow a random number.
+constexpr uint64_t kCandidates = 16;
 
 // All 64 bits depend on all 64 bits (splitmix64's last steps): a second number, for another purpose.
 uint64_t Mix(uint64_t value) {
@@ -76,6 +79,13 @@ std::optional<std::string> PickOfMany(Walk& walk, uint64_t size, uint64_t random
     const uint64_t place = Mix(random) % std::max<uint64_t>(kPlaces, names.size());
     if (place < names.size()) return names[place];
     random = Mix(random + 0x9e3779b97f4a7c15);
+  }
+  uint64_t left = 1 + Mix(random) % kCandidates;
+  // Twice, for behind the last comes the first.
+  for (const uint64_t from : {random, uint64_t{0}}) {
+    for (walk.Seek(from); walk.Valid(); walk.Next()) {
+      if (accept(walk.value()) && --left == 0) return std::string(walk.name());
+    }
   }
   return std::nullopt;
 }

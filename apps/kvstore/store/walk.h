@@ -53,8 +53,8 @@ inline std::optional<uint64_t> PositionOf(uint64_t cursor) {
 // So many are walked through where a few would do: with these, Redis too answers at once.
 inline constexpr uint64_t kSmall = 128;
 
-// The name of one of the `size` whose value is accepted, by the caller's random number; each is as likely.
-// REQUIRES: numbers are spread evenly, as a hash does it. nullopt: there is none.
+// The name of one of the `size` whose value is accepted, by the caller's random number. Each is as likely, of more
+// than kSmall if their numbers are spread evenly, as a hash does it. nullopt: there is none.
 std::optional<std::string> PickAtRandom(Walk& walk, uint64_t size, uint64_t random,
                                         const std::function<bool(std::string_view value)>& accept);
 
