@@ -4,13 +4,16 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -75,19 +78,33 @@ bool ReceiveTwo(int socket, UniqueFd& first, UniqueFd& second) {
 
 // --- The child ------------------------------------------------------------------------------------
 
-void KeepOnly(std::array<int*, 2> kept) {
+template <size_t kCount>
+void KeepOnly(std::array<int*, kCount> kept) {
   const int null = open("/dev/null", O_RDWR);
   for (int fd = 0; fd < 3; ++fd) (void)dup2(null, fd);
-  for (int i = 0; i < 2; ++i) {
+  for (int* fd : kept) {
     // Out of the way first: one may lie where the other goes.
-    *kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, 10);
-    if (*kept[i] < 0) _exit(1);
+    *fd = fcntl(*fd, F_DUPFD_CLOEXEC, 10);
+    if (*fd < 0) _exit(1);
   }
-  for (int i = 0; i < 2; ++i) *kept[i] = dup2(*kept[i], 3 + i);
-  (void)syscall(SYS_close_range, 5u, ~0u, 0u);
+  int next = 3;
+  for (int* fd : kept) *fd = dup2(*fd, next++);
+  (void)syscall(SYS_close_range, static_cast<unsigned>(next), ~0u, 0u);
 }
 
-[[noreturn]] void Watch(int server, int socket, const std::string& word) {
+// By the flags in /proc/PID/stat, opened while the process lived: no later process of that number can answer.
+bool IsExiting(int stat) {
+  char text[512];
+  const ssize_t size = pread(stat, text, sizeof text - 1, 0);
+  if (size <= 0) return true;   // ESRCH: it is gone
+  text[size] = '\0';
+  const char* rest = strrchr(text, ')');   // the name may hold anything
+  constexpr unsigned kExiting = 0x4;       // PF_EXITING of the kernel's linux/sched.h
+  unsigned flags = 0;
+  return rest != nullptr && sscanf(rest, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && (flags & kExiting) != 0;
+}
+
+[[noreturn]] void Watch(int server, int stat, int socket, const std::string& word) {
   // What is meant for the server is no order to the witness, not even that of a service manager who ends all.
   for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2}) {
     ::signal(signal, SIG_IGN);
@@ -95,7 +112,7 @@ void KeepOnly(std::array<int*, 2> kept) {
   (void)setsid();
   (void)prctl(PR_SET_NAME, "witness");
   (void)!chdir("/");
-  KeepOnly({&server, &socket});
+  KeepOnly(std::array{&server, &stat, &socket});
 
   UniqueFd pulse, gate_fd;
   tcpshim::SouthGate gate;
@@ -107,8 +124,12 @@ void KeepOnly(std::array<int*, 2> kept) {
     }
     gone = wait[0].revents != 0;
     while (ReceiveTwo(socket, pulse, gate_fd)) gate = tcpshim::SouthGate(gate_fd.get());
-    // The server has closed its end: there is nothing to hear any more but its death.
-    if ((wait[1].revents & (POLLHUP | POLLERR)) != 0) wait[1].fd = -1;
+    if ((wait[1].revents & (POLLHUP | POLLERR)) != 0) {
+      // The kernel closes the files of a process when its last thread will run no more, and that is death enough.
+      // It may take 50 ms more until the process as a whole is gone: each packet socket waits for RCU.
+      gone = gone || IsExiting(stat);
+      wait[1].fd = -1;   // Closed by the living: nothing is to be heard any more but the end.
+    }
   }
   // Whom nobody knew, and who could not speak, needs no word.
   if (!pulse || !gate.mapped()) _exit(0);
@@ -139,6 +160,17 @@ class ForkedWitness final : public Witness {
   const UniqueFd socket_;
 };
 
+// The same under a high number: of a process that ends the kernel closes the highest first, and its end of the
+// socket shall not have to wait for all the others.
+UniqueFd MovedUp(UniqueFd fd) {
+  constexpr rlim_t kHigh = 1000;
+  rlimit files = {};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return fd;
+  const int lowest = static_cast<int>(std::min(kHigh, files.rlim_cur * 3 / 4));
+  UniqueFd high(fcntl(fd.get(), F_DUPFD_CLOEXEC, lowest));
+  return high ? std::move(high) : std::move(fd);
+}
+
 absl::Status Failed(const char* what) {
   return absl::UnavailableError(absl::StrCat("no witness: ", what, ": ", strerror(errno)));
 }
@@ -150,14 +182,16 @@ absl::StatusOr<std::unique_ptr<Witness>> StartWitness() {
   if (word.empty()) return Failed("random bytes");
   const UniqueFd self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
   if (!self) return Failed("pidfd_open");
+  const UniqueFd stat(open("/proc/self/stat", O_RDONLY | O_CLOEXEC));
+  if (!stat) return Failed("/proc/self/stat");
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Failed("socketpair");
-  UniqueFd own(ends[0]), its(ends[1]);
+  UniqueFd own = MovedUp(UniqueFd(ends[0])), its(ends[1]);
   const pid_t child = fork();
   if (child < 0) return Failed("fork");
   if (child == 0) {
     own.reset();
-    Watch(self.get(), its.get(), word);
+    Watch(self.get(), stat.get(), its.get(), word);
   }
   auto witness = std::make_unique<ForkedWitness>(replication::HashOfLastWord(word), std::move(own));
   explicit_bzero(word.data(), word.size());

@@ -4,7 +4,8 @@
 // networks and firewalls make them for the living. But the kernel of the host knows at once. So the process
 // that was started forks, before it has threads, memory or descriptors worth speaking of; it goes on as the
 // server (service managers see the process they have started), the child as its witness. The child waits
-// on a pidfd. When the server is gone it
+// on a pidfd, and for the kernel to close the server's end of their socket, which it does up to 50 ms before.
+// When the server is gone it
 //   1. closes the server's gate, so that from here on not one packet of the dead passes (the filter needs up
 //      to 7 ms to notice by itself, south_wrapper.h);
 //   2. says the last word (replication/last_word.h) on the dead process's own pulse socket, a few times, and

@@ -1,6 +1,7 @@
 #include "framework/witness.h"
 
 #include <gtest/gtest.h>
+#include <linux/if_ether.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -65,6 +66,10 @@ class WitnessTest : public testing::Test {
     socklen_t size = sizeof to;
     if (getsockname(peer_.get(), reinterpret_cast<sockaddr*>(&to), &size) != 0) _exit(11);
     if (connect(own.get(), reinterpret_cast<sockaddr*>(&to), size) != 0) _exit(12);
+    // Opened after the witness's: closed before it, or behind, if of a lower number.
+    for (int i = 0; i < slow_files_; ++i) {
+      if (socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ARP)) < 0) _exit(17);
+    }
     if (entrusts && !(*witness)->Entrust(own.get(), gate_fd_.get()).ok()) _exit(13);
     const std::string& hash = (*witness)->last_word_hash();
     if (write(talk_[1], hash.data(), hash.size()) != static_cast<ssize_t>(hash.size())) _exit(14);
@@ -95,6 +100,7 @@ class WitnessTest : public testing::Test {
   }
   uint32_t gate() { return std::atomic_ref(control_->gate).load(); }
 
+  int slow_files_ = 0;   // of each the kernel takes some milliseconds to close
   UniqueFd peer_, gate_fd_;
   south_control* control_;
   int talk_[2];
@@ -120,6 +126,17 @@ TEST_F(WitnessTest, TellsOfEachKindOfEnd) {
     for (int again = 1; again < 7; ++again) EXPECT_EQ(Hear(kPatienceMs), word) << again;
     EXPECT_EQ(waitpid(server_, nullptr, 0), server_);
   }
+}
+
+TEST_F(WitnessTest, TellsBeforeTheKernelHasClearedAway) {
+  slow_files_ = 200;
+  ASSERT_NO_FATAL_FAILURE(StartServer(true));
+  kill(server_, SIGKILL);
+  EXPECT_EQ(replication::HashOfLastWord(Hear(kPatienceMs)), hash_);
+  siginfo_t end = {};
+  EXPECT_EQ(waitid(P_PID, static_cast<id_t>(server_), &end, WEXITED | WNOHANG | WNOWAIT), 0);
+  EXPECT_EQ(end.si_pid, 0) << "its files are still being closed";
+  EXPECT_EQ(waitpid(server_, nullptr, 0), server_);
 }
 
 TEST_F(WitnessTest, ASignalThatEndsAllOthersDoesNotEndIt) {
