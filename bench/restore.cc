@@ -39,7 +39,7 @@ Account AccountIn(const std::string& log) {
   Account account;
   const int read =
       sscanf(log.c_str() + at,
-             "took over at LSN %*u: %d connections restored, %d failed; replayed in %ld us, "
+             "took over at LSN %*u: %d connections restored, %d failed, %*d wait for a route; replayed in %ld us, "
              "restored in %ld us, serving after %ld us",
              &account.restored, &account.failed, &account.replayed_us, &account.restored_us,
              &account.serving_us);
