@@ -24,7 +24,8 @@ constexpr uint16_t kPort = lab::Lab::kServicePort;
 
 Program KvStore() {
   std::vector<std::string> flags = absl::StrSplit(FLAGS_kvstore_flags, ' ', absl::SkipEmpty());
-  flags.insert(flags.begin(), "--protected_mode=false");   // no password; the redis-server has none either
+  // As the redis-server: no password, and room for 10,000 connections and those that look on.
+  flags.insert(flags.begin(), {"--protected_mode=false", "--maxclients=15000"});
   return {FLAGS_kvstore.empty() ? lab::Runfile("apps/kvstore/kvstore") : FLAGS_kvstore, flags};
 }
 
