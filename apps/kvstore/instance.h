@@ -23,8 +23,10 @@ struct Configuration {
   bool protected_mode = true;
   DebugCommand debug = DebugCommand::kNo;
   size_t max_clients = 10'000;
-  // Bytes of one request that may wait for its end, and of a transaction that waits for EXEC.
-  size_t max_query_buffer = size_t{1} << 30;
+  // Bytes that one client may make the server keep for its request, its transaction, and the keys it watches.
+  size_t max_query_buffer = size_t{256} << 20;
+  // All together: with more, who has most is ended.
+  size_t max_clients_memory = size_t{256} << 20;
 };
 
 struct Instance {
@@ -35,6 +37,7 @@ struct Instance {
   bool storage_writable = true;                  // false: changes are refused (Server::OnStorage)
   std::string keyspace_events;                   // notify-keyspace-events, as CONFIG GET says it
   std::map<uint64_t, Session*> sessions;         // by id
+  size_t clients_memory = 0;                     // commands/client_memory.h
   // For INFO: since the log began, the same on both nodes.
   int64_t started_ms = 0;
   uint64_t connections_received = 0;

@@ -7,7 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "apps/kvstore/commands/auth.h"
+#include "apps/kvstore/commands/client_memory.h"
 #include "apps/kvstore/commands/dispatcher.h"
+#include "apps/kvstore/commands/transactions.h"
 #include "apps/kvstore/private_directory.h"
 #include "apps/kvstore/resp/likely_keys.h"
 #include "apps/kvstore/store/digest.h"
@@ -26,7 +28,7 @@ constexpr size_t kMostUnread = 512 << 10;
 // Requests of one record that are looked at ahead: as many as the processor's cache may hold until they come.
 constexpr int kMostExpected = 32;
 // Of what a log means to the commands of this program: nodes that differ in it would answer differently.
-constexpr int kStateVersion = 2;
+constexpr int kStateVersion = 3;
 
 Session& SessionOf(const Connection& connection) { return *static_cast<Session*>(connection.context()); }
 
@@ -73,6 +75,7 @@ understudy::Settings KvStore::MustAgree() {
   constexpr const char* kDebug[] = {"no", "local", "yes"};
   return {{"--proto_max_bulk_mb", absl::StrCat(instance_.limits.max_bulk >> 20)},
           {"--client_query_buffer_limit_mb", absl::StrCat(settings.max_query_buffer >> 20)},
+          {"--maxmemory_clients_mb", absl::StrCat(settings.max_clients_memory >> 20)},
           {"--maxclients", absl::StrCat(settings.max_clients)},
           {"--requirepass_file (its password)", password},
           {"--protected_mode", settings.protected_mode ? "true" : "false"},
@@ -93,6 +96,7 @@ void KvStore::OnConnect(Connection& connection) {
   auto session = std::make_unique<Session>();
   const int64_t now_ms = Milliseconds(connection.Now());
   session->id = connection.id();
+  session->connection = &connection;
   session->peer = connection.peer();
   session->local = connection.local();
   session->connected_ms = session->last_command_ms = now_ms;
@@ -141,10 +145,12 @@ size_t KvStore::Serve(Connection& connection, Session& session, Reply& reply, st
       if (!session.parser.args().empty()) {
         Dispatch(instance_, session, connection, reply, session.parser.args());
       }
+      session.parser.Forget();
+      CountMemory(instance_, session);
       return session.parser.size();
     case RequestParser::Result::kIncomplete:
       // Redis closes here without a word, too.
-      session.closing = unread.size() > LongestRequest();
+      if (!IsOverOwnLimit(instance_, session, unread.size())) CountMemory(instance_, session);
       return 0;
     case RequestParser::Result::kError:
       reply.Error(session.parser.error());
@@ -152,11 +158,6 @@ size_t KvStore::Serve(Connection& connection, Session& session, Reply& reply, st
       return 0;
   }
   return 0;
-}
-
-size_t KvStore::LongestRequest() const {
-  // A value that is allowed must fit, whatever the other limit says.
-  return std::max(instance_.settings.max_query_buffer, instance_.limits.max_bulk + (1 << 20));
 }
 
 // A client may send all of a long pipeline before it reads any reply. If it were made to wait at some point, both
@@ -186,7 +187,8 @@ void KvStore::Leave(Connection& connection, Session& session) {
 }
 
 void KvStore::Forget(Session& session) {
-  instance_.watches.Unwatch(&session.watcher);
+  DiscardTransaction(instance_, session);
+  ForgetMemory(instance_, session);
   instance_.sessions.erase(session.id);
 }
 

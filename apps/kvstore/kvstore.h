@@ -48,7 +48,6 @@ class KvStore final : public understudy::Server {
   // One request: executes it and returns how long it is. 0: it is not all there yet, or the session is
   // closing.
   size_t Serve(understudy::Connection& connection, Session& session, Reply& reply, std::string_view unread);
-  size_t LongestRequest() const;
   void LetItSend(understudy::Connection& connection, size_t unread);
   // Bytes of replies until the client has to read first.
   static size_t Room(const understudy::Connection& connection);

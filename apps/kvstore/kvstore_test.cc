@@ -63,6 +63,7 @@ class FakeConnection : public Connection {
   }
 
   bool closed() const { return closed_; }
+  bool aborted() const { return aborted_; }
   size_t unread() const { return unread_.size(); }
   size_t sends() const { return sends_; }
 
@@ -70,7 +71,8 @@ class FakeConnection : public Connection {
   const std::string& peer() const override { return peer_; }
   const std::string& local() const override { return local_; }
   void Send(std::string_view bytes) override {
-    EXPECT_FALSE(closed_);
+    EXPECT_TRUE(!closed_ || aborted_);
+    if (closed_) return;
     ++sends_;
     output_.append(bytes);
     if (output_.size() >= high_water_) writable_wanted_ = true;
@@ -80,7 +82,7 @@ class FakeConnection : public Connection {
   void SetHighWater(size_t bytes) override { high_water_ = bytes; }
   void HalfClose() override { ADD_FAILURE(); }
   void Close() override { closed_ = true; }
-  void Abort() override { ADD_FAILURE(); }
+  void Abort() override { closed_ = aborted_ = true; }
   void SetTimer(uint32_t, std::chrono::microseconds) override { ADD_FAILURE(); }
   void CancelTimer(uint32_t) override { ADD_FAILURE(); }
   void set_context(std::unique_ptr<Context> context) override { context_ = std::move(context); }
@@ -104,7 +106,7 @@ class FakeConnection : public Connection {
   std::string unread_, output_;
   size_t sends_ = 0;
   size_t high_water_ = kDefaultHighWater;
-  bool closed_ = false;
+  bool closed_ = false, aborted_ = false;
   bool writable_wanted_ = false;
 };
 
@@ -291,10 +293,99 @@ TEST_F(KvStoreTest, ATransactionThatIsTooLong) {
   server_ = Open({.data_dir = "", .max_bulk = 1 << 20, .settings = {.max_query_buffer = 1 << 20}});
   const auto client = Connect();
   client->Ask(Request({"MULTI"}));
-  const std::string value(300'000, 'x');
+  const std::string value(600'000, 'x');
   for (int i = 0; i < 3; ++i) EXPECT_EQ(client->Ask(Request({"SET", "a", value})), "+QUEUED\r\n");
   EXPECT_EQ(client->Ask(Request({"SET", "a", value})), "");
   EXPECT_TRUE(client->closed());
+}
+
+// What is queued before counts together with what is still to come.
+TEST_F(KvStoreTest, ARequestThatIsTooLongForATransaction) {
+  server_ = Open({.data_dir = "", .max_bulk = 1 << 20, .settings = {.max_query_buffer = 1 << 20}});
+  const auto client = Connect();
+  client->Ask("MULTI\r\n" + Request({"MSET", "a", std::string(750'000, 'x'), "b", std::string(750'000, 'x')}));
+  client->Receive("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1000000\r\n");
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_FALSE(client->closed());
+    client->Receive(std::string(100'000, 'x'));
+  }
+  client->Receive(std::string(300'000, 'x'));
+  EXPECT_TRUE(client->closed());
+}
+
+TEST_F(KvStoreTest, TooManyWatchedKeys) {
+  server_ = Open({.data_dir = "", .max_bulk = 1 << 20, .settings = {.max_query_buffer = 1 << 20}});
+  const auto client = Connect();
+  int watched = 0;
+  while (!client->closed() && watched < 100'000) {
+    const std::string reply = client->Ask(Request({"WATCH", "key" + std::to_string(watched++)}));
+    EXPECT_EQ(reply, client->closed() ? "" : "+OK\r\n");
+  }
+  EXPECT_GT(watched, 1'000);
+  EXPECT_LT(watched, 20'000);
+  EXPECT_EQ(Connect()->Ask("SET key1 1\r\n"), "+OK\r\n");   // nobody is told
+
+  // In one request as well, before it has cost more than is allowed.
+  std::vector<std::string> many = {"WATCH"};
+  for (int i = 0; i < 20'000; ++i) many.push_back(std::to_string(i));
+  const auto another = Connect();
+  EXPECT_EQ(another->Ask(Request(many)), "");
+  EXPECT_TRUE(another->closed());
+  // UNWATCH gives it back.
+  const auto modest = Connect();
+  for (int i = 0; i < 20'000; ++i) {
+    ASSERT_EQ(modest->Ask(Request({"WATCH", std::to_string(i)}) + "UNWATCH\r\n"), "+OK\r\n+OK\r\n");
+  }
+}
+
+// Of many, each within its own bounds, the one that has most goes: not who comes last.
+TEST_F(KvStoreTest, AllTransactionsTogether) {
+  server_ = Open({.data_dir = "", .settings = {.max_clients_memory = 4 << 20}});
+  const std::string value(1'000'000, 'x');
+  const auto queue = [&](FakeConnection& client) { return client.Ask(Request({"SET", "a", value})); };
+  const auto large = Connect(), middle = Connect(), small = Connect();
+  for (const auto& client : {large.get(), middle.get(), small.get()}) client->Ask("MULTI\r\n");
+  for (const auto& client : {large.get(), large.get(), middle.get(), small.get()}) {
+    EXPECT_EQ(queue(*client), "+QUEUED\r\n");
+  }
+  EXPECT_FALSE(large->aborted());
+  EXPECT_EQ(queue(*small), "+QUEUED\r\n");   // of two that have as much the older one goes
+  EXPECT_TRUE(large->aborted());
+  EXPECT_EQ(middle->Ask("EXEC\r\n"), "*1\r\n+OK\r\n");
+  EXPECT_EQ(small->Ask("EXEC\r\n"), "*2\r\n+OK\r\n+OK\r\n");
+
+  // Who is the largest himself.
+  const auto greedy = Connect();
+  greedy->Ask("MULTI\r\n");
+  for (int i = 0; i < 10 && !greedy->closed(); ++i) queue(*greedy);
+  EXPECT_TRUE(greedy->aborted());
+  // What they had is free again.
+  for (int i = 0; i < 10; ++i) {
+    const auto client = Connect();
+    client->Ask("MULTI\r\n");
+    EXPECT_EQ(queue(*client), "+QUEUED\r\n");
+    EXPECT_EQ(queue(*client), "+QUEUED\r\n");
+  }
+}
+
+// Arguments that are nearly nothing on the wire are something in memory.
+TEST_F(KvStoreTest, ManyTinyArguments) {
+  server_ = Open({.data_dir = "", .settings = {.max_clients_memory = 4 << 20}});
+  const auto client = Connect();
+  client->Receive("*1000000\r\n");
+  std::string some;
+  for (int i = 0; i < 1000; ++i) some += "$0\r\n\r\n";
+  size_t sent = 0;
+  for (; sent < 500 && !client->closed(); ++sent) client->Receive(some);
+  EXPECT_TRUE(client->aborted());
+  EXPECT_GT(sent, 50u);
+  EXPECT_LT(sent, 200u);
+  // When it has ended it counts no more.
+  for (int i = 0; i < 10; ++i) {
+    std::string request = "*50000\r\n$3\r\nDEL\r\n";
+    for (int k = 1; k < 50'000; ++k) request += "$0\r\n\r\n";
+    ASSERT_EQ(Connect()->Ask(request), ":0\r\n");
+  }
 }
 
 TEST_F(KvStoreTest, ProtectedMode) {
@@ -331,7 +422,7 @@ TEST_F(KvStoreTest, NodesOfAPairMustAgree) {
   const understudy::Settings usual = Open({})->MustAgree();
   for (const Configuration& other :
        {Configuration{.password = "a"}, Configuration{.debug = DebugCommand::kLocal}, Configuration{.max_clients = 1},
-        Configuration{.max_query_buffer = 1 << 20}}) {
+        Configuration{.max_query_buffer = 1 << 20}, Configuration{.max_clients_memory = 1 << 20}}) {
     EXPECT_NE(Open({.settings = other})->MustAgree(), usual);
   }
   EXPECT_NE(OpenAsItIs({})->MustAgree(), usual);

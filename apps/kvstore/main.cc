@@ -28,9 +28,12 @@ DEFINE_int32(write_behind_ms, -1,
 DEFINE_uint32(proto_max_bulk_mb, 64,
               "MiB that one value may have, 1 to 512; both nodes of a pair must be given the same");
 
-DEFINE_uint32(client_query_buffer_limit_mb, 1024,
-              "MiB that one request may have, or a transaction before EXEC, 1 to 1024; beyond, the client is closed. "
-              "The same on both nodes");
+DEFINE_uint32(client_query_buffer_limit_mb, 256,
+              "MiB that one client's request, transaction before EXEC and watched keys may take together, 1 to 1024; "
+              "beyond, the client is closed. The same on both nodes");
+DEFINE_uint32(maxmemory_clients_mb, 256,
+              "MiB that the requests that have not ended, transactions and watched keys of all clients may take; "
+              "beyond, the client that has most is reset. The same on both nodes");
 DEFINE_uint32(min_free_disk_mb, 256,
               "MiB that must be free on the disk of --data_dir: with less, changes are refused (MISCONF) and reads go on, "
               "until there is a quarter more. 0: write until the disk refuses, which ends this node");
@@ -53,6 +56,7 @@ bool IsDebug(const char*, const std::string& who) { return who == "no" || who ==
 const bool registered =
     gflags::RegisterFlagValidator(&FLAGS_proto_max_bulk_mb, &InRange) &&
     gflags::RegisterFlagValidator(&FLAGS_client_query_buffer_limit_mb, &BufferInRange) &&
+    gflags::RegisterFlagValidator(&FLAGS_maxmemory_clients_mb, &AtLeastOne) &&
     gflags::RegisterFlagValidator(&FLAGS_maxclients, &AtLeastOne) &&
     gflags::RegisterFlagValidator(&FLAGS_enable_debug_command, &IsDebug);
 
@@ -76,6 +80,7 @@ absl::StatusOr<kvstore::Configuration> SettingsFromFlags() {
   if (FLAGS_enable_debug_command == "yes") settings.debug = kvstore::DebugCommand::kYes;
   settings.max_clients = FLAGS_maxclients;
   settings.max_query_buffer = size_t{FLAGS_client_query_buffer_limit_mb} << 20;
+  settings.max_clients_memory = size_t{FLAGS_maxmemory_clients_mb} << 20;
   return settings;
 }
 

@@ -18,6 +18,7 @@ struct Session : understudy::Connection::Context {
   bool IsLocal() const { return peer.starts_with("127."); }
 
   uint64_t id = 0;                  // CLIENT ID: the connection's number
+  understudy::Connection* connection = nullptr;   // whose context this is
   std::string peer, local;          // "198.18.0.9:40000"
   std::string name;                 // CLIENT SETNAME
   int protocol = 2;
@@ -37,6 +38,7 @@ struct Session : understudy::Connection::Context {
   size_t queued_bytes = 0;
   Watcher watcher;
 
+  size_t memory = 0;                // what Instance::clients_memory has of it (commands/client_memory.h)
   bool closing = false;             // QUIT, or a protocol error: what follows is not read
 };
 

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "tests/kvstore/grammar.h"
 #include "tests/kvstore/two_servers.h"
+#include "tests/lab/process.h"
 
 namespace kvstore::test {
 namespace {
@@ -37,6 +38,14 @@ class IntrospectionTest : public TwoServersTest, public testing::WithParamInterf
   }
   void ExpectSameReply(const Args& args) {
     EXPECT_EQ(Readable(ours_wire_->Ask(args)), Readable(redis_wire_->Ask(args))) << Readable(Request{args});
+  }
+  // Of the kvstore, line by line.
+  static absl::StatusOr<std::unique_ptr<understudy::lab::Process>> StartRedisCli(const Args& args) {
+    understudy::lab::Process::Options options;
+    options.name = "redis-cli";
+    options.argv = {"/usr/bin/stdbuf", "-oL", "redis-cli", "-p", absl::StrCat(ours_->address().port)};
+    options.argv.insert(options.argv.end(), args.begin(), args.end());
+    return understudy::lab::Process::Start(options);
   }
   std::set<std::string> OurCommands() {
     std::set<std::string> names;
@@ -214,7 +223,7 @@ TEST_P(IntrospectionTest, ConfigSet) {
                                             {"PROTO-MAX-BULK-LEN", "64MB"},
                                             {"proto-max-bulk-len", "67108864b"},
                                             {"proto-max-bulk-len", "64mb", "proto-max-bulk-len", "64mb"},
-                                            {"client-query-buffer-limit", "1gb"},
+                                            {"client-query-buffer-limit", "256mb"},
                                             {"notify-keyspace-events", "KEA"},
                                             {"notify-keyspace-events", "g$lshzxetd"},
                                             {"notify-keyspace-events", "xE"},
@@ -314,6 +323,37 @@ TEST_P(IntrospectionTest, InfoFields) {
   }
   const std::string keyspace = ours.contains("Keyspace db0") ? ours.at("Keyspace db0") : "";
   EXPECT_EQ(keyspace.substr(0, keyspace.find(",avg_ttl")), "keys=2,expires=1");
+}
+
+// redis-cli's own programs, which read INFO.
+TEST_P(IntrospectionTest, RedisCliStat) {
+  ASSERT_EQ(ours_wire_->Ask({"FLUSHALL"}).text, "OK");
+  ASSERT_EQ(ours_wire_->Ask({"SET", "a", "1"}).text, "OK");
+  const auto cli = StartRedisCli({"--stat", "-i", "0.01"});
+  ASSERT_TRUE(cli.ok()) << cli.status();
+  // A headline of two lines, then figures: keys, memory, clients, blocked, requests, connections.
+  const auto lines = [&] {
+    const std::string log = (*cli)->Log();
+    return std::count(log.begin(), log.end(), '\n');
+  };
+  while (lines() < 4 && (*cli)->running()) (*cli)->Wait(std::chrono::milliseconds(5));
+  std::stringstream log((*cli)->Log());
+  std::string line;
+  std::getline(log, line);
+  std::getline(log, line);
+  for (int i = 0; i < 2; ++i) {
+    std::getline(log, line);
+    EXPECT_THAT(line, testing::MatchesRegex("1 +[0-9.]+K +[0-9]+ +0 +[0-9]+ \\(\\+[0-9]+\\) +[0-9]+ *"));
+  }
+}
+
+TEST_P(IntrospectionTest, RedisCliMemkeys) {
+  ASSERT_EQ(ours_wire_->Ask({"FLUSHALL"}).text, "OK");
+  ASSERT_EQ(ours_wire_->Ask({"SET", "abc", std::string(10'000, 'x')}).text, "OK");
+  const auto cli = StartRedisCli({"--memkeys"});
+  ASSERT_TRUE(cli.ok()) << cli.status();
+  ASSERT_EQ((*cli)->Wait(std::chrono::seconds(30)), 0) << (*cli)->Log();
+  EXPECT_THAT((*cli)->Log(), testing::ContainsRegex("Biggest string found '\"abc\"' has 100[0-9][0-9] bytes"));
 }
 
 Fields ClientFields(const std::string& line, std::string* order) {

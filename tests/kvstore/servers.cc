@@ -69,7 +69,12 @@ absl::StatusOr<std::unique_ptr<TestServer>> TestServer::StartRedis(std::vector<s
                     "--enable-debug-command",
                     "yes",
                     "--proto-max-bulk-len",
-                    absl::StrCat(kMaxBulk)};
+                    absl::StrCat(kMaxBulk),
+                    // The kvstore's defaults.
+                    "--client-query-buffer-limit",
+                    "256mb",
+                    "--maxmemory-clients",
+                    "256mb"};
   server->flags_.insert(server->flags_.end(), flags.begin(), flags.end());
   if (absl::Status started = server->Start(); !started.ok()) return started;
   return server;

@@ -36,6 +36,7 @@ size_t TakeHeader(std::string_view* bytes, char type) {
 
 TestClient::TestClient(Instance* instance, uint64_t id, const int64_t* now_us, std::mt19937_64* random)
     : instance_(instance), now_us_(now_us), random_(random), session_(MakeSession(id, *now_us / 1000)) {
+  session_->connection = this;
   instance_->sessions[id] = session_.get();
 }
 

@@ -46,6 +46,7 @@ std::string Bind(const Call& call) {
 
 std::string MaxBulk(const Call& call) { return absl::StrCat(call.instance.limits.max_bulk); }
 std::string QueryBuffer(const Call& call) { return absl::StrCat(call.instance.settings.max_query_buffer); }
+std::string ClientsMemory(const Call& call) { return absl::StrCat(call.instance.settings.max_clients_memory); }
 std::string MaxClients(const Call& call) { return absl::StrCat(call.instance.settings.max_clients); }
 std::string Password(const Call& call) { return call.instance.settings.password; }
 std::string ProtectedMode(const Call& call) { return call.instance.settings.protected_mode ? "yes" : "no"; }
@@ -96,6 +97,7 @@ constexpr Setting kSettings[] = {
     {"enable-debug-command", Debug, true},
     {"maxclients", MaxClients},
     {"maxmemory", Zero},
+    {"maxmemory-clients", ClientsMemory},
     {"maxmemory-policy", NoEviction},
     {"notify-keyspace-events", KeyspaceEvents, false, SetKeyspaceEvents},
     {"port", Port},

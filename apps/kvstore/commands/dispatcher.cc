@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "apps/kvstore/commands/auth.h"
+#include "apps/kvstore/commands/client_memory.h"
 #include "apps/kvstore/commands/transactions.h"
 
 namespace kvstore {
@@ -165,15 +166,17 @@ const Row* Resolve(Instance& instance, Session& session, Reply& reply, Arguments
 
 // --- MULTI ---
 
+// Bytes that a queued request takes besides those of its arguments, and one of these besides its own.
+constexpr size_t kPerQueued = 2 * sizeof(std::vector<std::string>);
+constexpr size_t kPerQueuedArgument = sizeof(std::string) + 16;
+
 void Queue(const Instance& instance, Session& session, Reply& reply, Arguments args) {
   // What cannot be executed any more need not be kept.
   if (!session.multi_failed && !session.watcher.touched) {
+    session.queued_bytes += kPerQueued;
+    for (const std::string_view arg : args) session.queued_bytes += kPerQueuedArgument + arg.size();
+    if (IsOverOwnLimit(instance, session)) return;   // as for any request that is too long: there is no answer to it
     session.queued.emplace_back(args.begin(), args.end());
-    for (const std::string_view arg : args) session.queued_bytes += sizeof(std::string) + arg.size();
-    if (session.queued_bytes > instance.settings.max_query_buffer) {
-      session.closing = true;   // as for any request that is too long: there is no answer to it
-      return;
-    }
   }
   reply.Simple("QUEUED");
 }

@@ -131,9 +131,10 @@ TEST_F(DispatcherTest, WhatIsRefusedInMultiAbortsIt) {
 }
 
 TEST_F(DispatcherTest, ATransactionIsBounded) {
-  instance().settings.max_query_buffer = 10'000;
+  instance().limits.max_bulk = 1'000'000;
+  instance().settings.max_query_buffer = 3'000'000;
   Run("multi");
-  const std::string value(1000, 'x');
+  const std::string value(300'000, 'x');
   int queued = 0;
   while (!client().session().closing && queued < 100) {
     const std::string reply = Run("set", "a", value);

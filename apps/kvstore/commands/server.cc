@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "apps/kvstore/commands/client_memory.h"
 #include "apps/kvstore/commands/command.h"
 #include "apps/kvstore/commands/config.h"
 #include "apps/kvstore/store/digest.h"
@@ -35,7 +37,7 @@ void FlushAll(Call& call) {
 
 // --- INFO ---
 
-// Only what is the same on both nodes of a pair: no process, no memory, no clock but the log's.
+// Only what is the same on both nodes of a pair: no process, no memory of one, no clock but the log's.
 
 std::string InfoServer(Call& call) {
   const int64_t up = call.instance.started_ms == 0 ? 0 : (call.now_ms() - call.instance.started_ms) / 1000;
@@ -51,13 +53,31 @@ std::string InfoClients(Call& call) {
                       "\r\ncluster_connections:0\r\nblocked_clients:0\r\ntracking_clients:0\r\n");
 }
 
-std::string InfoMemory(Call&) {
-  return "maxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\n";
+// "1.50M", as Redis writes sizes for people.
+std::string Human(uint64_t bytes) {
+  constexpr const char* kUnits[] = {"K", "M", "G", "T", "P", "E"};
+  if (bytes < 1024) return absl::StrCat(bytes, "B");
+  double size = static_cast<double>(bytes) / 1024;
+  size_t unit = 0;
+  for (; size >= 1024; ++unit) size /= 1024;
+  return absl::StrFormat("%.2f%s", size, kUnits[unit]);
+}
+
+// What is there in memory for clients: that is the same on both nodes. Caches, and what waits to be written, are not.
+std::string InfoMemory(Call& call) {
+  constexpr uint64_t kPerClient = 1024;   // about
+  uint64_t clients = 0;
+  for (const auto& [id, session] : call.instance.sessions) {
+    clients += kPerClient + MemoryOf(*session) + session->connection->pending_output();
+  }
+  return absl::StrCat("used_memory:", clients, "\r\nused_memory_human:", Human(clients),
+                      "\r\nused_memory_overhead:", clients, "\r\nmem_clients_normal:", clients,
+                      "\r\nmaxmemory:0\r\nmaxmemory_human:0B\r\nmaxmemory_policy:noeviction\r\n");
 }
 
 std::string InfoPersistence(Call&) {
   return "loading:0\r\nasync_loading:0\r\nrdb_bgsave_in_progress:0\r\naof_enabled:0\r\n"
-         "storage_engine:leveldb\r\n";
+         "aof_rewrite_in_progress:0\r\nstorage_engine:leveldb\r\n";
 }
 
 std::string InfoStats(Call& call) {

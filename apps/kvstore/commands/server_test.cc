@@ -87,6 +87,32 @@ TEST_F(ServerCommands, InfoFigures) {
   }
 }
 
+// What both nodes know alike: what is kept for clients.
+TEST_F(ServerCommands, InfoMemory) {
+  const auto used = [&] {
+    const std::string info = Run("INFO", "memory");
+    const size_t at = info.find("\r\nused_memory:");
+    return at == info.npos ? 0 : std::atoll(info.c_str() + at + 14);
+  };
+  const int64_t alone = used();
+  EXPECT_GT(alone, 0);
+  EXPECT_NE(Run("INFO", "memory").find("\r\nused_memory_human:1.00K\r\n"), std::string::npos);
+  Run("SET", "a", std::string(100'000, 'x'));
+  EXPECT_EQ(used(), alone);
+  {
+    const auto other = Connect();
+    EXPECT_EQ(used(), 2 * alone);
+    other->Run("MULTI");
+    other->Run("SET", "a", std::string(100'000, 'x'));
+    EXPECT_GT(used(), 2 * alone + 100'000);
+    EXPECT_LT(used(), 2 * alone + 101'000);
+    other->Run("DISCARD");
+    other->Run("WATCH", "a");
+    EXPECT_GT(used(), 2 * alone);
+  }
+  EXPECT_EQ(used(), alone);
+}
+
 TEST_F(ServerCommands, ConfigGet) {
   EXPECT_EQ(Run("CONFIG", "GET", "nosuch"), "*0\r\n");
   EXPECT_EQ(Run("CONFIG", "GET", "save"), Bulks({"save", ""}));
@@ -113,7 +139,7 @@ TEST_F(ServerCommands, LimitsCannotBeSet) {
     }
   }
   EXPECT_EQ(instance().limits.max_bulk, size_t{64} << 20);
-  EXPECT_EQ(instance().settings.max_query_buffer, size_t{1} << 30);
+  EXPECT_EQ(instance().settings.max_query_buffer, size_t{256} << 20);
 }
 
 // Nobody can subscribe, so nobody is to be told: any classes will do.

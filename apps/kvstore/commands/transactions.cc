@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/kvstore/commands/client_memory.h"
 #include "apps/kvstore/commands/command.h"
 #include "apps/kvstore/commands/dispatcher.h"
 
@@ -36,6 +37,7 @@ void Watch(Call& call) {
   if (call.session.in_multi) return call.reply.Error("ERR WATCH inside MULTI is not allowed");
   for (std::string_view key : call.args.subspan(1)) {
     call.instance.watches.Watch(key, static_cast<bool>(call.keys.Find(key)), &call.session.watcher);
+    if (IsOverOwnLimit(call.instance, call.session)) return;   // no answer, as to any request that is too long
   }
   call.reply.Ok();
 }

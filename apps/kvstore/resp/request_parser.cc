@@ -113,6 +113,13 @@ RequestParser::Result RequestParser::Parse(std::string_view unread, const Limits
   return unread[0] == '*' ? ParseArray(unread, limits) : ParseInline(unread, limits);
 }
 
+void RequestParser::Forget() {
+  bounds_.clear();
+  args_.clear();
+  if (bounds_.capacity() > kArgsKept) bounds_.shrink_to_fit();
+  if (args_.capacity() > kArgsKept) args_.shrink_to_fit();
+}
+
 RequestParser::Result RequestParser::ParseInline(std::string_view unread, const Limits& limits) {
   const size_t newline = FindLineEnd(unread, '\n', &scanned_);
   // The limit holds for what comes in one piece too: pieces must not matter.
@@ -150,7 +157,6 @@ RequestParser::Result RequestParser::ParseArray(std::string_view unread, const L
   if (args_wanted_ < 0) {
     position_ = 0;
     bounds_.clear();
-    if (bounds_.capacity() > kArgsKept) bounds_.shrink_to_fit();
     int64_t length = 0;
     switch (ReadLength(unread, limits, &length)) {
       case Found::kIncomplete: return Result::kIncomplete;
@@ -167,7 +173,7 @@ RequestParser::Result RequestParser::ParseArray(std::string_view unread, const L
     if (result != Result::kRequest) return result;
   }
   args_.clear();
-  if (args_.capacity() > kArgsKept) args_.shrink_to_fit();
+  args_.reserve(bounds_.size());
   for (const auto& [offset, size] : bounds_) args_.push_back(unread.substr(offset, size));
   size_ = position_;
   position_ = scanned_ = 0;

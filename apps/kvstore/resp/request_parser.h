@@ -37,10 +37,17 @@ class RequestParser {
   // After kRequest, until the next Parse. Into `unread`, or for an inline command into this object.
   absl::Span<const std::string_view> args() const { return args_; }
   size_t size() const { return size_; }
+  // Bytes that it keeps of the request besides the bytes of that, about.
+  size_t memory() const { return (bounds_.size() + args_.size()) * kArgument; }
+  // After kRequest, when its arguments are not needed any more: gives the room for many of them back.
+  void Forget();
   // After kError. For Reply::Error: "ERR Protocol error: invalid bulk length".
   const std::string& error() const { return error_; }
 
  private:
+  // One of bounds_ or args_, in a vector that has grown.
+  static constexpr size_t kArgument = 2 * sizeof(std::string_view);
+
   enum class Found { kNumber, kNoNumber, kIncomplete, kTooLong };
 
   Result ParseInline(std::string_view unread, const Limits& limits);

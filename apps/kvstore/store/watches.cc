@@ -16,6 +16,7 @@ void Watches::Watch(std::string_view key, bool exists, Watcher* watcher) {
   if (std::find(watchers.begin(), watchers.end(), watcher) != watchers.end()) return;
   watchers.push_back(watcher);
   watcher->keys.push_back({std::string(key), exists});
+  watcher->bytes += kBytesPerKey + 2 * key.size();
 }
 
 void Watches::Unwatch(Watcher* watcher) {
@@ -25,7 +26,8 @@ void Watches::Unwatch(Watcher* watcher) {
     std::erase(found->second, watcher);
     if (found->second.empty()) by_key_.erase(found);
   }
-  watcher->keys.clear();
+  std::vector<Watcher::Key>().swap(watcher->keys);   // gives its memory back
+  watcher->bytes = 0;
   watcher->touched = false;
 }
 

@@ -17,6 +17,7 @@ struct Watcher {
     bool existed;       // when it was watched: a key that expires afterwards has changed, too
   };
   std::vector<Key> keys;
+  size_t bytes = 0;   // that watching them takes, about
   bool touched = false;
 };
 
@@ -26,6 +27,8 @@ class Watches {
   void Unwatch(Watcher* watcher);                                    // all its keys; touched = false
   void Touch(std::string_view key) { if (!by_key_.empty()) TouchWatched(key); }
   bool empty() const { return by_key_.empty(); }
+  // What a key takes besides its name, twice: places in a vector and in a map, both of which grow by doubling.
+  static constexpr size_t kBytesPerKey = 256;
   // Each watched key once; for FLUSHALL.
   std::vector<std::string> Keys() const;
 
