@@ -103,7 +103,8 @@ class Tcp {
   bool MayFollow(const Packet& syn) const { return tcpshim::SeqAfter(syn.seq, RcvNxt()); }
   bool reset() const { return state_ == State::kReset; }
   size_t readable() const { return receive_.size(); }
-  size_t unsent() const { return una_ + send_.size() - nxt_; }
+  // A FIN counts as a byte, as SIOCOUTQNSD has it.
+  size_t unsent() const { return una_ + send_.size() - nxt_ + (fin_wanted_ && !fin_sent_ ? 1 : 0); }
   // Everything up to the peer's FIN has been read.
   bool at_end() const { return fin_received_ && receive_.empty(); }
   bool fin_received() const { return fin_received_; }
