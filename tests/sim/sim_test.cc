@@ -93,7 +93,7 @@ TEST(SimTest, FixedSeeds) {
 TEST(SimTest, FreshSeeds) {
   Quiet(true);
   const uint64_t first = 1'000'000 + static_cast<uint64_t>(std::time(nullptr)) * 1000;
-  Block(first, FromEnvironment("UNDERSTUDY_SIM_RUNS", std::getenv("UNDERSTUDY_TEST_LONG") != nullptr ? 5000 : 200));
+  Block(first, FromEnvironment("UNDERSTUDY_SIM_RUNS", std::getenv("UNDERSTUDY_TEST_LONG") != nullptr ? 5000 : 1000));
 }
 
 // I7: a client that sends and never reads is slowed down before the node keeps more than it may for

@@ -586,6 +586,16 @@ Socket& World::AddSocket(Host& host, const FourTuple& tuple, Tcp::Config config,
   return socket;
 }
 
+// They grow from one connection of a four-tuple to the next (RFC 6528), so that nothing of the one before fits into
+// it. From host to host, too: real ones know nothing of each other, and old segments fit once in some 30,000 times.
+Seq World::NewIss(const FourTuple& tuple) {
+  // The first wraps soon, as often as not.
+  const Seq first = Chance(50) ? 0u - static_cast<Seq>(Random(20'000)) : static_cast<Seq>(Random(1ull << 32));
+  const auto [newest, is_first] = newest_seq_.try_emplace(tuple, first);
+  if (!is_first) newest->second += 65'537 + static_cast<Seq>(Random(1 << 20));
+  return newest->second;
+}
+
 void World::LetGo(Host& host, const FourTuple& tuple) {
   auto found = host.sockets.find(tuple);
   if (!found->second.time_wait) host.past[found->second.number] = std::move(found->second);
@@ -663,9 +673,7 @@ void World::Ingress(Host& host, const Packet& packet) {
     config.timestamps = packet.timestamp_option;
     if (Chance(50)) config.delayed_ack = milliseconds(40);
     Socket& socket = AddSocket(host, tuple, config);
-    const Seq iss =
-        Chance(50) ? 0u - static_cast<Seq>(Random(20'000)) : static_cast<Seq>(Random(1ull << 32));
-    socket.tcp->Accept(packet, iss);
+    socket.tcp->Accept(packet, NewIss(tuple));
     ArmSocket(host, tuple);
     return;
   }
@@ -795,6 +803,9 @@ void World::ToClients(Host& host, const Packet& packet) {
   outcome_.digest = replication::Crc32c(packet.payload, static_cast<uint32_t>(outcome_.digest));
   Note(absl::StrCat(host.name, ": ", text));
   CheckLeaving(host, packet);
+  if (const auto newest = newest_seq_.find({packet.source, packet.destination}); newest != newest_seq_.end()) {
+    newest->second = SeqMax(newest->second, packet.end());
+  }
   if (!host.carrier || !host.service_out) return;
   for (int copies = Chance(duplicate_percent_) ? 2 : 1; copies > 0; --copies) {
     if (Chance(loss_percent_)) continue;

@@ -296,6 +296,7 @@ class World {
   void ClientSoon(Client& client);
   void ArmClient(Client& client);
   void AnnounceOnce(Process& process, uint64_t series, milliseconds pause);
+  Seq NewIss(const FourTuple& tuple);
   void TakeAddressAway(Host& host);
   void RefreshArp();
   bool HasAddress(const Host& host) const;
@@ -336,6 +337,7 @@ class World {
   std::vector<std::unique_ptr<Client>> clients_;
   int owner_ = -1;  // where the switch sends what is for the service address
   uint64_t sockets_made_ = 0;
+  std::map<FourTuple, Seq> newest_seq_;   // that a host has used towards a client
 
   // The networks' manners in this run.
   int loss_percent_ = 0, duplicate_percent_ = 0;
