@@ -151,8 +151,12 @@ void PrimaryCore::Advance() {
   if (stable == stable_lsn_) return;
   stable_lsn_ = stable;
   log_.SetStable(stable);
-  actions_.push_back(StableUpTo{stable});
+  SayStable();
 }
+
+// Also when it has not moved, where something else has ended for which clients may have had to wait (CanAppend):
+// those that are not read from append nothing by themselves.
+void PrimaryCore::SayStable() { actions_.push_back(StableUpTo{stable_lsn_}); }
 
 // --- The link
 // --------------------------------------------------------------------------------------
@@ -496,7 +500,7 @@ void PrimaryCore::EnterAlone(const std::string& why, MonotonicTime now) {
     actions_.push_back(CloseLink{why});
     Unlink();
   }
-  state_ = State::kAlone;
+  if (std::exchange(state_, State::kAlone) == State::kHandingOver) SayStable();
   dialing_ = false;
   BeAlone(why, now);
   if (now >= lease_until_) BeSilent(why);
@@ -630,6 +634,7 @@ void PrimaryCore::Adopt(const Register& current, MonotonicTime now) {
     gate_ = Gate::kOpen;
     if (!linked_) peer_.clear();
     ExtendLease(now + LeaseSpan(), now);
+    if (stable_lsn_ == last_lsn_) SayStable();
     Advance();
     return;
   }

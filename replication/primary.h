@@ -156,6 +156,7 @@ class PrimaryCore {
   bool FellBehind(MonotonicTime now);
   void SendWaiting(MonotonicTime now);
   void Advance();
+  void SayStable();
   void Answered(MonotonicTime sent_at, MonotonicTime now);
   void ExtendLease(MonotonicTime until, MonotonicTime now);
   void MaybeTakeOn(MonotonicTime now);

@@ -703,6 +703,7 @@ TEST_F(PrimaryTest, WhoseReplayHangsIsLeftBehindAndStaysOut) {
   EXPECT_THAT(Only<CloseLink>().reason, HasSubstr("hangs"));
   EXPECT_THAT(core_->why_alone(), HasSubstr("the replay of b hangs"));
   Granted(true, GoneSolo(kPair));
+  EXPECT_EQ(Only<StableUpTo>().lsn, 4u) << "at the bound of the lag clients have to wait";
   wire::JoinRequest again = JoinRequest(4);
   again.epoch = 6;
   again.applied_lsn = 2;
@@ -971,6 +972,26 @@ TEST_F(PrimaryTest, AHandoverThatFailsLosesNothing) {
   Granted(true, GoneSolo(kPair));
   EXPECT_EQ(Only<StableUpTo>().lsn, 2u);
   EXPECT_EQ(Only<Lease>().until, now_ + kSpan);
+}
+
+// Clients were refused meanwhile, and nothing that they say makes a record before they are read from again.
+TEST_F(PrimaryTest, TheStablePointIsSaidAgainWhenThisNodeGoesOn) {
+  Protect();
+  core_->OnHandoverWanted("upgrade", now_).IgnoreError();
+  EXPECT_FALSE(core_->CanAppend());
+  Do([&] { core_->OnLinkDown("reset", now_); });
+  EXPECT_EQ(core_->state(), State::kAlone);
+  EXPECT_TRUE(core_->CanAppend());
+  EXPECT_EQ(Only<StableUpTo>().lsn, 0u);
+  const Register taken = TakenOverBy(kPair, "b"), given_back = GivenBack(taken, "a");
+  Granted(false, taken);
+  EXPECT_FALSE(core_->CanAppend());
+  Pass(milliseconds(80));
+  Granted(false, given_back);
+  EXPECT_FALSE(Has<StableUpTo>());
+  Granted(true, TakenUpBy(given_back, "a"));
+  EXPECT_TRUE(core_->CanAppend());
+  EXPECT_EQ(Only<StableUpTo>().lsn, 0u);
 }
 
 TEST_F(PrimaryTest, AHandoverNobodyActsOnIsTakenBack) {
