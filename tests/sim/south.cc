@@ -119,13 +119,17 @@ bool South::UnknownEgress(const Packet& packet, const Sender& sender, int64_t no
     return false;
   }
   if (packet.flags.syn && packet.flags.ack) {
-    auto syn = syn_shift_.find(tuple);
-    if (syn == syn_shift_.end()) return false;
+    // There may have been another SYN since the one that it answers.
+    Syn syn;
+    if (const auto found = syns_.find(tuple); found != syns_.end() && found->second.isn + 1 == packet.ack) {
+      syn = found->second;
+    }
+    if (packet.wscale.has_value() && !syn.has_shift) return false;
     south_event event = NewEvent(SOUTH_EVENT_SYN_ACK, packet, tuple, now_ns);
     event.own_mss = event.peer_mss = 1012;
-    if (packet.wscale.has_value() && syn->second.has_value()) {
+    if (packet.wscale.has_value()) {
       event.window_scaling = 1;
-      event.snd_wscale = *syn->second;
+      event.snd_wscale = syn.shift;
       event.rcv_wscale = *packet.wscale;
     }
     event.timestamps = packet.timestamp_option;
@@ -141,7 +145,7 @@ bool South::Ingress(const Packet& packet, int64_t now_ns) {
   const FourTuple tuple = Incoming(packet);
   Connection* c = Find(tuple);
   if (packet.flags.syn && !packet.flags.ack && !packet.flags.rst) {
-    syn_shift_[tuple] = packet.wscale;
+    syns_[tuple] = {packet.seq, packet.wscale.has_value(), packet.wscale.value_or(0)};
     if (c != nullptr) events.push_back(NewEvent(SOUTH_EVENT_SYN_KNOWN, packet, tuple, now_ns));
   } else if (c != nullptr && packet.flags.rst) {
     if (!c->ingress_seen && packet.seq == c->stable) {

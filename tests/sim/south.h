@@ -94,7 +94,13 @@ class South {
                        int64_t now_ns);
 
   const Mutations mutations_;
-  std::map<tcpshim::FourTuple, std::optional<uint8_t>> syn_shift_;  // what the client's SYN offered
+  // What a client offered in its newest SYN.
+  struct Syn {
+    Seq isn = 0;
+    bool has_shift = false;
+    uint8_t shift = 0;
+  };
+  std::map<tcpshim::FourTuple, Syn> syns_;
 };
 
 }  // namespace understudy::sim

@@ -16,6 +16,7 @@ std::string Packet::ToString() const {
   if (flags.rst) what += "R";
   absl::StrAppend(&what, " seq ", seq, "+", payload.size());
   if (flags.ack) absl::StrAppend(&what, " ack ", ack, " win ", window);
+  if (wscale.has_value()) absl::StrAppend(&what, " wscale ", int{*wscale});
   if (timestamp_option) absl::StrAppend(&what, " ts ", tsval);
   return what;
 }
