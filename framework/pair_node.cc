@@ -541,7 +541,7 @@ NodeStatus PairNode::Status() const {
     status.applied_lsn = replayer_->applied_lsn();
     status.connections = replayer_->connections();
   }
-  status.clock_off_ms = clock_off_us_ / 1000;
+  status.clock_off_ms = ClockOffUs() / 1000;
   auto& out = status.counters;
   if (serving_ != nullptr) {
     AppendServingCounters(serving_->counters(), out);

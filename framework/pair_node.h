@@ -112,7 +112,8 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void LookForConflict(replication::MonotonicTime now);
   void NoteAbsence();
   void NoteWhatBecame();
-  void NoteLoggedTime(int64_t logged_us);
+  int64_t ClockOffUs() const;   // logged time less this host's wall clock, now
+  void NoteClockOff();
   std::optional<replication::PulseMessage> OnPulse(std::string_view datagram);
   void OnLastWord(std::string_view word);
   void Tick();
@@ -220,7 +221,6 @@ class PairNode final : public Node, private Journal, private replication::Link::
   // no newer has been heard, or has been overtaken; somebody may have kept it.
   int64_t newest_sent_at_ns_ = 0;
   ToldTime told_time_;                               // the primary's logged time
-  int64_t clock_off_us_ = 0;                         // logged time less this host's wall clock
 
   LogFilter log_filter_;
   struct Counters {

@@ -417,11 +417,7 @@ void PairNode::TickNow() {
   DieIfTold();
   NoteStall(Now());
   LookForConflict(Now());
-  if (serving_ != nullptr && !silent_) {
-    NoteLoggedTime(serving_->LoggedTimeUs());
-  } else if (told_time_.known()) {
-    NoteLoggedTime(told_time_.At(Now()));
-  }
+  NoteClockOff();
   pulse_.Beat(Now());
   // The answers to appends are from before the stall: what was proven meanwhile comes first.
   if (const auto answered = pulse_.TakeAnswered(); answered.has_value() && primary_ != nullptr) {
@@ -449,13 +445,18 @@ void PairNode::LookForConflict(replication::MonotonicTime now) {
   });
 }
 
+int64_t PairNode::ClockOffUs() const {
+  if (serving_ != nullptr && !silent_) return serving_->LoggedTimeUs() - clock_->WallMicroseconds();
+  return told_time_.known() ? told_time_.At(Now()) - clock_->WallMicroseconds() : 0;
+}
+
 // Says so when this host's wall clock and the pair's logged time are far apart.
-void PairNode::NoteLoggedTime(int64_t logged_us) {
-  clock_off_us_ = logged_us - clock_->WallMicroseconds();
-  if (std::abs(clock_off_us_) <= LoggedClock::kFarOffUs) return;
+void PairNode::NoteClockOff() {
+  const int64_t off_us = ClockOffUs();
+  if (std::abs(off_us) <= LoggedClock::kFarOffUs) return;
   LOG_EVERY_T(WARNING, 60) << "the clocks of the pair are apart: this host's is "
-                           << std::abs(clock_off_us_ / 1000) << " ms "
-                           << (clock_off_us_ > 0 ? "behind" : "ahead of")
+                           << std::abs(off_us / 1000) << " ms "
+                           << (off_us > 0 ? "behind" : "ahead of")
                            << " the logged time, which follows the primary's; is NTP running on both?";
 }
 

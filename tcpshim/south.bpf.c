@@ -650,6 +650,13 @@ INLINE int unknown_egress(struct __sk_buff* skb, const struct segment* s) {
   return count(SOUTH_EGRESS_PASSED, PASS);  // TIME_WAIT's acknowledgements
 }
 
+// A lone ACK of what the client of this connection, of whom nothing has been heard, was not even offered: TCP has
+// another handshake with it, and tells it so. The client's answer, a RST, ends that one.
+INLINE int of_other_handshake(const struct south_connection* c, const struct segment* s) {
+  if ((s->flags & (SYN | FIN | RST | ACK)) != ACK || s->payload || READ(c->ingress_seen)) return 0;
+  return s->ack - READ(c->stable) > 0xffff;
+}
+
 INLINE int known_egress(struct __sk_buff* skb, struct south_connection* c, struct segment* s) {
   __u32 flags = READ(c->flags);
   if (s->flags & RST && !(flags & SOUTH_RST_OK)) return count(SOUTH_EGRESS_RST_DISCARDED, SWALLOW);
@@ -727,6 +734,7 @@ int south_egress_verdict(struct __sk_buff* skb) {
   // TCP makes a SYN-ACK only where it has no connection any more: one with another ISS than the log has is the
   // next incarnation.
   if (c && (s.flags & (SYN | ACK)) == (SYN | ACK) && s.seq != c->iss) c = 0;
+  if (c && of_other_handshake(c, &s)) c = 0;
   return c ? known_egress(skb, c, &s) : unknown_egress(skb, &s);
 }
 

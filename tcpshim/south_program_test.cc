@@ -605,6 +605,27 @@ TEST_F(SouthProgramTest, SynAckWithAnotherIssIsThatOfAnotherConnection) {
   }
 }
 
+// TCP has a handshake of which the log does not know (the report was lost), and says to the client's next SYN what it
+// expects. Only the RST that comes of it makes TCP forget.
+TEST_F(SouthProgramTest, LoneAckOfAnotherHandshakeIsNotThisConnections) {
+  for (const uint32_t flags : {0u, static_cast<uint32_t>(SOUTH_OPEN)}) {
+    auto slot = Add(1000, flags);
+    if (flags != 0) Egress(FromServer(kIss, 1000, kSynAck));
+    for (const Seq ack : {Seq{500'000}, Seq{999}}) {
+      EXPECT_EQ(Egress(FromServer(kIss + 9001, ack, kAck)), kPass);
+      EXPECT_EQ(Egress(FromServer(kIss + 9001, ack, kFinAck)), kSwallow);
+    }
+    EXPECT_EQ(Egress(FromServer(kIss + 1, 1000 + 65535, kAck)), kSwallow) << "this one's, not stable";
+    south_->Remove(slot);
+    slots_.clear();
+  }
+  auto slot = Add(1000);
+  Egress(FromServer(kIss, 1000, kSynAck));
+  EXPECT_EQ(Ingress(FromClient(1000, kIss + 1, kAck)), kPass);
+  EXPECT_TRUE(south_->Client(slot).has_value());
+  EXPECT_EQ(Egress(FromServer(kIss + 1, 500'000, kAck)), kSwallow) << "it is heard, and not stable";
+}
+
 TEST_F(SouthProgramTest, ResetInTheHandshakeIsReported) {
   auto slot = Add(1000);
   Egress(FromServer(kIss, 1000, kSynAck));

@@ -35,6 +35,11 @@ south_event South::NewEvent(uint32_t kind, const Packet& packet, const FourTuple
   return event;
 }
 
+bool South::OfOtherHandshake(const Connection& c, const Packet& packet) {
+  const bool lone = packet.flags.ack && !packet.flags.syn && !packet.flags.fin && !packet.flags.rst;
+  return lone && packet.payload.empty() && !c.ingress_seen && packet.ack - c.stable > 0xffff;
+}
+
 bool South::Egress(Packet& packet, bool by_hand, const Sender& sender, int64_t now_ns) {
   if (!MayTalk(now_ns)) return false;
   Connection* c = Find(Outgoing(packet));
@@ -45,6 +50,7 @@ bool South::Egress(Packet& packet, bool by_hand, const Sender& sender, int64_t n
   if (c != nullptr && packet.flags.syn && packet.flags.ack && packet.seq != c->iss && !mutations_.any_syn_ack) {
     c = nullptr;
   }
+  if (c != nullptr && OfOtherHandshake(*c, packet)) c = nullptr;
   return c != nullptr ? KnownEgress(*c, packet) : UnknownEgress(packet, sender, now_ns);
 }
 

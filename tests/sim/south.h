@@ -84,6 +84,7 @@ class South {
 
  private:
   Connection* Find(const tcpshim::FourTuple& tuple);
+  static bool OfOtherHandshake(const Connection& c, const Packet& packet);
   void NoteArrival(Connection& c, const Packet& packet, int64_t now_ns);
   void NoteDeparture(Connection& c, const Packet& packet, bool by_hand);
   static uint16_t FitWindow(const Connection& c, const Packet& packet, Seq ack);

@@ -248,6 +248,7 @@ void World::Violate(const std::string& invariant, const std::string& what) {
 void World::StartProcess(Host& host, Role role) {
   host.process = std::make_unique<Process>(this, &host, manner_);
   Process& process = *host.process;
+  process.began = now_;
   NodeConfig config;
   config.role = role;
   config.service = service();
@@ -428,7 +429,7 @@ size_t World::RunHoarder(size_t bytes, Nanos span) {
 
 Outcome World::RunStalls(Nanos longest) {
   longest_stall_ = longest;
-  max_stall_ = seconds(10);   // several calls in one turn
+  max_stall_ = seconds(60);   // many calls in one turn
   loss_percent_ = duplicate_percent_ = 0;
   Begin();
   StartProcess(hosts_[1], Role::kSecondary);
@@ -440,15 +441,14 @@ Outcome World::RunStalls(Nanos longest) {
   return std::move(outcome_);
 }
 
-Outcome World::RunCut() {
+Outcome World::RunStopped(int apart_ppm) {
   loss_percent_ = duplicate_percent_ = 0;
-  // The slowest primary, and the fastest secondary.
-  for (Host& host : hosts_) host.drift_ppm = host.index == 0 ? -100'000 : 100'000;
+  for (Host& host : hosts_) host.drift_ppm = host.index == 0 ? -apart_ppm : apart_ppm;
   Begin();
   StartProcess(hosts_[1], Role::kSecondary);
   RefreshArp();
-  RunUntil(now_ + milliseconds(100) + RandomNanos(milliseconds(100)));
-  SetReplication(0, false);   // answers still come
+  RunUntil(now_ + milliseconds(300) + RandomNanos(milliseconds(300)));
+  Stop(hosts_[0], true);
   RunUntil(now_ + milliseconds(300));
   return std::move(outcome_);
 }
@@ -755,24 +755,37 @@ void World::RefreshArp() {
   At(milliseconds(200), [this] { RefreshArp(); });
 }
 
-// Logged time passes as time does, give or take a tenth, also over a takeover by a host with another wall clock.
+// Logged time passes as time does, give or take a tenth and what the hosts' clocks are wrong by; also over a takeover
+// by a host with another wall clock.
 void World::CheckLoggedTime() {
   for (const Host& host : hosts_) {
     const Process* process = host.process.get();
     if (process == nullptr || process->dead || !process->served || register_.holder != host.name) continue;
     const int64_t wall_ahead_us = HostClock(this, &host).WallMicroseconds() - kWallEpochUs - now_.count() / 1000;
-    const int64_t ahead_us = wall_ahead_us + process->node->Status().clock_off_ms * 1000;
-    if (logged_ahead_us_.has_value()) {
-      const int64_t passed_us = (now_ - logged_checked_).count() / 1000;
-      const int64_t moved = std::abs(ahead_us - *logged_ahead_us_);
-      if (!mutations().drifting_clocks && moved > passed_us / 10 + 150'000) {
-        return Violate("logged time", absl::StrCat("moved by ", moved, " us in ", passed_us, " us, on ", host.name));
-      }
+    const Logged logged{process, now_, wall_ahead_us + process->node->Status().clock_off_ms * 1000};
+    const int64_t moved_us = logged_.has_value() ? std::abs(logged.ahead_us - logged_->ahead_us) : 0;
+    if (logged_.has_value() && moved_us > MayMoveUs(*logged_, *process)) {
+      const int64_t passed_us = (now_ - logged_->at).count() / 1000;
+      return Violate("logged time", absl::StrCat("moved by ", moved_us, " us in ", passed_us, " us, on ", host.name));
     }
-    logged_ahead_us_ = ahead_us;
-    logged_checked_ = now_;
+    logged_ = logged;
   }
   At(milliseconds(50), [this] { CheckLoggedTime(); });
+}
+
+int64_t World::MayMoveUs(const Logged& from, const Process& by) const {
+  constexpr int64_t kRounding = 2'000, kWay = 50'000, kMillion = 1'000'000;
+  const int64_t fastest = std::max(std::abs(hosts_[0].drift_ppm), std::abs(hosts_[1].drift_ppm));
+  const int64_t passed_us = (now_ - from.at).count() / 1000;
+  const int64_t moves = passed_us * (fastest + (kMillion + fastest) / LoggedClock::kSlew) / kMillion + kRounding;
+  if (from.by == &by) return moves;
+  // What the heir cannot know: how long the way took of what it was told last; how fast the other's logged time went
+  // from there on, as long as one call; and how far the clocks have run apart since it saw the quickest way
+  // (PairNode::lately_ahead_).
+  const int64_t told_us = (max_stall_ + milliseconds(100)).count() * 1000;
+  const int64_t seen_us = std::min((now_ - by.began).count() / 1000, 10 * kMillion);
+  const int64_t apart = std::abs(hosts_[0].drift_ppm - hosts_[1].drift_ppm);
+  return moves + kWay + told_us / LoggedClock::kSlew + seen_us * apart / kMillion;
 }
 
 void World::GateOpened(Process& process) {
@@ -1039,6 +1052,15 @@ bool World::Done(const Client& client) {
   return false;
 }
 
+// I3, whether there is anything to say or not: who does not hold the register could not speak.
+void World::CheckSilence() {
+  for (const Host& host : hosts_) {
+    if (host.process == nullptr || !host.alive() || register_.holder == host.name) continue;
+    if (!host.process->south.MayTalk(host.Monotonic(now_).count())) continue;
+    Violate("I3", absl::StrCat(host.name, " may speak, and ", register_.ToString()));
+  }
+}
+
 // --- The arbiter
 // --------------------------------------------------------------------------------------------
 
@@ -1051,6 +1073,7 @@ void World::AskArbiter(Process& process, std::optional<std::pair<Register, Regis
       register_ = swap->second;
       outcome.swapped = true;
       Note(absl::StrCat("arbiter: ", register_.ToString()));
+      CheckSilence();
     }
     outcome.current = register_;
     return outcome;

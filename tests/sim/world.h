@@ -91,6 +91,7 @@ struct Process {
   bool stopped = false;
   bool failed = false;  // the node has given up by itself
   bool served = false;  // its gate has been open
+  Nanos began{0};
   std::unique_ptr<Clock> clock;
   boost::asio::io_context loop{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work{
@@ -137,7 +138,7 @@ struct Host {
   Nanos clock_offset{0};  // CLOCK_MONOTONIC less the world's time, in the beginning
   int drift_ppm = 0;      // and how much faster it goes
   Nanos hidden{0};        // of CLOCK_BOOTTIME: what CLOCK_MONOTONIC has not counted
-  Nanos Monotonic(Nanos world) const { return clock_offset + world + world / 1'000'000 * drift_ppm; }
+  Nanos Monotonic(Nanos world) const { return clock_offset + world + world * drift_ppm / 1'000'000; }
   int64_t wall_ahead_us = 0;  // of its wall clock
   bool powered = true;
   bool carrier = true;
@@ -203,9 +204,10 @@ class World {
   Outcome Run();
   // Instead: nothing fails but that every call of the primary's Server may take long, up to `longest`.
   Outcome RunStalls(Nanos longest);
-  // Instead: the slowest clock on the primary, the fastest on the secondary, and what the primary says to
-  // the secondary gets lost, while both reach the clients.
-  Outcome RunCut();
+  // Instead: the primary's clock goes slow by so much, the secondary's fast, and the primary's process is stopped. A
+  // loop that runs asks to serve alone when its own lease ends, so it falls silent, or goes on, before the other one
+  // may ask. Of one that stands still the kernel goes on: until the gate closes.
+  Outcome RunStopped(int apart_ppm);
   // Instead: SYNs of so many that do not exist, the primary's death among them. The clients are served to the
   // end, and nobody ever hears of the others.
   Outcome RunFlood(int ghosts);
@@ -246,6 +248,7 @@ class World {
   // Asks the segment who has the service address: at once, and twice more within `wait`.
   void Probe(Process& process, milliseconds wait, tcpshim::ServiceAddress::Probed done, int asked = 0);
   void GateOpened(Process& process);
+  void CheckSilence();
   void AskArbiter(Process& process,
                   std::optional<std::pair<replication::Register, replication::Register>> swap,
                   replication::Arbiter::Callback done);
@@ -272,6 +275,13 @@ class World {
     bool operator()(const Event& a, const Event& b) const {
       return a.at != b.at ? a.at > b.at : a.order > b.order;
     }
+  };
+
+  // Logged time at a moment.
+  struct Logged {
+    const Process* by;
+    Nanos at;
+    int64_t ahead_us;   // less the world's time
   };
 
   // Running.
@@ -308,6 +318,7 @@ class World {
   void CheckStreams();
   void CheckBounds();
   void CheckLoggedTime();
+  int64_t MayMoveUs(const Logged& from, const Process& by) const;
   bool Done(const Client& client);
 
   // Faults.
@@ -344,8 +355,7 @@ class World {
   Nanos client_delay_{0}, replication_delay_{0};
 
   replication::Register register_;
-  std::optional<int64_t> logged_ahead_us_;   // logged time less the world's, when it was last looked at
-  Nanos logged_checked_{0};
+  std::optional<Logged> logged_;   // when it was last looked at
   int stall_percent_ = 0;  // of the calls of the Server
   Nanos longest_stall_ = milliseconds(500);
   milliseconds max_stall_{1000};
