@@ -630,7 +630,10 @@ bool World::Egress(Host& host, Packet packet, bool by_hand, const South::Sender&
     const bool may_leave =
         process.south.Egress(packet, by_hand, sender, host.Monotonic(now_).count());
     if (!process.south.events.empty()) Wake(process, Nanos(0));
-    if (!may_leave) return false;
+    if (!may_leave) {
+      Note(absl::StrCat(host.name, " keeps: ", packet.ToString()));
+      return false;
+    }
   }
   ToClients(host, packet);
   return true;
