@@ -109,11 +109,12 @@ absl::Status PairNode::Start() {
   if (absl::Status attached = AttachSouth(); !attached.ok()) return attached;
   // Left behind by a process that died; the filter it also left keeps this host silent until here.
   if (absl::Status removed = address_->Remove(); !removed.ok()) return removed;
-  // Long before anybody may be served: an heir that finds the port taken when it has the epoch already is an
-  // outage. Nothing reaches it while the gate is closed.
-  auto service_listener = tcpshim::OpenListener(config_.service, /*movable=*/true);
-  if (!service_listener.ok()) return service_listener.status();
-  service_listener_ = *std::move(service_listener);
+  host_ = std::make_unique<HostWatch>(address_.get(), config_.service);
+  if (absl::Status opened = host_->OpenListener(); !opened.ok()) {
+    // A secondary has time, and the primary somebody who holds the log.
+    if (config_.role == Role::kPrimary || !absl::IsAlreadyExists(opened)) return opened;
+    LOG(ERROR) << opened.message() << "; cannot take over before that is free";
+  }
   auto arbiter = replication::MakeArbiter(config_.arbiter, loop_);
   if (!arbiter.ok()) return arbiter.status();
   arbiter_ = *std::move(arbiter);
@@ -140,7 +141,8 @@ absl::Status PairNode::Start() {
     if (secondary_ != nullptr) secondary_->OnServiceCarrier(CanReachClients(), Now());
     Pump();
   });
-  address_->WatchReplacement([this](int) { return OnInterfaceReplaced(); });
+  // An interface of the same name is there, without what hung on the old one.
+  address_->WatchReplacement([this](int) { return south_->FollowInterface(); });
   if (config_.role == Role::kPrimary) {
     ClaimFirst();
   } else {
@@ -150,21 +152,12 @@ absl::Status PairNode::Start() {
   return absl::OkStatus();
 }
 
-// An interface of the same name is there, without what hung on the old one.
-absl::Status PairNode::OnInterfaceReplaced() {
-  if (serving_ != nullptr) {
-    return absl::UnavailableError("this node was serving on the old one; start it again");
-  }
-  return AttachSouth();
-}
-
 absl::Status PairNode::AttachSouth() {
   auto south = tcpshim::SouthWrapper::Attach({.interface = config_.interface,
                                               .service = config_.service,
                                               .hand_cookie = sender_->cookie(),
                                               .hand_ip_id = sender_->ip_id()});
   if (!south.ok()) return south.status();
-  fence_.reset();
   south_ = *std::move(south);
   fence_ = std::make_unique<FenceGuard>(loop_, south_.get(), [this](const absl::Status& f) { OnFence(f); });
   return absl::OkStatus();
@@ -301,6 +294,7 @@ void PairNode::BeginSecondary() {
   });
   secondary_ = std::make_unique<SecondaryCore>(protocol_, Now());
   secondary_->OnServiceCarrier(CanReachClients(), Now());
+  TellObstacle();
   Pump();
 }
 
@@ -377,14 +371,16 @@ void PairNode::AskToGiveBack(const Register& granted, const Register& given_back
 std::unique_ptr<Serving> PairNode::NewServing() {
   Journal* journal = this;
   return std::unique_ptr<Serving>(
-      new Serving(loop_, clock_, executor_.get(), journal, SouthSide{south_.get(), sender_.get()}));
+      new Serving(loop_, clock_, executor_.get(), journal, {south_.get(), sender_.get(), [this](uint32_t ip) {
+        return address_->RouteTo(ip).value_or(tcpshim::ServiceAddress::Route{}).local;
+      }}));
 }
 
 // --- Serving and silence --------------------------------------------------------------------------
 
 absl::Status PairNode::Serve() {
   // Before the address is there: a segment that finds no socket would be answered with a RST.
-  if (absl::Status listens = serving_->north().Listen(std::move(service_listener_)); !listens.ok()) return listens;
+  if (absl::Status listens = serving_->north().Listen(host_->TakeListener()); !listens.ok()) return listens;
   return address_->Add();
 }
 
@@ -444,7 +440,7 @@ void PairNode::BeSilent(const std::string& reason) {
   SetPulse(std::nullopt);
   south_->CloseGate();
   if (serving_ != nullptr) serving_->FallSilent();
-  service_listener_.reset();
+  (void)host_->TakeListener();   // closed
   if (absl::Status removed = address_->Remove(); !removed.ok()) LOG(ERROR) << removed;
   DropLink();
 }
@@ -517,8 +513,9 @@ NodeStatus PairNode::Status() const {
   if (primary_ != nullptr) {
     status.epoch = primary_->held().epoch;
     status.peer = primary_->peer();
-    if (status.reason.empty()) status.reason = conflict_;
+    if (status.reason.empty()) status.reason = host_->conflict();
     if (status.reason.empty() && !status.peer.empty()) status.reason = heir_lacks_;
+    if (status.reason.empty() && !heir_warns_.empty()) status.reason = absl::StrCat(status.peer, " says: ", heir_warns_);
     status.last_lsn = primary_->last_lsn();
     status.stable_lsn = primary_->stable_lsn();
     status.applied_lsn = executor_->applied_lsn();
@@ -537,6 +534,7 @@ NodeStatus PairNode::Status() const {
     if (status.reason.empty() && !secondary_->cannot_take_over().empty()) {
       status.reason = absl::StrCat("could not take over: ", secondary_->cannot_take_over());
     }
+    if (status.reason.empty()) status.reason = host_->unreachable();
     status.last_lsn = status.stable_lsn = secondary_->stored_lsn();
     status.applied_lsn = replayer_->applied_lsn();
     status.connections = replayer_->connections();
@@ -553,7 +551,7 @@ NodeStatus PairNode::Status() const {
   out.emplace_back("joins_refused_total", counters_.joins_refused);
   out.emplace_back("dials_total", counters_.dials);
   out.emplace_back("takeovers_total", counters_.takeovers);
-  out.emplace_back("service_address_conflicts_total", counters_.address_conflicts);
+  out.emplace_back("service_address_conflicts_total", host_->conflicts());
   out.emplace_back("service_address_put_back_total", address_->times_put_back());
   out.emplace_back("batches_total", counters_.batches);
   out.emplace_back("arbiter_calls_total", counters_.arbiter_calls);

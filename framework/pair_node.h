@@ -23,6 +23,7 @@
 #include "framework/absence.h"
 #include "framework/executor.h"
 #include "framework/fence_guard.h"
+#include "framework/host_watch.h"
 #include "framework/log_filter.h"
 #include "framework/logged_clock.h"
 #include "framework/node.h"
@@ -36,11 +37,9 @@
 #include "replication/pulse_link.h"
 #include "replication/secondary.h"
 #include "tcpshim/address_lock.h"
-#include "tcpshim/listener.h"
 #include "tcpshim/raw_sender.h"
 #include "tcpshim/service_address.h"
 #include "tcpshim/south_wrapper.h"
-#include "tcpshim/unique_fd.h"
 
 namespace understudy {
 
@@ -77,7 +76,6 @@ class PairNode final : public Node, private Journal, private replication::Link::
   std::unique_ptr<Serving> NewServing();
   absl::Status LockAddress();               // one service for each address
   absl::Status AttachSouth();
-  absl::Status OnInterfaceReplaced();
   void FitToHeir(const replication::wire::JoinRequest& request);
   absl::Status Serve();                     // listener and service address, gate closed still
   void OpenGate();
@@ -109,7 +107,8 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void ForgetReplayed(replication::Lsn applied);
   void SetPulse(std::optional<uint64_t> epoch);
   void NoteStall(replication::MonotonicTime now);
-  void LookForConflict(replication::MonotonicTime now);
+  void LookAtHost(replication::MonotonicTime now);
+  void TellObstacle();
   void NoteAbsence();
   void NoteWhatBecame();
   int64_t ClockOffUs() const;   // logged time less this host's wall clock, now
@@ -162,7 +161,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   std::unique_ptr<FenceGuard> fence_;
   std::unique_ptr<tcpshim::RawSender> sender_;
   std::unique_ptr<tcpshim::ServiceAddress> address_;
-  tcpshim::UniqueFd service_listener_;               // until the north wrapper has it
+  std::unique_ptr<HostWatch> host_;                  // has the listener until the north wrapper gets it
   std::unique_ptr<replication::Arbiter> arbiter_;
   std::unique_ptr<replication::LinkListener> listener_;
   // Its thread ends before what it renews goes.
@@ -195,9 +194,9 @@ class PairNode final : public Node, private Journal, private replication::Link::
   bool ending_ = false;                              // useless_ runs
   bool told_alone_ = true;                           // of the secondary's loss
   std::string reason_;                               // for the status
-  std::string conflict_;                             // who else has the service address; for the status
-  replication::MonotonicTime next_conflict_look_{};
   std::string heir_lacks_;                           // that this node has; for the status
+  std::string heir_warns_;                           // likewise, in its own words
+  std::string told_obstacle_;                        // to secondary_
   bool segments_limited_ = false;                    // for the sake of the heir's interface
   bool stopping_ = false;                            // Stop was called
   std::function<void()> stopped_;                    // its answer, still owed
@@ -226,7 +225,6 @@ class PairNode final : public Node, private Journal, private replication::Link::
   struct Counters {
     uint64_t links_accepted = 0, links_closed_for_cause = 0, joins_refused = 0, takeovers = 0;
     uint64_t batches = 0, dials = 0, arbiter_calls = 0, arbiter_failures = 0;
-    uint64_t address_conflicts = 0;
     uint64_t pulses_heard = 0, pulses_dropped = 0, last_words_heard = 0, stalls = 0, absences = 0;
   };
   Counters counters_;

@@ -5,11 +5,11 @@
 #include <boost/asio/post.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "framework/logged_clock.h"
 #include "framework/pair_node.h"
 #include "glog/logging.h"
 #include "replication/last_word.h"
+#include "replication/names.h"
 
 namespace understudy {
 
@@ -20,9 +20,9 @@ namespace wire = replication::wire;
 
 namespace {
 constexpr std::chrono::milliseconds kDialTimeout{200};
-constexpr std::chrono::milliseconds kConflictPause{10'000}, kConflictWait{500};
 // Bytes of records that the secondary holds and has not replayed; beyond, clients are slowed down (I7).
 constexpr size_t kMaxReplayLag = 64 << 20;
+constexpr size_t kMaxWarning = 300;   // of the peer's
 // A logged time that is later is none, and a log would refuse it.
 constexpr int64_t kLatestUs = int64_t{1} << 59;
 
@@ -173,6 +173,7 @@ replication::Link::Handler::Verdict PairNode::OnAppend(Link& link, wire::AppendR
   }
   reply = outcome.reply;
   if (replayer_->cannot_write()) reply.__set_cannot_write(true);
+  if (!host_->unreachable().empty()) reply.__set_warning(host_->unreachable());
   return {};
 }
 
@@ -199,6 +200,10 @@ void PairNode::OnJoinReply(Link& link, const wire::JoinReply& reply) {
 void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {
   if (&link != link_.get() || primary_ == nullptr) return;
   peer_cannot_write_ = reply.__isset.cannot_write && reply.cannot_write;
+  if (std::string warning = replication::Printable(reply.warning, kMaxWarning); warning != heir_warns_) {
+    heir_warns_ = std::move(warning);
+    LOG_IF(WARNING, !heir_warns_.empty()) << "the secondary says: " << heir_warns_;
+  }
   const bool lagged = replay_lag_bytes_ >= kMaxReplayLag;
   primary_->OnAppendReply(reply, Now());
   if (const std::string& cannot = primary_->peer_cannot_take_over(); !cannot.empty()) {
@@ -416,7 +421,7 @@ void PairNode::Tick() {
 void PairNode::TickNow() {
   DieIfTold();
   NoteStall(Now());
-  LookForConflict(Now());
+  LookAtHost(Now());
   NoteClockOff();
   pulse_.Beat(Now());
   // The answers to appends are from before the stall: what was proven meanwhile comes first.
@@ -429,20 +434,19 @@ void PairNode::TickNow() {
   StopWhenPossible();
 }
 
-// Who serves must be the only one who has the address. It asks now and then: whoever answers is another.
-void PairNode::LookForConflict(replication::MonotonicTime now) {
-  if (!gate_open_ || now < next_conflict_look_) return;
-  next_conflict_look_ = now + kConflictPause;
-  address_->Probe(kConflictWait, [this, alive = alive_](absl::StatusOr<std::optional<tcpshim::MacAddress>> who) {
-    if (!*alive || !who.ok()) return;
-    if (!who->has_value()) return conflict_.clear();
-    ++counters_.address_conflicts;
-    const tcpshim::MacAddress& mac = **who;
-    conflict_ = absl::StrFormat(
-        "another host (%02x:%02x:%02x:%02x:%02x:%02x) has the service address, too: clients may be led to either",
-        mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-    LOG_EVERY_T(ERROR, 60) << conflict_;
-  });
+void PairNode::LookAtHost(replication::MonotonicTime now) {
+  if (gate_open_) return host_->LookAsPrimary(now);
+  if (secondary_ == nullptr || silent_) return;
+  if (host_->LookAsSecondary(now, secondary_->HearsPrimary(now), replayer_->TakeClients())) {
+    replayer_->AskForClients();
+  }
+  TellObstacle();
+}
+
+void PairNode::TellObstacle() {
+  if (host_->obstacle() == told_obstacle_) return;
+  told_obstacle_ = host_->obstacle();
+  secondary_->OnObstacle(told_obstacle_, Now());
 }
 
 int64_t PairNode::ClockOffUs() const {

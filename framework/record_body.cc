@@ -126,7 +126,7 @@ absl::StatusOr<EpochBegan> DecodeEpochBegan(std::string_view in) {
 
 std::string Encode(const Opened& body) {
   const tcpshim::TcpOptions& o = body.options;
-  return Writer(49)
+  return Writer(50)
       .Put(body.connection)
       .Put(body.tuple.local)
       .Put(body.tuple.remote)
@@ -144,6 +144,7 @@ std::string Encode(const Opened& body) {
       .Put(body.timestamp_echo)
       .Put(body.timestamp_offset)
       .Put(static_cast<uint8_t>(body.ecn))
+      .Put(static_cast<uint8_t>(body.local))
       .Take();
 }
 
@@ -154,7 +155,7 @@ absl::StatusOr<Opened> DecodeOpened(std::string_view in) {
   reader.Get(body.connection).Get(body.tuple.local).Get(body.tuple.remote).Get(body.iss).Get(body.irs);
   reader.Get(o.peer_mss).Get(o.own_mss).GetFlag(o.window_scaling).Get(o.snd_wscale).Get(o.rcv_wscale);
   reader.GetFlag(o.sack).GetFlag(o.timestamps).Get(body.window);
-  reader.Get(body.timestamp).Get(body.timestamp_echo).Get(body.timestamp_offset).GetFlag(body.ecn);
+  reader.Get(body.timestamp).Get(body.timestamp_echo).Get(body.timestamp_offset).GetFlag(body.ecn).GetFlag(body.local);
   if (std::max(o.snd_wscale, o.rcv_wscale) > kMaxWindowShift) {
     return absl::InvalidArgumentError("window scale above 14");
   }

@@ -61,6 +61,7 @@ struct Opened {
   uint32_t timestamp_echo = 0;
   uint32_t timestamp_offset = 0;  // TSval less the primary's CLOCK_MONOTONIC in milliseconds, modulo 2^32
   bool ecn = false;               // the SYN-ACK takes up the client's offer (RFC 3168); not restored
+  bool local = false;             // from the primary's own host: ends with that
 };
 
 struct Received {

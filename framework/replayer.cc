@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 
@@ -108,6 +109,7 @@ void Replayer::RunUntilEnd() {
     }
     const auto begun = std::chrono::steady_clock::now();
     std::string fault = Apply(taken);
+    if (clients_wanted_.exchange(false, std::memory_order_relaxed)) TellClients();
     load.Worked(begun, std::chrono::steady_clock::now());
     if (!fault.empty()) {
       {
@@ -181,6 +183,24 @@ std::string Replayer::Apply(const Work& work, Lookahead& ahead) {
                          ": the Server is not deterministic");
   }
   return fault;
+}
+
+void Replayer::AskForClients() { clients_wanted_.store(true, std::memory_order_relaxed); }
+
+std::optional<std::vector<uint32_t>> Replayer::TakeClients() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(clients_, std::nullopt);
+}
+
+void Replayer::TellClients() {
+  absl::flat_hash_set<uint32_t> seen;
+  std::vector<uint32_t> clients;
+  executor_->ForEach([&](const ConnectionState& state) {
+    const uint32_t ip = state.opened().tuple.remote.ip;
+    if (!state.opened().local && seen.insert(ip).second) clients.push_back(ip);
+  });
+  std::lock_guard lock(mutex_);
+  clients_ = std::move(clients);
 }
 
 void Replayer::Stop(bool drain) {

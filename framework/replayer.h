@@ -10,8 +10,10 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "framework/executor.h"
@@ -36,6 +38,10 @@ class Replayer {
   size_t connections() const { return connections_.load(std::memory_order_relaxed); }
   // The Server's last Commit was ResourceExhausted: it is asked again, and the replay goes on.
   bool cannot_write() const { return cannot_write_.load(std::memory_order_relaxed); }
+  // The addresses of the clients whose connections are open, each once: asked for, and answered within a tenth of
+  // a second or when a call of the Server returns. nullopt: nothing new.
+  void AskForClients();
+  std::optional<std::vector<uint32_t>> TakeClients();
   // Bytes of records that wait to be applied.
   size_t backlog_bytes() const { return backlog_bytes_.load(std::memory_order_relaxed); }
 
@@ -62,6 +68,7 @@ class Replayer {
   void Sleep(std::unique_lock<std::mutex>& lock, Rest rest, std::chrono::microseconds time);
   std::string Apply(const std::deque<Work>& run);   // what is wrong; empty: nothing
   std::string Commit(bool always);                  // likewise
+  void TellClients();
   class Lookahead;
   std::string Apply(const Work& work, Lookahead& ahead);
   void Stop(bool drain);
@@ -72,6 +79,7 @@ class Replayer {
   std::atomic<size_t> connections_;
   std::atomic<bool> cannot_write_{false};
   std::atomic<size_t> backlog_bytes_{0};
+  std::atomic<bool> clients_wanted_{false};
 
   std::mutex mutex_;
   std::condition_variable wake_, end_;
@@ -82,6 +90,7 @@ class Replayer {
   bool abandon_ = false;
   bool ended_ = false;      // the thread has
   bool hangs_ = false;      // Finish has given up
+  std::optional<std::vector<uint32_t>> clients_;
   std::string fault_;   // not empty: this copy is unusable
 
   std::thread thread_;   // last: it uses all of the above

@@ -67,6 +67,8 @@ class Journal {
 struct SouthSide {
   tcpshim::SouthWrapper* wrapper = nullptr;
   tcpshim::RawSender* sender = nullptr;
+  // Whether an address is this host's own: such a client's segments do not pass the south wrapper. Empty: none is.
+  std::function<bool(uint32_t ip)> is_local;
 };
 
 class Serving final : public tcpshim::NorthWrapper::Log {
@@ -135,6 +137,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     uint64_t half_open_refused = 0, half_open_evicted = 0, half_open_expired = 0, half_open_reset = 0;
     uint64_t acks_by_hand = 0, syn_acks_by_hand = 0, rsts_vouched = 0, time_wait_acks = 0;
     uint64_t refused_elsewhere = 0;
+    uint64_t local_clients = 0;      // of this host: see OpenUnseen
     uint64_t bytes_received = 0, bytes_sent = 0, segments_resent = 0;
     uint64_t segments_refused = 0;   // of these, by this host: too large
     uint64_t regripped = 0;          // see TakeGrip
@@ -157,7 +160,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     const ConnectionState* state = nullptr;    // the executor's; gone when this is
     tcpshim::FourTuple tuple;
     uint64_t cookie = 0;                       // of the socket that its handshake becomes; 0: unknown
-    std::optional<tcpshim::SouthWrapper::Slot> slot;
+    std::optional<tcpshim::SouthWrapper::Slot> slot;   // none: of this host, or superseded, or standalone
     bool has_socket = false;
     bool syn_ack_sent = false;
     uint8_t syn_acks = 0;                      // SYN-ACKs sent after a takeover
@@ -217,6 +220,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void HandleHandshakeReset(const south_event& event);
   Live* FindNewest(const tcpshim::FourTuple& tuple);
   bool IsAcceptOf(int fd, const Live& live) const;
+  Live* OpenUnseen(const tcpshim::FourTuple& tuple, bool local);
+  bool IsLocal(uint32_t ip) const { return south_.is_local != nullptr && south_.is_local(ip); }
   void Connect(Live& live);
   void ConnectWaiting();
   void Supersede(Live& old);
@@ -254,8 +259,10 @@ class Serving final : public tcpshim::NorthWrapper::Log {
 
   // serving_takeover.cc
   tcpshim::Endpoint EndpointOf(const ConnectionState& state) const;
+  bool IsOfDeadHost(const ConnectionState& state) const;
   bool IsRestoredLate(const ConnectionState& state) const;
   bool RestoreOne(const ConnectionState& state);
+  bool RestoreLocal(Live& live, const tcpshim::Endpoint& endpoint);
   // Unavailable: there is no route to the client.
   absl::Status RestoreSocket(Live& live, const tcpshim::Endpoint& endpoint);
   void AwaitRoute(Live& live, const absl::Status& why);

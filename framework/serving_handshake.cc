@@ -156,23 +156,35 @@ NorthWrapper::Accepted Serving::OnAccepted(int fd, const FourTuple& tuple) {
   if (silent_ || ShuttingDown()) return {};
   Live* live = FindNewest(tuple);
   if (south_.wrapper == nullptr) {
-    if (live != nullptr) Supersede(*live);
-    Opened opened;
-    opened.connection = ++last_id_;
-    opened.tuple = tuple;
-    Append(RecordKind::kOpened, Encode(opened), 0);
-    if (silent_) return {};
-    live = &AddLive(opened.connection);
+    live = OpenUnseen(tuple, /*local=*/false);
   } else if (live == nullptr || !half_open_.contains(live->id) || !IsAcceptOf(fd, *live)) {
-    // A handshake that had to make room, or has expired; or one that its client has given up for the next.
-    ++counters_.accepts_refused;
-    return {.reset = true};
+    if (!IsLocal(tuple.remote.ip)) {
+      // A handshake that had to make room, or has expired; or one that its client has given up for the next.
+      ++counters_.accepts_refused;
+      return {.reset = true};
+    }
+    ++counters_.local_clients;
+    live = OpenUnseen(tuple, /*local=*/true);
   }
+  if (live == nullptr) return {};
   live->has_socket = true;
   half_open_.erase(live->id);
   ++counters_.accepted;
   if (!superseded_.contains(tuple)) Connect(*live);
   return {.id = live->id};
+}
+
+// A connection whose handshake no south wrapper has seen: standalone there is none, and what a client of this host
+// sends goes by loopback. Nothing that comes of its input leaves before that is stable, as for all; but TCP's
+// acknowledgements do, so it could not go on on another host. nullptr: the Server threw on what was waiting.
+Serving::Live* Serving::OpenUnseen(const FourTuple& tuple, bool local) {
+  if (Live* known = FindNewest(tuple)) Supersede(*known);
+  Opened opened;
+  opened.connection = ++last_id_;
+  opened.tuple = tuple;
+  opened.local = local;
+  Append(RecordKind::kOpened, Encode(opened), 0);
+  return silent_ ? nullptr : &AddLive(opened.connection);
 }
 
 // Sockets come out of the listener's queue in the order in which handshakes were completed, those of earlier

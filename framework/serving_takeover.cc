@@ -36,13 +36,17 @@ Serving::RestoreOutcome Serving::RestoreEndpoints(uint32_t timestamp_shift) {
   taking_over_ = true;
   timestamp_shift_ = timestamp_shift;
   executor_->ForEach([&](const ConnectionState& state) {
-    if (!state.connected()) unproven_.insert(state.id());
+    if (IsOfDeadHost(state)) {
+      not_restored_.push_back(state.id());
+    } else if (!state.connected()) {
+      unproven_.insert(state.id());
+    }
   });
   // Connections with something pending come first: somebody is waiting on them.
   for (const bool idle : {false, true}) {
     executor_->ForEach([&](const ConnectionState& state) {
       if (NothingPending(state) != idle || executor_->FindByTuple(state.opened().tuple) != &state) return;
-      if (IsRestoredLate(state)) return;
+      if (IsRestoredLate(state) || IsOfDeadHost(state)) return;
       RestoreOne(state) ? ++outcome.restored : ++outcome.failed;
     });
   }
@@ -70,6 +74,11 @@ Endpoint Serving::EndpointOf(const ConnectionState& state) const {
   return endpoint;
 }
 
+// Of a client of the dead primary's host, and one of this host whose handshake is not complete.
+bool Serving::IsOfDeadHost(const ConnectionState& state) const {
+  return state.opened().local || (!state.connected() && IsLocal(state.opened().tuple.remote.ip));
+}
+
 // Of very many handshakes: a flood of SYNs must not delay the takeover.
 bool Serving::IsRestoredLate(const ConnectionState& state) const {
   return !state.connected() && unproven_.size() > kMaxRestoredHandshakes;
@@ -79,6 +88,7 @@ bool Serving::IsRestoredLate(const ConnectionState& state) const {
 bool Serving::RestoreOne(const ConnectionState& state) {
   const Endpoint endpoint = EndpointOf(state);
   Live& live = AddLive(state.id());
+  if (IsLocal(endpoint.tuple.remote.ip)) return RestoreLocal(live, endpoint);
   const uint32_t flags = SOUTH_OPEN | SOUTH_NO_SOCKET | (state.fin_wanted() ? SOUTH_FIN_OK : 0);
   const tcpshim::SouthWrapper::ServerView said{
       endpoint.snd_una + static_cast<uint32_t>(endpoint.sent.size()) + endpoint.fin_sent, endpoint.rcv_nxt,
@@ -112,10 +122,24 @@ absl::Status Serving::RestoreSocket(Live& live, const Endpoint& endpoint) {
   live.has_socket = true;
   live.written = live.state->view().acked + endpoint.sent.size();
   live.fin_written = endpoint.fin_sent;
-  if (!endpoint.sent.empty()) live.unheard_until = live.written;
+  if (live.slot.has_value() && !endpoint.sent.empty()) live.unheard_until = live.written;
   north_->Adopt(live.id, *std::move(fd), !live.state->peer_closed());
-  south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
+  if (live.slot.has_value()) south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
   return absl::OkStatus();
+}
+
+// A client of this host: what it says goes by loopback from now on, where no south wrapper sees it, and nothing is
+// sent by hand. It goes on when TCP's timers say so.
+bool Serving::RestoreLocal(Live& live, const Endpoint& endpoint) {
+  live.restored = true;
+  live.syn_ack_sent = true;
+  live.released = Released::Of(*live.state);
+  const absl::Status made = RestoreSocket(live, endpoint);
+  if (made.ok()) return true;
+  LOG(ERROR) << "cannot restore " << endpoint.tuple.ToString() << ": " << made;
+  live.restored = false;
+  not_restored_.push_back(live.id);
+  return false;
 }
 
 // A route that a daemon has not learned yet, or that went with something else: the client is in no hurry to give up.
@@ -161,6 +185,7 @@ void Serving::ResendPending() {
 // The bytes count as sent, so the kernel would resend them only at its RTO, which without a history is a
 // second. Sent with the socket's own TSval: never ahead of what the socket itself sends next.
 void Serving::ResendOne(Live& live) {
+  if (!live.slot.has_value()) return;
   const ConnectionState& state = *live.state;
   // The client may never have had our SYN-ACK; if it had, it answers with a duplicate acknowledgement.
   if (!state.connected()) {
@@ -306,9 +331,8 @@ bool Serving::HasLostGrip(Live& live) {
 void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node) {
   Append(RecordKind::kEpochBegan, Encode(EpochBegan{epoch, 0, timestamp_shift, node}), 0);
   for (ConnectionId id : std::exchange(not_restored_, {})) {
-    Live* live = Find(id);
     Append(RecordKind::kBroken, Encode(Broken{id, ECONNABORTED}), 0);
-    Drop(*live);
+    if (Live* live = Find(id)) Drop(*live);   // none: of a client of the dead host
   }
   // Their clients had begun anew from the same port, so nobody waits for these.
   std::vector<ConnectionId> superseded;
@@ -368,7 +392,9 @@ void Serving::FallSilent() {
   if (north_ == nullptr) return;
   north_->StopListening();
   for (auto& [id, live] : live_) {
-    if (live->has_socket) north_->ForgetSilently(id);
+    // A client of this host cannot go on with another one, and shall know.
+    const bool local = south_.wrapper != nullptr && !live->slot.has_value() && !live->superseded;
+    if (live->has_socket) local ? north_->Abort(id) : north_->ForgetSilently(id);
     if (live->slot.has_value()) south_.wrapper->Remove(*live->slot);
   }
   live_.clear();

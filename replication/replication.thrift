@@ -86,6 +86,7 @@ struct AppendReply {
   4: required i64 applied_lsn     // how far the replay is
   5: required string cannot_take_over   // why, if the primary died now; empty: the sender could
   20: optional bool cannot_write  // its Server cannot make things durable now: its disk is full, say
+  21: optional string warning     // what its operator should know of a takeover; empty: nothing
 }
 
 struct HandoverRequest {

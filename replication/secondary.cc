@@ -274,7 +274,7 @@ SecondaryCore::AppendOutcome SecondaryCore::OnAppend(wire::AppendRequest request
   outcome.reply.stored_lsn = static_cast<int64_t>(stored_lsn_);
   outcome.reply.sent_at_ns = request.sent_at_ns;
   outcome.reply.applied_lsn = static_cast<int64_t>(std::min(applied_lsn, stored_lsn_));
-  outcome.reply.cannot_take_over = cannot_take_over_;
+  outcome.reply.cannot_take_over = cannot_take_over();
   return outcome;
 }
 
@@ -311,6 +311,7 @@ std::optional<wire::Refused> SecondaryCore::CheckHandover(
   if (!carrier_up_) {
     return Refuse(RefuseReason::NOT_JOINED, "the service interface has no carrier here either");
   }
+  if (!obstacle_.empty()) return Refuse(RefuseReason::NOT_JOINED, obstacle_);
   return std::nullopt;
 }
 
@@ -330,7 +331,7 @@ bool SecondaryCore::Suspicious(MonotonicTime now) const {
 }
 
 void SecondaryCore::MaybeAsk(MonotonicTime now) {
-  if (state_ != State::kProtected || !carrier_up_ || !Suspicious(now)) return;
+  if (state_ != State::kProtected || !CanServe() || !Suspicious(now)) return;
   const std::string why = process_gone_ ? absl::StrCat("the process of ", primary_, " is gone")
                                         : absl::StrCat(primary_, " is silent");
   if (link_ == LinkState::kJoined || link_ == LinkState::kJoinSent) {
@@ -355,7 +356,7 @@ void SecondaryCore::AskToTakeOver(const std::string& why) {
 }
 
 void SecondaryCore::AskAgain(MonotonicTime now) {
-  if (!carrier_up_) {
+  if (!CanServe()) {
     ask_at_ = now + config_.suspect_after;
     return;
   }
@@ -457,6 +458,11 @@ void SecondaryCore::OnServiceCarrier(bool up, MonotonicTime now) {
   if (up) MaybeAsk(now);
 }
 
+void SecondaryCore::OnObstacle(const std::string& what, MonotonicTime now) {
+  obstacle_ = what;
+  if (what.empty()) MaybeAsk(now);
+}
+
 // --- Could this node take over?
 // -------------------------------------------------------------------------------------------
 
@@ -527,8 +533,8 @@ MonotonicTime SecondaryCore::NextTick() const {
     if (link_ == LinkState::kJoinSent) next = std::min(next, link_since_ + config_.suspect_after);
     if (check_at_.has_value() && link_ == LinkState::kJoined) next = std::min(next, *check_at_);
     const bool listening = link_ == LinkState::kJoined || state_ == State::kProtected;
-    const bool waits_for_carrier = state_ == State::kProtected && !carrier_up_;
-    if (listening && !waits_for_carrier) {
+    const bool waits_for_host = state_ == State::kProtected && !CanServe();
+    if (listening && !waits_for_host) {
       next = std::min(next, last_heard_ + config_.suspect_after);
     }
   }

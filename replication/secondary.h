@@ -30,10 +30,12 @@ class SecondaryCore {
   Lsn stored_lsn() const { return stored_lsn_; }
   const std::string& primary() const { return primary_; }
   const std::string& why() const { return why_; }  // of kSilent, or of the last failure to join
+  // Of late: not for suspect_after, and its process is not known to be gone.
+  bool HearsPrimary(MonotonicTime now) const { return !Suspicious(now); }
   // Why this node could not take over, as far as it knows: it cannot use the arbiter, or that is another one
-  // than the primary's. Empty: it could, if it is kProtected. A primary that takes no joiner of which it does not
+  // than the primary's; or what OnObstacle said. Empty: it could, if it is kProtected. A primary that takes no joiner of which it does not
   // know that it could is told with each answer.
-  const std::string& cannot_take_over() const { return cannot_take_over_; }
+  const std::string& cannot_take_over() const { return obstacle_.empty() ? cannot_take_over_ : obstacle_; }
 
   // --- Events; each leaves actions for Take() ---
 
@@ -75,6 +77,9 @@ class SecondaryCore {
   // Carrier of this node's service interface: without it it does not ask to take over.
   void OnServiceCarrier(bool up, MonotonicTime now);
 
+  // Why this host could not serve now; empty: nothing is in the way. While something is, it does not ask to take over.
+  void OnObstacle(const std::string& what, MonotonicTime now);
+
   void OnTick(MonotonicTime now);
   MonotonicTime NextTick() const;
 
@@ -106,6 +111,7 @@ class SecondaryCore {
   void LinkLost(MonotonicTime now);
   void CheckLink(MonotonicTime now);
 
+  bool CanServe() const { return carrier_up_ && obstacle_.empty(); }
   bool Suspicious(MonotonicTime now) const;
   void MaybeAsk(MonotonicTime now);
   void AskToTakeOver(const std::string& why);
@@ -137,7 +143,8 @@ class SecondaryCore {
   bool process_gone_ = false;      // its last word was heard
   bool carrier_up_ = true;
 
-  std::string cannot_take_over_;   // see there
+  std::string obstacle_;           // see OnObstacle
+  std::string cannot_take_over_;   // of the arbiter; see there
   bool checking_ = false;          // CheckArbiter has not been answered
   bool check_stale_ = false;       // what is being checked has changed since it was asked for
   MonotonicTime check_since_;      // checking_: asked for

@@ -548,6 +548,18 @@ TEST_F(SecondaryTest, WithoutCarrierItDoesNotAsk) {
   EXPECT_TRUE(Has<SwapRegister>());
 }
 
+TEST_F(SecondaryTest, WhereSomethingIsInTheWayItDoesNotAsk) {
+  Protect();
+  Do([&] { core_.OnObstacle("the port is taken", now_); });
+  EXPECT_EQ(Appended(Append(0, 6, true)).reply.cannot_take_over, "the port is taken");
+  Pass(milliseconds(500));
+  EXPECT_FALSE(core_.HearsPrimary(now_));
+  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_FALSE(Has<SwapRegister>());
+  Do([&] { core_.OnObstacle("", now_); });
+  EXPECT_TRUE(Has<SwapRegister>());
+}
+
 TEST_F(SecondaryTest, CarrierAfterThePrimaryCameBack) {
   Protect();
   Do([&] { core_.OnServiceCarrier(false, now_); });

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -24,6 +25,7 @@ namespace understudy::tcpshim {
 namespace {
 
 constexpr int kProbes = 3;   // PROBE_NUM of RFC 5227
+constexpr size_t kMostHeard = 16;
 constexpr size_t kSenderMacAt = 22, kSenderIpAt = 28;   // in an Ethernet frame
 
 absl::Status Failed(const char* what, int error) {
@@ -76,8 +78,20 @@ absl::StatusOr<std::unique_ptr<ArpProber>> ArpProber::Open(boost::asio::io_conte
 }
 
 void ArpProber::Probe(const MacAddress& own, std::chrono::milliseconds wait, Probed done) {
+  Ask(own, wait, /*enough=*/1, [done = std::move(done)](const absl::StatusOr<std::vector<MacAddress>>& heard) {
+    if (!heard.ok()) return done(heard.status());
+    done(heard->empty() ? std::nullopt : std::optional(heard->front()));
+  });
+}
+
+void ArpProber::ProbeAll(const MacAddress& own, std::chrono::milliseconds wait, ProbedAll done) {
+  Ask(own, wait, kMostHeard, std::move(done));
+}
+
+void ArpProber::Ask(const MacAddress& own, std::chrono::milliseconds wait, size_t enough, ProbedAll done) {
   const uint64_t id = ++last_id_;
-  askings_[id] = {own, wait / kProbes, std::move(done), 0, std::make_unique<boost::asio::steady_timer>(loop_)};
+  askings_[id] = {own, wait / kProbes, enough, std::move(done), {}, 0,
+                  std::make_unique<boost::asio::steady_timer>(loop_)};
   // From the loop, so that nothing comes back before this returns.
   boost::asio::post(loop_, [this, id, alive = std::weak_ptr<char>(alive_)] {
     if (!alive.expired()) AskNext(id);
@@ -90,7 +104,7 @@ void ArpProber::AskNext(uint64_t id) {
   Asking& asking = found->second;
   if (asking.sent == kProbes) {
     Hear();   // a loop that is late hears before it says that nobody spoke
-    return Finish(id, std::nullopt);
+    return Finish(id, absl::OkStatus());
   }
   const std::string frame = BuildArpProbe(ip_, asking.own);
   sockaddr_ll to = {};
@@ -110,12 +124,13 @@ void ArpProber::AskNext(uint64_t id) {
   });
 }
 
-void ArpProber::Finish(uint64_t id, absl::StatusOr<std::optional<MacAddress>> result) {
+void ArpProber::Finish(uint64_t id, const absl::Status& status) {
   const auto found = askings_.find(id);
   if (found == askings_.end()) return;
-  const Probed done = std::move(found->second.done);
+  const Asking asking = std::move(found->second);
   askings_.erase(found);
-  done(std::move(result));   // may destroy this object
+  // May destroy this object.
+  status.ok() ? asking.done(asking.heard) : asking.done(status);
 }
 
 void ArpProber::Await() {
@@ -138,11 +153,13 @@ void ArpProber::Hear() {
     MacAddress who;
     std::memcpy(who.data(), frame.data() + kSenderMacAt, who.size());
     std::vector<uint64_t> answered;
-    for (const auto& [id, asking] : askings_) {
-      if (asking.sent > 0 && who != asking.own) answered.push_back(id);
+    for (auto& [id, asking] : askings_) {
+      if (asking.sent == 0 || who == asking.own) continue;
+      if (std::find(asking.heard.begin(), asking.heard.end(), who) == asking.heard.end()) asking.heard.push_back(who);
+      if (asking.heard.size() >= asking.enough) answered.push_back(id);
     }
     for (const uint64_t id : answered) {
-      if (!alive.expired()) Finish(id, who);
+      if (!alive.expired()) Finish(id, absl::OkStatus());
     }
   }
 }

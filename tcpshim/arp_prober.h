@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -34,19 +35,25 @@ class ArpProber {
   // anybody with another hardware address than `own` says that the address is his, in an answer or otherwise;
   // after `wait` when nobody does; Unavailable when the interface cannot send. Several at once are fine.
   void Probe(const MacAddress& own, std::chrono::milliseconds wait, Probed done);
+  // The same, and all who say so within `wait`, each once.
+  using ProbedAll = std::function<void(absl::StatusOr<std::vector<MacAddress>>)>;
+  void ProbeAll(const MacAddress& own, std::chrono::milliseconds wait, ProbedAll done);
 
  private:
   struct Asking {
     MacAddress own;
     std::chrono::milliseconds pause;
-    Probed done;
+    size_t enough;                  // answers
+    ProbedAll done;
+    std::vector<MacAddress> heard;
     int sent = 0;
     std::unique_ptr<boost::asio::steady_timer> timer;
   };
 
   ArpProber(boost::asio::io_context& loop, int interface_index, uint32_t ip);
+  void Ask(const MacAddress& own, std::chrono::milliseconds wait, size_t enough, ProbedAll done);
   void AskNext(uint64_t id);
-  void Finish(uint64_t id, absl::StatusOr<std::optional<MacAddress>> result);
+  void Finish(uint64_t id, const absl::Status& status);
   void Await();
   void Hear();
 

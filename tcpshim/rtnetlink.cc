@@ -48,13 +48,6 @@ absl::Status NetlinkStatus(int error, const std::string& what) {
   return absl::InternalError(text);
 }
 
-std::string IpText(uint32_t ip) {
-  const in_addr address{htonl(ip)};
-  char text[INET_ADDRSTRLEN];
-  inet_ntop(AF_INET, &address, text, sizeof text);
-  return text;
-}
-
 NetLink ReadLink(const nlmsghdr* header) {
   const auto* info = static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(header));
   NetLink link;
@@ -112,6 +105,34 @@ int Rtnetlink::GetLink(const std::string& name, int index, NetLink& link) {
         return MNL_CB_OK;
       },
       &link);
+}
+
+int Rtnetlink::GetRoute(uint32_t ip, NetRoute& route) {
+  std::array<char, 256> buffer{};
+  nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
+  header->nlmsg_type = RTM_GETROUTE;
+  auto* asked = static_cast<rtmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(rtmsg)));
+  asked->rtm_family = AF_INET;
+  asked->rtm_dst_len = 32;
+  mnl_attr_put_u32(header, RTA_DST, htonl(ip));
+  route = {};
+  return Request(
+      header,
+      [](const nlmsghdr* answer, void* data) {
+        auto* found = static_cast<NetRoute*>(data);
+        if (answer->nlmsg_type != RTM_NEWROUTE) return MNL_CB_OK;
+        found->local = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(answer))->rtm_type == RTN_LOCAL;
+        return mnl_attr_parse(
+            answer, sizeof(rtmsg),
+            [](const nlattr* attribute, void* route) {
+              if (mnl_attr_get_type(attribute) == RTA_OIF) {
+                static_cast<NetRoute*>(route)->interface = static_cast<int>(mnl_attr_get_u32(attribute));
+              }
+              return MNL_CB_OK;
+            },
+            data);
+      },
+      &route);
 }
 
 int Rtnetlink::ChangeAddress(uint16_t type, uint16_t flags, int index, uint32_t ip) {

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "tcpshim/segment.h"
+#include "tcpshim/tcp_types.h"
 
 namespace understudy::tcpshim {
 
@@ -26,9 +27,6 @@ using MnlSocket = std::unique_ptr<mnl_socket, MnlCloser>;
 // "WHAT: strerror". PermissionDenied says how to get the permission; NotFound for ENODEV; else Internal.
 absl::Status NetlinkStatus(int error, const std::string& what);
 
-// "198.18.0.1"
-std::string IpText(uint32_t ip);
-
 // An interface.
 struct NetLink {
   int index = 0;                   // 0: there is none
@@ -40,6 +38,12 @@ struct NetLink {
 // From RTM_NEWLINK or RTM_DELLINK; the latter has no carrier.
 NetLink ReadLink(const nlmsghdr* header);
 
+// How packets reach an address from here.
+struct NetRoute {
+  bool local = false;   // the address is this host's own
+  int interface = 0;    // index of that through which they leave
+};
+
 class Rtnetlink {
  public:
   absl::Status Open();
@@ -48,6 +52,8 @@ class Rtnetlink {
 
   // `name` or, when it is empty, `index`. ENODEV: no such interface.
   int GetLink(const std::string& name, int index, NetLink& link);
+  // ENETUNREACH and the like: there is none.
+  int GetRoute(uint32_t ip, NetRoute& route);
   // ip/32 on an interface. `type`: RTM_NEWADDR, RTM_DELADDR; `flags`: NLM_F_CREATE and the like.
   int ChangeAddress(uint16_t type, uint16_t flags, int index, uint32_t ip);
 

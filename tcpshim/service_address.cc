@@ -99,18 +99,24 @@ class RtnetlinkAddress final : public ServiceAddress {
     return ChangeFailed(error, "remove");
   }
 
+  absl::StatusOr<Route> RouteTo(uint32_t ip) override {
+    NetRoute route;
+    const int error = requests_.GetRoute(ip, route);
+    if (error != 0) return absl::NotFoundError(absl::StrCat("no route to ", IpText(ip), ": ", std::strerror(error)));
+    return Route{route.local, route.interface == link_.index};
+  }
+
   uint64_t times_put_back() const override { return times_put_back_; }
   void Announce() override { announcer_.Start(link_); }
 
   void Probe(milliseconds wait, Probed done) override {
-    const auto say = [&](absl::StatusOr<std::optional<MacAddress>> result) {
-      boost::asio::post(loop_, [done = std::move(done), result, alive = std::weak_ptr<char>(alive_)] {
-        if (!alive.expired()) done(result);
-      });
-    };
-    if (link_.index != 0 && !link_.mac) return say(std::nullopt);
-    if (prober_ == nullptr) return say(absl::UnavailableError(absl::StrCat("there is no interface ", interface_)));
+    if (!CanProbe()) return Answer<std::optional<MacAddress>>(std::move(done));
     prober_->Probe(*link_.mac, wait, std::move(done));
+  }
+
+  void ProbeAll(milliseconds wait, ProbedAll done) override {
+    if (!CanProbe()) return Answer<std::vector<MacAddress>>(std::move(done));
+    prober_->ProbeAll(*link_.mac, wait, std::move(done));
   }
 
   bool carrier() const override {
@@ -124,6 +130,19 @@ class RtnetlinkAddress final : public ServiceAddress {
   int interface_index() const override { return link_.index; }
 
  private:
+  bool CanProbe() const { return prober_ != nullptr && link_.index != 0 && link_.mac.has_value(); }
+
+  // Of who cannot be asked: nobody, where there is no Ethernet.
+  template <typename Nobody>
+  void Answer(std::function<void(absl::StatusOr<Nobody>)> done) {
+    const bool other_wire = link_.index != 0 && !link_.mac.has_value();
+    boost::asio::post(loop_, [this, other_wire, done = std::move(done), alive = std::weak_ptr<char>(alive_)] {
+      if (alive.expired()) return;
+      if (other_wire) return done(Nobody{});
+      done(absl::UnavailableError(absl::StrCat("there is no interface ", interface_)));
+    });
+  }
+
   absl::Status ChangeFailed(int error, const char* verb) const {
     return NetlinkStatus(error, absl::StrCat("cannot ", verb, " the service address ", IpText(ip_),
                                              ", interface ", interface_));

@@ -53,6 +53,9 @@ class ServiceAddress {
   // there is no Ethernet there is nobody to ask: nullopt.
   using Probed = std::function<void(absl::StatusOr<std::optional<MacAddress>>)>;
   virtual void Probe(std::chrono::milliseconds wait, Probed done) = 0;
+  // The same, and all who say so within `wait`.
+  using ProbedAll = std::function<void(absl::StatusOr<std::vector<MacAddress>>)>;
+  virtual void ProbeAll(std::chrono::milliseconds wait, ProbedAll done) = 0;
 
   // Whether clients can be reached by this interface now (IFF_LOWER_UP and IFF_UP, and see Add), and whenever
   // that changes, on the loop. An interface that disappears has no carrier.
@@ -62,6 +65,13 @@ class ServiceAddress {
   // anything is put on it: what hangs on the old one must be hung on it. It has no carrier until this says OK;
   // asked again each second. Without it: as OK.
   virtual void WatchReplacement(std::function<absl::Status(int interface_index)> replaced) = 0;
+
+  // How packets reach an address now. NotFound: there is no route to it.
+  struct Route {
+    bool local = false;   // it is this host's own
+    bool here = false;    // through this interface
+  };
+  virtual absl::StatusOr<Route> RouteTo(uint32_t ip) = 0;
 
   virtual uint32_t mtu() const = 0;          // of the interface; 0: there is none now
   virtual int interface_index() const = 0;   // 0: there is none now

@@ -47,6 +47,17 @@ absl::StatusOr<std::unique_ptr<SouthFence>> SouthFence::Raise(int interface_inde
 
 SouthFence::~SouthFence() = default;
 
+absl::Status SouthFence::MoveTo(int interface_index) {
+  others_.erase(interface_index);   // it may have been taken for one of these
+  auto home = SouthAttachment::Attach(interface_index, programs_.home, tcx_);
+  if (!home.ok()) return home.status();
+  home_->Abandon();
+  home_ = *std::move(home);
+  interface_index_ = interface_index;
+  links_changed_ = true;
+  return Check();
+}
+
 void SouthFence::Abandon() {
   if (home_ != nullptr) home_->Abandon();
   for (auto& [index, other] : others_) {

@@ -43,6 +43,10 @@ class SouthFence {
   int change_fd() const { return changes_.get(); }
   uint64_t mended() const { return mended_; }
 
+  // The interface that has the service address is another one now; what hung on the old one went with it. Errors as
+  // Raise: then packets of the new one meet nothing.
+  absl::Status MoveTo(int interface_index);
+
   // In a forked child the programs are not ours to take off.
   void Abandon();
 
@@ -60,7 +64,7 @@ class SouthFence {
   void FenceOthers();
   absl::Status Mend();
 
-  const int interface_index_;
+  int interface_index_;
   const SocketAddress service_;
   const Programs programs_;
   const bool tcx_;

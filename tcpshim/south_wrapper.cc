@@ -250,6 +250,7 @@ struct SouthWrapper::Impl {
   int interface_index = 0;
 
   UniqueFd name;  // taken while this process lives
+  int named_index = 0;
   south* skeleton = nullptr;
   ring_buffer* ring = nullptr;
   MappedMap control_memory;
@@ -277,6 +278,8 @@ struct SouthWrapper::Impl {
   absl::Status FillVerdicts();
   absl::Status MapMemory();
   absl::Status Raise(std::unique_ptr<SouthProbe> probe, bool tcx);
+  absl::Status Rename();
+  absl::Status FollowInterface();
 
   south_service service() const { return {htonl(options.service.ip), htons(options.service.port), 0}; }
   south_connection& At(Slot slot) const {
@@ -368,7 +371,10 @@ absl::Status SouthWrapper::Impl::FindInterface() {
 absl::Status SouthWrapper::Impl::TakeService() {
   const uint32_t hash = (options.service.ip ^ (options.service.port * 0x9e3779b1u)) | 0x80000001u;
   name = TakeName(absl::StrFormat("south-%d-%08x", interface_index, hash));
-  if (name) return absl::OkStatus();
+  if (name) {
+    named_index = interface_index;
+    return absl::OkStatus();
+  }
   if (errno == EADDRINUSE) {
     return absl::AlreadyExistsError(absl::StrCat("south wrapper: a live process holds ",
                                                  options.service.ToString(), " on ", options.interface));
@@ -470,6 +476,30 @@ absl::Status SouthWrapper::Impl::Raise(std::unique_ptr<SouthProbe> probe, bool t
 SouthWrapper::SouthWrapper(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 SouthWrapper::~SouthWrapper() = default;
 
+// The name says which interface it is about.
+absl::Status SouthWrapper::Impl::Rename() {
+  if (named_index == interface_index) return absl::OkStatus();   // by an attempt that failed later
+  UniqueFd before = std::move(name);
+  if (absl::Status taken = TakeService(); !taken.ok()) {
+    name = std::move(before);
+    return taken;
+  }
+  std::lock_guard<std::mutex> lock(fork_mutex);
+  for (ForkGuarded& guarded : ForkRegistry()) {
+    if (guarded.name_fd == before.get()) guarded.name_fd = name.get();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SouthWrapper::Impl::FollowInterface() {
+  if (absl::Status found = FindInterface(); !found.ok()) return found;
+  if (absl::Status renamed = Rename(); !renamed.ok()) return renamed;
+  const absl::Status moved = fence->MoveTo(interface_index);
+  if (moved.ok()) return moved;
+  return absl::Status(moved.code(), absl::StrCat("south wrapper: ", moved.message()));
+}
+
+absl::Status SouthWrapper::FollowInterface() { return impl_->FollowInterface(); }
 absl::Status SouthWrapper::Check() { return impl_->fence->Check(); }
 int SouthWrapper::change_fd() const { return impl_->fence->change_fd(); }
 uint64_t SouthWrapper::mended() const { return impl_->fence->mended(); }

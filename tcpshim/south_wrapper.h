@@ -88,6 +88,10 @@ class SouthWrapper {
   // How often Check had to put the programs back.
   uint64_t mended() const;
 
+  // An interface has come in the place of the one of that name: goes on there, with all that it knows. Errors as
+  // Attach.
+  absl::Status FollowInterface();
+
   // --- The gate (I3) ---
   void OpenGate();
   void CloseGate();

@@ -4,10 +4,11 @@
 
 namespace understudy::tcpshim {
 
-std::string SocketAddress::ToString() const {
-  return absl::StrCat(ip >> 24, ".", (ip >> 16) & 0xff, ".", (ip >> 8) & 0xff, ".", ip & 0xff, ":",
-                      port);
+std::string IpText(uint32_t ip) {
+  return absl::StrCat(ip >> 24, ".", (ip >> 16) & 0xff, ".", (ip >> 8) & 0xff, ".", ip & 0xff);
 }
+
+std::string SocketAddress::ToString() const { return absl::StrCat(IpText(ip), ":", port); }
 
 std::string FourTuple::ToString() const {
   return absl::StrCat(local.ToString(), " <- ", remote.ToString());

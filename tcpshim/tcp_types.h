@@ -14,6 +14,8 @@ inline bool SeqBefore(Seq a, Seq b) { return static_cast<int32_t>(a - b) < 0; }
 inline bool SeqAfter(Seq a, Seq b) { return static_cast<int32_t>(a - b) > 0; }
 inline Seq SeqMax(Seq a, Seq b) { return SeqBefore(a, b) ? b : a; }
 
+std::string IpText(uint32_t ip);   // "198.18.0.1"; host byte order
+
 // Host byte order.
 struct SocketAddress {
   uint32_t ip = 0;

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -45,6 +47,11 @@ class HostTest : public PairTest {
                                             "\nlink set ", Lab::kServiceInterface, " up"));
     ASSERT_TRUE(done.ok()) << done;
   }
+  // In its status.
+  bool Says(Host host, const std::string& words) {
+    const auto now = status(host).Status();
+    return now.ok() && now->json.find(words) != std::string::npos;
+  }
   bool Said(Host host, const std::string& words) {
     return pair_->process(host).Log().find(words) != std::string::npos;
   }
@@ -61,11 +68,18 @@ TEST_F(HostTest, ThePortIsTakenOnTheHeir) {
   ASSERT_EQ(bind(taken, reinterpret_cast<sockaddr*>(&any), sizeof(any)), 0);
   ASSERT_EQ(listen(taken, 1), 0);
   ASSERT_TRUE(pair_->StartNode(Host::kB, "secondary").ok());
-  const auto status = pair_->process(Host::kB).Wait(seconds(10));
-  ASSERT_TRUE(status.has_value()) << "it runs, and could not serve";
-  EXPECT_TRUE(WIFEXITED(*status) && WEXITSTATUS(*status) == 1) << *status;
-  EXPECT_THAT(pair_->process(Host::kB).Log(), HasSubstr("198.18.0.10:7000: bind: Address already in use"));
+  Fleet fleet(client());
+  StreamClient* talk = StartTalk(&fleet);
+  EXPECT_EQ(fleet.RunUntil([&] { return Says(Host::kB, "198.18.0.10:7000: bind: Address already in use"); }, kPatience),
+            "");
+  EXPECT_EQ(status(Host::kB).State(), "joining");
+  EXPECT_EQ(status(primary()).State(), "solo");
   close(taken);
+  ExpectState(Host::kB, "protected", &fleet);
+  epoch_ = status(primary()).Status()->epoch;
+  Strike(primary(), Way::kKilled);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  Finish(&fleet, talk);
   ExpectServes();
 }
 
@@ -140,6 +154,32 @@ TEST_F(HostTest, TheHeirsInterfaceIsMadeAnew) {
   ExpectServes();
 }
 
+// There is nobody to hand over to.
+TEST_F(HostTest, ASolePrimaryServesOnItsInterfaceMadeAnew) {
+  with_secondary_ = false;
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client());
+  StreamClient* talk = StartTalk(&fleet);
+  for (int i = 0; i < 2; ++i) {
+    DeleteInterface(primary());
+    EXPECT_EQ(fleet.RunFor(milliseconds(100)), "");
+    MakeInterface(primary());
+    const uint64_t before = talk->received();
+    EXPECT_EQ(fleet.RunUntil([&] { return talk->received() > before + 1000; }, kPatience), "");
+  }
+  EXPECT_EQ(status(primary()).State(), "solo");
+  // As filtered as before: what a secondary does not have is not acknowledged.
+  ASSERT_TRUE(pair_->StartNode(Host::kB, "secondary").ok());
+  ExpectState(Host::kB, "protected", &fleet);
+  epoch_ = status(primary()).Status()->epoch;
+  fleet.Add(UploadPlan(16 << 20, TestSeed() + 1));
+  EXPECT_EQ(fleet.RunUntilAllReceive(1000, kPatience), "");
+  Strike(primary(), Way::kKilled);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  Finish(&fleet, talk);
+  ExpectServes();
+}
+
 TEST_F(HostTest, TheInterfaceIsRenamedAndGoesDownAndUp) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   Fleet fleet(client());
@@ -189,15 +229,101 @@ TEST_F(HostTest, AnotherHostWithTheAddressIsNoticed) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   const std::string address = absl::StrCat(Lab::kServiceIp, "/32 dev ", Lab::kRawInterface);
   ASSERT_TRUE(lab_->raw().Ip("addr add " + address).ok());
-  const auto says = [&](const std::string& words) {
-    const auto now = status(primary()).Status();
-    return now.ok() && (now->json.find(words) != std::string::npos);
-  };
+  const auto says = [&](const std::string& words) { return Says(primary(), words); };
   Fleet nobody(client());
   EXPECT_EQ(nobody.RunUntil([&] { return says("another host (" + ToString(lab_->raw_mac())); }, kPatience), "");
   EXPECT_EQ(status(primary()).State(), "solo");
   ASSERT_TRUE(lab_->raw().Ip("addr del " + address).ok());
   EXPECT_EQ(nobody.RunUntil([&] { return !says("another host ("); }, kPatience), "");
+}
+
+// Two hosts that answer for the address are worse than none: the heir is not to become one of them.
+TEST_F(HostTest, TheHeirIsNoSecondHostWithTheAddress) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  const std::string address = absl::StrCat(Lab::kServiceIp, "/32 dev ", Lab::kRawInterface);
+  ASSERT_TRUE(lab_->raw().Ip("addr add " + address).ok());
+  Fleet nobody(client());
+  EXPECT_EQ(nobody.RunUntil([&] { return Says(Host::kB, "more than one host has the service address"); }, kPatience),
+            "");
+  EXPECT_EQ(status(Host::kB).State(), "joining");
+  EXPECT_EQ(nobody.RunUntil([&] { return status(primary()).State() == "solo"; }, kPatience), "");
+  Strike(primary(), Way::kPowerCut);
+  // Now the other one is the only one to answer.
+  EXPECT_EQ(nobody.RunUntil([&] { return Says(Host::kB, "another host (" + ToString(lab_->raw_mac())); }, kPatience), "");
+  EXPECT_EQ(status(Host::kB).State(), "joining");
+  ASSERT_TRUE(lab_->raw().Ip("addr del " + address).ok());
+  ExpectTakenOverBy(Host::kB);
+  ExpectServes();
+}
+
+TEST_F(HostTest, ClientsThatTheHeirCannotReachAreKnownBefore) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client());
+  StreamClient* talk = StartTalk(&fleet);
+  const std::string address = absl::StrCat(Lab::host_ip(Host::kB), "/24 dev ", Lab::kServiceInterface);
+  ASSERT_TRUE(lab_->host(Host::kB).Ip("addr del " + address).ok());   // the route goes with it
+  for (const Host host : {Host::kA, Host::kB}) {
+    EXPECT_EQ(fleet.RunUntil([&] { return Says(host, "1 client addresses could not be reached"); }, kPatience), "");
+    EXPECT_EQ(status(host).State(), "protected");
+  }
+  ASSERT_TRUE(lab_->host(Host::kB).Ip("addr add " + address).ok());
+  for (const Host host : {Host::kA, Host::kB}) {
+    EXPECT_EQ(fleet.RunUntil([&] { return !Says(host, "could not be reached"); }, kPatience), "");
+  }
+  Finish(&fleet, talk);
+  ExpectServes();
+}
+
+// Such as a health check, or redis-cli of the operator.
+TEST_F(HostTest, ClientsOfTheServingHostAreServed) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client()), own(lab_->host(primary()));
+  StreamClient* talk = StartTalk(&fleet);
+  own.Add(EchoPlan({.bytes = 1 << 20, .seed = TestSeed()}));
+  own.Add(UploadPlan(4 << 20, TestSeed() + 1));
+  own.Add(DownloadPlan(4 << 20, TestSeed() + 2));
+  own.AddTimer("timer", 20, 10);
+  EXPECT_EQ(own.RunUntilDone(kPatience), "");
+  // One that is there when the service moves away is told.
+  const int late = lab_->host(primary()).Socket(AF_INET, SOCK_STREAM);
+  sockaddr_in to = {};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(Lab::kServicePort);
+  to.sin_addr.s_addr = htonl(0xc612000a);
+  ASSERT_EQ(connect(late, reinterpret_cast<sockaddr*>(&to), sizeof(to)), 0) << strerror(errno);
+  std::string word = "ECHO\nword";
+  ASSERT_EQ(send(late, word.data(), word.size(), 0), static_cast<ssize_t>(word.size()));
+  ASSERT_EQ(recv(late, word.data(), 4, MSG_WAITALL), 4);
+  pair_->process(primary()).Signal(SIGTERM);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  pollfd end = {late, POLLIN, 0};
+  EXPECT_EQ(poll(&end, 1, 10'000), 1) << "it would wait for ever";
+  EXPECT_LE(recv(late, word.data(), 1, 0), 0);
+  close(late);
+  // The service is elsewhere now, and this host's clients find it there.
+  Fleet moved(lab_->host(primary()));
+  moved.Add(EchoPlan({.bytes = 1 << 20, .seed = TestSeed() + 3}));
+  EXPECT_EQ(moved.RunUntilDone(kPatience), "");
+  Finish(&fleet, talk);
+  ExpectServes();
+}
+
+TEST_F(HostTest, ClientsOfTheHeirsHostAreServedAfterATakeover) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client()), own(lab_->host(Host::kB));
+  StreamClient* talk = StartTalk(&fleet);
+  StreamClient* before = own.Add(EchoPlan({.bytes = 1u << 30, .seed = TestSeed() + 1, .max_ahead = 2000}));
+  EXPECT_EQ(own.RunUntil([&] { return before->received() > 10'000; }, kPatience), "");
+  Strike(primary(), Way::kPowerCut);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  before->FinishEcho(100'000);
+  EXPECT_EQ(own.RunUntilDone(kPatience), "") << "not promised, but it can be done";
+  Fleet after(lab_->host(Host::kB));
+  after.Add(EchoPlan({.bytes = 1 << 20, .seed = TestSeed() + 2}));
+  after.Add(DownloadPlan(4 << 20, TestSeed() + 3));
+  EXPECT_EQ(after.RunUntilDone(kPatience), "");
+  Finish(&fleet, talk);
+  ExpectServes();
 }
 
 // What the heir cannot reach when it takes over it may reach a moment later.

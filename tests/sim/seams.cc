@@ -732,6 +732,7 @@ int SouthWrapper::PollEvents(const std::function<void(const south_event&)>& hand
 absl::Status SouthWrapper::Check() { return absl::OkStatus(); }
 int SouthWrapper::change_fd() const { return -1; }
 uint64_t SouthWrapper::mended() const { return 0; }
+absl::Status SouthWrapper::FollowInterface() { return absl::OkStatus(); }   // interfaces stay
 std::array<uint64_t, SOUTH_COUNTERS> SouthWrapper::Counters() const { return {}; }
 const char* SouthWrapper::CounterName(int) { return "none"; }
 
@@ -852,11 +853,18 @@ class SimAddress final : public ServiceAddress {
   void Probe(std::chrono::milliseconds wait, Probed done) override {
     process_->world->Probe(*process_, wait, std::move(done));
   }
+  void ProbeAll(std::chrono::milliseconds wait, ProbedAll done) override {
+    Probe(wait, [done = std::move(done)](const absl::StatusOr<std::optional<tcpshim::MacAddress>>& who) {
+      if (!who.ok()) return done(who.status());
+      done(who->has_value() ? std::vector{**who} : std::vector<tcpshim::MacAddress>{});
+    });
+  }
   bool carrier() const override { return process_->host->carrier; }
   void WatchCarrier(std::function<void(bool up)> changed) override {
     process_->carrier_changed = std::move(changed);
   }
   void WatchReplacement(std::function<absl::Status(int)>) override {}   // interfaces stay
+  absl::StatusOr<Route> RouteTo(uint32_t) override { return Route{.local = false, .here = true}; }
   uint32_t mtu() const override { return 1500; }
   int interface_index() const override { return 1; }
 
@@ -935,6 +943,10 @@ std::string Replayer::Commit(bool always) {
   cannot_write_ = absl::IsResourceExhausted(committed);
   return committed.ok() || cannot_write_ ? "" : committed.ToString();
 }
+
+// The hosts of a world have routes to all.
+void Replayer::AskForClients() {}
+std::optional<std::vector<uint32_t>> Replayer::TakeClients() { return std::nullopt; }
 
 void Replayer::Stop(bool drain) {
   sim::World::current != nullptr ? void(sim::World::current->replay = nullptr) : void();
