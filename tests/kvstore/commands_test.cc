@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "tests/kvstore/grammar.h"
 #include "tests/kvstore/two_servers.h"
 #include "tests/kvstore/values.h"
@@ -35,6 +37,7 @@ const std::vector<Args> kSituations = {
     {"RPUSH", "k", "1", "b", "1", ""},
     {"SADD", "k", "1", "b", ""},
     {"HSET", "k", "1", "10", "b", "text", "", ""},
+    {"ZADD", "k", "1", "1", "1", "b", "1", ""},
 };
 
 std::set<std::string> Names() {
@@ -110,15 +113,17 @@ TEST_P(CommandsTest, KeysOfEveryType) {
       stream.push_back(MakeBatch({args}));
       stream.push_back(MakeBatch({{"RESET"}, {"HELLO", std::to_string(GetParam())}}));
       stream.push_back(MakeBatch({{"TYPE", "k"}, {"PTTL", "k"}, {"GET", "k"}, {"LRANGE", "k", "0", "-1"}}));
-      stream.push_back(MakeBatch({{"SMEMBERS", "k"}, {"HGETALL", "k"}, {"DBSIZE"}}));
+      stream.push_back(
+          MakeBatch({{"SMEMBERS", "k"}, {"HGETALL", "k"}, {"DBSIZE"}, {"ZRANGE", "k", "0", "-1"}}));
     }
     ExpectSame(stream);
   }
 }
 
 bool IsNumber(std::string_view kind) {
-  static const std::set<std::string_view> kinds = {"int", "float", "index", "count",  "offset", "ttl", "pttl",
-                                                   "at",  "pat",   "later", "plater", "cursor", "db"};
+  static const std::set<std::string_view> kinds = {
+      "int", "float", "index",  "count",  "offset", "ttl",   "pttl",      "at",
+      "pat", "later", "plater", "cursor", "db",     "score", "score_end", "lex_end"};
   return kinds.contains(kind);
 }
 
@@ -148,8 +153,8 @@ TEST_P(CommandsTest, EveryWrongNumber) {
   }
   std::set<Args> done;
   for (const Form& form : Grammar()) {
-    // What SRANDMEMBER may be asked for has no end.
-    if (form.name == "SRANDMEMBER") continue;
+    // What these may be asked for has no end.
+    if (form.name == "SRANDMEMBER" || form.name == "ZRANDMEMBER") continue;
     for (uint64_t turn = 0; turn < 5; ++turn) {
       for (size_t which = 0;; ++which) {
         const Args shape = WithNumber(form, turn, which, "?");
@@ -314,11 +319,96 @@ TEST_P(CommandsTest, OptionsOfScan) {
                                      {"COUNT", "-1"},    {"COUNT", "x"}, {"COUNT"},      {"TYPE", "string"},
                                      {"TYPE", "nosuch"}, {"nosuch"}};
   Stream stream = NewStream();
-  for (const Args& command :
-       std::vector<Args>{{"SCAN", "0"}, {"SCAN", "x"}, {"SSCAN", "k", "0"}, {"HSCAN", "k", "0"}}) {
+  for (const Args& command : std::vector<Args>{{"SCAN", "0"},
+                                               {"SCAN", "x"},
+                                               {"SSCAN", "k", "0"},
+                                               {"HSCAN", "k", "0"},
+                                               {"ZSCAN", "k", "0"}}) {
     TryOptions(command, options, {{}, {"SADD", "k", "a"}, {"HSET", "k", "a", "b"}}, &stream);
   }
   ExpectSame(stream);
+}
+
+// Ranges by member have a meaning where all scores are the same: there, few members or many.
+TEST_P(CommandsTest, RangesByMember) {
+  const std::vector<std::string> ends = {
+      "-",          "+",          "[",   "(",     "[a", "(a", "[aa", "(b", "[member050",
+      "(member050", "[member149", "(zz", "[\xff", "a",  "",   "+x",  "-x"};
+  for (const int members : {0, 1, 5, 200}) {
+    Stream stream = NewStream();
+    for (int i = 0; i < members; ++i) {
+      stream.push_back(MakeBatch({{"ZADD", "k", "-2.5", absl::StrFormat("member%03d", i)}}));
+    }
+    if (members > 1) {
+      stream.push_back(
+          MakeBatch({{"ZADD", "k", "-2.5", "", "-2.5", "a", "-2.5", "b", "-2.5", "\xff"}}));
+    }
+    for (const std::string& low : ends) {
+      for (const std::string& high : ends) {
+        stream.push_back(MakeBatch({{"ZRANGEBYLEX", "k", low, high},
+                                    {"ZREVRANGEBYLEX", "k", low, high},
+                                    {"ZLEXCOUNT", "k", low, high},
+                                    {"ZRANGE", "k", low, high, "BYLEX", "REV", "LIMIT", "1", "3"},
+                                    {"ZRANGEBYLEX", "k", low, high, "LIMIT", "2", "-1"},
+                                    {"ZRANGESTORE", "to", "k", low, high, "BYLEX"},
+                                    {"ZREMRANGEBYLEX", "to", "[b", high},
+                                    {"ZRANGE", "to", "0", "-1", "WITHSCORES"}}));
+      }
+    }
+    ExpectSame(stream);
+  }
+}
+
+// More than 128 members Redis stores in another way.
+void AddScores(int members, Stream* stream) {
+  for (int i = 0; i < members; ++i) {
+    const std::string score = absl::StrCat((i * 37) % 100 - 8 + (i % 3) * 0.25);
+    stream->push_back(MakeBatch({{"ZADD", "k", score, absl::StrCat("m", i)}}));
+  }
+  if (members > 1)
+    stream->push_back(MakeBatch({{"ZADD", "k", "inf", "most", "-inf", "least", "-7.5", "some"}}));
+}
+
+TEST_P(CommandsTest, RangesByScoreAndRank) {
+  const Args scores = {"-inf", "(-inf", "-7.5", "(-7.5", "0",   "3",
+                       "(3",   "40",    "(99",  "inf",   "(inf"};
+  const Args ranks = {"0", "1", "-1", "-2", "5", "100", "-100", "150", "-150", "1000", "-1000"};
+  for (const int members : {0, 1, 7, 257}) {
+    Stream stream = NewStream();
+    AddScores(members, &stream);
+    const auto ask = [&](const std::string& from, const std::string& to, const Args& by) {
+      for (const Args& options :
+           std::vector<Args>{{}, {"REV"}, {"WITHSCORES"}, {"REV", "WITHSCORES"}}) {
+        Args args = {"ZRANGE", "k", from, to};
+        args.insert(args.end(), by.begin(), by.end());
+        args.insert(args.end(), options.begin(), options.end());
+        stream.push_back(MakeBatch({args}));
+      }
+    };
+    for (const std::string& from : scores) {
+      for (const std::string& to : scores) {
+        ask(from, to, {"BYSCORE"});
+        ask(from, to, {"BYSCORE", "LIMIT", "3", "4"});
+        stream.push_back(MakeBatch({{"ZCOUNT", "k", from, to}}));
+      }
+    }
+    for (const std::string& from : ranks) {
+      for (const std::string& to : ranks) ask(from, to, {});
+    }
+    for (int i = 0; i < members; i += 5) {
+      stream.push_back(MakeBatch(
+          {{"ZRANK", "k", absl::StrCat("m", i)}, {"ZREVRANK", "k", absl::StrCat("m", i)}}));
+    }
+    stream.push_back(MakeBatch({{"ZREMRANGEBYRANK", "k", "3", "10"},
+                                {"ZREMRANGEBYSCORE", "k", "(10", "20"},
+                                {"ZPOPMIN", "k", "20"},
+                                {"ZPOPMAX", "k", "30"},
+                                {"ZPOPMIN", "k"},
+                                {"ZRANGE", "k", "0", "-1"},
+                                {"ZREMRANGEBYRANK", "k", "0", "-1"},
+                                {"EXISTS", "k"}}));
+    ExpectSame(stream);
+  }
 }
 
 // A watched key and every command that may or may not change it.

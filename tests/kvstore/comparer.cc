@@ -21,6 +21,7 @@ enum class Rule {
   kOuterShape,  // the type only
   kScan,        // cursor and elements: what belongs together is seen by walks
   kHello,       // all but the connection's id
+  kZero,  // but for the sign of a zero, which Redis keeps or not by how it stores a sorted set
 };
 
 std::string Lower(std::string text) {
@@ -50,6 +51,8 @@ Rule RuleFor(const std::vector<std::string>& args) {
       {"scan", Rule::kScan},
       {"hscan", Rule::kScan},
       {"sscan", Rule::kScan},
+      {"zscan", Rule::kScan},
+      {"zrandmember", Rule::kShape},
       {"hello", Rule::kHello},
       {"command", Rule::kOuterShape},
       {"client|id", Rule::kShape},
@@ -69,7 +72,8 @@ Rule RuleFor(const std::vector<std::string>& args) {
     if (name == "command") return Rule::kExact;
   }
   const auto rule = rules->find(name);
-  return rule == rules->end() ? Rule::kExact : rule->second;
+  if (rule != rules->end()) return rule->second;
+  return name.starts_with('z') ? Rule::kZero : Rule::kExact;
 }
 
 std::vector<std::string> EncodedElements(const RespValue& value, size_t step) {
@@ -147,11 +151,13 @@ bool Same(const std::vector<std::string>& args, const RespValue& a, const RespVa
     case Rule::kOuterShape:
       return SameShape(a, b, false);
     case Rule::kScan: {
-      const bool pairs = Lower(args[0]) == "hscan";
+      const bool pairs = Lower(args[0]) != "scan" && Lower(args[0]) != "sscan";
       return IsScan(a, pairs) && IsScan(b, pairs);
     }
     case Rule::kHello:
       return SameHello(a, b);
+    case Rule::kZero:
+      return Encode(WithoutSignOfZero(a)) == Encode(WithoutSignOfZero(b));
   }
   return false;
 }

@@ -24,12 +24,13 @@ std::vector<std::string> HowToRead(const std::string& type, const std::string& k
   if (type == "list") return {"LRANGE", key, "0", "-1"};
   if (type == "set") return {"SMEMBERS", key};
   if (type == "hash") return {"HGETALL", key};
+  if (type == "zset") return {"ZRANGE", key, "0", "-1", "WITHSCORES"};
   return {"TYPE", key};
 }
 
 std::string Canonical(const std::string& type, const RespValue& value) {
   const size_t step = type == "hash" ? 2 : type == "set" ? 1 : 0;
-  if (step == 0) return Encode(value);
+  if (step == 0) return Encode(type == "zset" ? WithoutSignOfZero(value) : value);
   std::vector<std::string> parts;
   for (size_t i = 0; i < value.elements.size(); ++i) {
     if (i % step == 0) parts.emplace_back();

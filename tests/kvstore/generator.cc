@@ -94,7 +94,10 @@ Request Generator::MakeRequest() {
   const Form& form = AnyForm();
   request.args = MakeArgs(form);
   // A spoiled SPOP may pop at random, and a spoiled SRANDMEMBER may ask for billions.
-  if (form.name != "SPOP" && form.name != "SRANDMEMBER" && dice_.Percent(7)) Spoil(&request.args);
+  if (form.name != "SPOP" && form.name != "SRANDMEMBER" && form.name != "ZRANDMEMBER" &&
+      dice_.Percent(7)) {
+    Spoil(&request.args);
+  }
   KeepTimesFarAway(&request.args, dice_);
   if (request.args[0] == "DEBUG" && request.args.size() == 3)
     request.args[2] = "0";  // not asleep for a minute
@@ -134,7 +137,7 @@ Batch Generator::MakePick() {
   batch.kind = Batch::Kind::kPick;
   batch.connection = kPicks;
   const std::string key = RandomValue("t", dice_);
-  switch (dice_.Below(5)) {
+  switch (dice_.Below(6)) {
     case 0:
       batch.requests.push_back({{"RANDOMKEY"}});
       break;
@@ -146,6 +149,10 @@ Batch Generator::MakePick() {
       break;
     case 3:
       batch.requests.push_back({{"SRANDMEMBER", key}});
+      break;
+    case 4:
+      batch.requests.push_back(
+          {{"ZRANDMEMBER", RandomValue("z", dice_), RandomValue("count", dice_)}});
       break;
     default:
       batch.requests.push_back({{"SRANDMEMBER", key, RandomValue("count", dice_)}});
@@ -159,6 +166,7 @@ Batch Generator::MakeWalk() {
       {"SCAN", "0 {MATCH <pattern>|COUNT <walk>|TYPE <type>}", 1},
       {"HSCAN", "<h> 0 {MATCH <pattern>|COUNT <walk>}", 1},
       {"SSCAN", "<t> 0 {MATCH <pattern>|COUNT <walk>}", 1},
+      {"ZSCAN", "<z> 0 {MATCH <pattern>|COUNT <walk>}", 1},
   };
   Batch batch;
   batch.kind = Batch::Kind::kWalk;

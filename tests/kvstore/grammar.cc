@@ -5,7 +5,7 @@
 namespace kvstore::test {
 namespace {
 
-// <s> <l> <t> <h>: keys that mostly hold strings, lists, sets, hashes; <key>: any.
+// <s> <l> <t> <h> <z>: keys that mostly hold strings, lists, sets, hashes, sorted sets; <key>: any.
 constexpr Form kForms[] = {
     // strings
     {"GET", "<s>", 20},
@@ -98,6 +98,44 @@ constexpr Form kForms[] = {
     {"SUNION", "<t>...", 6},
     {"SDIFF", "<t>...", 6},
     {"SSCAN", "<t> <cursor> {MATCH <pattern>|COUNT <count>}", 6},
+    // sorted sets; those by member are for sets of one score only, see commands_test
+    {"ZADD", "<z> {NX|XX|GT|LT|CH} (<score> <member>)...", 30},
+    {"ZADD", "<z> {NX|XX|GT|LT|CH} INCR {NX|XX|GT|LT|CH} <score> <member>", 8},
+    {"ZINCRBY", "<z> <score> <member>", 10},
+    {"ZREM", "<z> <member>...", 8},
+    {"ZCARD", "<z>", 6},
+    {"ZSCORE", "<z> <member>", 8},
+    {"ZMSCORE", "<z> <member>...", 6},
+    {"ZRANK", "<z> <member>", 8},
+    {"ZREVRANK", "<z> <member>", 8},
+    {"ZPOPMIN", "<z> [<count>]", 4},
+    {"ZPOPMAX", "<z> [<count>]", 4},
+    {"ZRANDMEMBER", "<z> [<count>]", 4},
+    {"ZRANGE", "<z> <index> <index> {REV|WITHSCORES}", 10},
+    {"ZRANGE", "<z> <score_end> <score_end> BYSCORE {REV|WITHSCORES|LIMIT <index> <index>}", 8},
+    {"ZRANGE", "<z> <lex_end> <lex_end> BYLEX {REV|LIMIT <index> <index>}", 0},
+    {"ZRANGE", "<z> <index> <index> {REV|WITHSCORES|BYSCORE|LIMIT <index> <index>|<junk>}", 3},
+    {"ZRANGESTORE", "<z> <z> <index> <index> {REV}", 4},
+    {"ZRANGESTORE", "<z> <z> <score_end> <score_end> BYSCORE {REV|LIMIT <index> <index>}", 4},
+    {"ZREVRANGE", "<z> <index> <index> [WITHSCORES]", 6},
+    {"ZRANGEBYSCORE", "<z> <score_end> <score_end> {WITHSCORES|LIMIT <index> <index>}", 8},
+    {"ZREVRANGEBYSCORE", "<z> <score_end> <score_end> {WITHSCORES|LIMIT <index> <index>}", 8},
+    {"ZRANGEBYLEX", "<z> <lex_end> <lex_end> {LIMIT <index> <index>}", 0},
+    {"ZREVRANGEBYLEX", "<z> <lex_end> <lex_end> {LIMIT <index> <index>}", 0},
+    {"ZCOUNT", "<z> <score_end> <score_end>", 6},
+    {"ZLEXCOUNT", "<z> <lex_end> <lex_end>", 0},
+    {"ZREMRANGEBYRANK", "<z> <index> <index>", 3},
+    {"ZREMRANGEBYSCORE", "<z> <score_end> <score_end>", 3},
+    {"ZREMRANGEBYLEX", "<z> <lex_end> <lex_end>", 0},
+    {"ZUNION", "2 <z> <z> {WITHSCORES|AGGREGATE (SUM|MIN|MAX|<junk>)|WEIGHTS <score> <score>}", 5},
+    {"ZINTER", "2 <z> <z> {WITHSCORES|AGGREGATE (SUM|MIN|MAX|<junk>)|WEIGHTS <score> <score>}", 5},
+    {"ZDIFF", "3 <z> <z> <t> [WITHSCORES]", 5},
+    {"ZUNIONSTORE", "<z> 2 <z> <t> {AGGREGATE (SUM|MIN|MAX)|WEIGHTS <score> <score>}", 5},
+    {"ZINTERSTORE", "<z> 2 <z> <z> {AGGREGATE (SUM|MIN|MAX)|WEIGHTS <score> <score>}", 5},
+    {"ZDIFFSTORE", "<z> (0|1|3|-1|<junk>) <z> <z>", 4},
+    {"ZDIFFSTORE", "<z> 2 <z> <z>", 4},
+    {"ZINTERCARD", "2 <z> <t> {LIMIT <count>}", 5},
+    {"ZSCAN", "<z> <cursor> {MATCH <pattern>|COUNT <count>}", 6},
     // transactions
     {"MULTI", "", 8},
     {"EXEC", "", 8},

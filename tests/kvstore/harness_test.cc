@@ -104,7 +104,9 @@ TEST(GeneratorTest, OneSeedOneStream) {
 
 TEST(GeneratorTest, SaysEveryCommand) {
   std::set<std::string> missing;
-  for (const Form& form : Grammar()) missing.insert(std::string(form.name));
+  for (const Form& form : Grammar()) {
+    if (form.weight > 0) missing.insert(std::string(form.name));  // others have tests of their own
+  }
   for (uint64_t seed = 1; seed < 50; ++seed) {
     for (const Batch& batch : Generator(seed).MakeStream()) {
       for (const Request& request : batch.requests) missing.erase(request.args[0]);

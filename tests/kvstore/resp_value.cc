@@ -1,6 +1,7 @@
 #include "tests/kvstore/resp_value.h"
 
 #include <charconv>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
@@ -130,6 +131,12 @@ std::string Encode(const RespValue& value) {
   std::string out;
   AppendEncoded(value, &out);
   return out;
+}
+
+RespValue WithoutSignOfZero(RespValue value) {
+  if (value.text == "-0") value.text = "0";
+  for (RespValue& element : value.elements) element = WithoutSignOfZero(std::move(element));
+  return value;
 }
 
 std::string Readable(const RespValue& value, size_t limit) {

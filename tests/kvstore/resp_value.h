@@ -28,6 +28,8 @@ struct RespValue {
 // RESP, or not in its shortest form ("$01"), so that Encode gives back what was read to the byte.
 absl::StatusOr<size_t> ReadResp(std::string_view bytes, RespValue* value);
 std::string Encode(const RespValue& value);
+// "0" wherever there is "-0".
+RespValue WithoutSignOfZero(RespValue value);
 // For people, at most `limit` bytes.
 std::string Readable(const RespValue& value, size_t limit = 600);
 // Bytes for people: 'a\r\n\x00', the middle left out when there are more than `limit`.

@@ -1,11 +1,13 @@
 #include "tests/kvstore/runner.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <set>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "tests/kvstore/dump.h"
 #include "tests/kvstore/values.h"
 
@@ -35,14 +37,21 @@ std::vector<std::string> Texts(const RespValue& value) {
   return all;
 }
 
-// All of `members` are in the set at `key`.
-bool AreMembers(Wire& wire, const std::string& key, const std::vector<std::string>& members) {
+// All of `members` are in the set at `key`, or in the sorted set.
+bool AreMembers(Wire& wire, const std::string& key, const std::vector<std::string>& members,
+                bool sorted = false) {
   if (members.empty()) return true;
-  std::vector<std::string> args = {"SMISMEMBER", key};
+  std::vector<std::string> args = {sorted ? "ZMSCORE" : "SMISMEMBER", key};
   args.insert(args.end(), members.begin(), members.end());
   const RespValue answer = wire.Ask(args);
-  return !answer.elements.empty() && std::all_of(answer.elements.begin(), answer.elements.end(),
-                                                 [](const RespValue& is) { return is.text == "1"; });
+  return !answer.elements.empty() &&
+         std::all_of(answer.elements.begin(), answer.elements.end(),
+                     [sorted](const RespValue& is) { return sorted ? !is.null : is.text == "1"; });
+}
+
+// Redis writes large scores here in one way or the other, by how it stores the set.
+std::string SameScore(const std::string& score) {
+  return absl::StrFormat("%.17g", std::strtod(score.c_str(), nullptr) + 0.0);
 }
 
 std::vector<std::string> Without(const std::vector<std::string>& all, const std::set<std::string>& out) {
@@ -123,12 +132,15 @@ std::string Runner::SettlePick(const std::vector<std::string>& args, const RespV
     const RespValue exists = control_.wires[kRedis]->Ask({"EXISTS", ours.text});
     return exists.text == "1" ? "" : absl::StrCat("no key: ", Readable(ours));
   }
-  const bool may_repeat = args[0] == "SRANDMEMBER" && args.size() > 2 && args[2][0] == '-';
+  const bool sorted = args[0] == "ZRANDMEMBER";
+  const bool may_repeat =
+      (sorted || args[0] == "SRANDMEMBER") && args.size() > 2 && args[2][0] == '-';
   const std::set<std::string> distinct(picked.begin(), picked.end());
   if (!may_repeat && distinct.size() != picked.size()) return absl::StrCat("one twice: ", Readable(ours));
   if (args[0] == "SPOP") return SettlePop(args[1], picked, Texts(redis));
-  return AreMembers(*control_.wires[kRedis], args[1], picked) ? ""
-                                                              : absl::StrCat("no members: ", Readable(ours));
+  return AreMembers(*control_.wires[kRedis], args[1], picked, sorted)
+             ? ""
+             : absl::StrCat("no members: ", Readable(ours));
 }
 
 // Makes our set the one that Redis now has.
@@ -151,7 +163,7 @@ std::string Runner::SettlePop(const std::string& key, const std::vector<std::str
 
 std::string Runner::RunWalk(const Batch& batch) {
   const Request& request = batch.requests[0];
-  const bool is_hash = request.args[0] == "HSCAN";
+  const bool sorted = request.args[0] == "ZSCAN", pairs = sorted || request.args[0] == "HSCAN";
   const size_t cursor_at = request.args[0] == "SCAN" ? 1 : 2;
   RespValue seen[2];
   for (size_t i : {kRedis, kOurs}) {
@@ -164,8 +176,9 @@ std::string Runner::RunWalk(const Batch& batch) {
         break;
       }
       const auto& found = page.elements[1].elements;
-      for (size_t k = 0; k < found.size(); k += is_hash ? 2 : 1) {
-        std::string element = Encode(found[k]) + (is_hash ? Encode(found[k + 1]) : "");
+      for (size_t k = 0; k < found.size(); k += pairs ? 2 : 1) {
+        std::string element = Encode(found[k]);
+        if (pairs) element += sorted ? SameScore(found[k + 1].text) : Encode(found[k + 1]);
         const bool is_new = elements.insert(std::move(element)).second;
         if (i == kOurs && !is_new)
           return Complain(request, absl::StrCat("visited twice: ", Readable(found[k])));

@@ -30,10 +30,12 @@ const std::string kWrongFloats[] = {
     "", " ", " 1", "1 ", "nan", "-nan", "inf", "-inf", "+inf", "infinity", "1e5000", "-1e5000", "1e-5000",
     "abc", "1.5x", "1,5", "1..2", "--1", "1e", "0x", "1\0"s, "."};
 
-// Five keys for each of s, l, t, h; the last of each is not for people.
-const std::string kKeys[] = {
-    "s0", "s1", "s2", "s3", "s\0\r\n\xff"s, "l0", "l1", "l2", "l3", std::string(300, 'l'), "t0", "t1", "t2",
-    "t3", "", "h0", "h1", "h2", "h3", "{h} *?[]\\"};
+// Five keys for each of s, l, t, h, z; the last of each is not for people.
+const std::string kKeys[] = {"s0", "s1", "s2", "s3", "s\0\r\n\xff"s,
+                             "l0", "l1", "l2", "l3", std::string(300, 'l'),
+                             "t0", "t1", "t2", "t3", "",
+                             "h0", "h1", "h2", "h3", "{h} *?[]\\",
+                             "z0", "z1", "z2", "z3", "z\0z"s};
 constexpr uint64_t kKeysOfAType = 5;
 
 const std::string kFields[] = {
@@ -54,8 +56,17 @@ const std::string kWords[] = {
     "nosuch", "HELP!", "EX", "NX", "get", "ON", "a b", "'", "0", "10000000", "-1", "yes", "\r\nmalicious",
     "unknown-subcommand-that-is-rather-long"};
 
+const std::string kScores[] = {
+    "0", "1", "1", "2", "-1", "1.5", "-3.25", "0.1", "0.2", "1e3", "10", "1e-20", "123456789.123456789", "inf",
+    "-inf", "+inf", "1e300", "3.14159265358979323846", "0x10", "5e-324"};
+const std::string kWrongScores[] = {"", " 1", "nan", "abc", "1e400", "1x", "(1", "--1", "1\0"s};
+const std::string kScoreEnds[] = {"-inf",  "+inf", "inf", "0",   "1",   "(1", "(0",
+                                  "2",     "(2",   "-1",  "(-1", "1.5", "10", "(inf",
+                                  "(-inf", "1e3",  "",    "(",   " 1"};
+const std::string kWrongScoreEnds[] = {"nan", "abc", "((1", "1x", "[1", "-", "+", "1,5"};
+
 std::string Key(std::string_view kind, Dice& dice) {
-  constexpr std::string_view kKinds = "slth";
+  constexpr std::string_view kKinds = "slthz";
   if (kind == "key" || dice.Percent(12)) return dice.OneOf(kKeys);
   const size_t type = kKinds.find(kind);
   CHECK_NE(type, std::string_view::npos) << kind;
@@ -147,6 +158,9 @@ std::string RandomValue(std::string_view kind, Dice& dice) {
   if (kind == "field" || kind == "member") return dice.Percent(90) ? dice.OneOf(kFields) : Value(dice);
   if (kind == "int") return Integer(dice);
   if (kind == "float") return dice.Percent(85) ? dice.OneOf(kFloats) : dice.OneOf(kWrongFloats);
+  if (kind == "score") return dice.Percent(95) ? dice.OneOf(kScores) : dice.OneOf(kWrongScores);
+  if (kind == "score_end")
+    return dice.Percent(95) ? dice.OneOf(kScoreEnds) : dice.OneOf(kWrongScoreEnds);
   if (kind == "index") return Index(dice);
   if (kind == "count") return Count(dice);
   if (kind == "offset") return Offset(dice);
@@ -177,6 +191,7 @@ std::string PlainValue(std::string_view kind, const std::string& key) {
   if (kind == "name") return "me";
   if (kind == "type") return "string";
   if (kind == "junk") return "nosuch";
+  if (kind == "lex_end") return "[1";
   return "1";
 }
 

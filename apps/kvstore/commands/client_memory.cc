@@ -15,15 +15,18 @@ size_t OwnLimit(const Instance& instance) {
 
 Session& Largest(Instance& instance) {
   // In order of id: of two that have as much, the older one.
-  return *std::max_element(instance.sessions.begin(), instance.sessions.end(), [](const auto& a, const auto& b) {
-            return a.second->memory < b.second->memory;
-          })->second;
+  return *std::max_element(
+              instance.sessions.begin(), instance.sessions.end(),
+              [](const auto& a, const auto& b) { return a.second->memory < b.second->memory; })
+              ->second;
 }
 
 void Evict(Instance& instance, Session& session) {
-  LOG(WARNING) << "ending connection " << session.id << " of " << session.peer << ": its request, transaction and "
-               << "watched keys take " << session.memory << " bytes, the most of all, where all clients' take "
-               << instance.clients_memory << " (--maxmemory_clients_mb)";
+  LOG(WARNING) << "ending connection " << session.id << " of " << session.peer
+               << ": its request, transaction and "
+               << "watched keys take " << session.memory
+               << " bytes, the most of all, where all clients' take " << instance.clients_memory
+               << " (--maxmemory_clients_mb)";
   DiscardTransaction(instance, session);
   session.parser = RequestParser();
   ForgetMemory(instance, session);
@@ -42,7 +45,8 @@ bool IsOverOwnLimit(const Instance& instance, Session& session, size_t unread) {
   const size_t bytes = MemoryOf(session) + unread;
   if (bytes <= OwnLimit(instance)) return false;
   session.closing = true;
-  LOG(WARNING) << "closing connection " << session.id << " of " << session.peer << ": its request, transaction and "
+  LOG(WARNING) << "closing connection " << session.id << " of " << session.peer
+               << ": its request, transaction and "
                << "watched keys take " << bytes << " bytes (--client_query_buffer_limit_mb)";
   return true;
 }
@@ -52,7 +56,8 @@ void CountMemory(Instance& instance, Session& session) {
   if (bytes == session.memory) return;
   instance.clients_memory += bytes - session.memory;
   session.memory = bytes;
-  while (instance.clients_memory > instance.settings.max_clients_memory) Evict(instance, Largest(instance));
+  while (instance.clients_memory > instance.settings.max_clients_memory)
+    Evict(instance, Largest(instance));
 }
 
 void ForgetMemory(Instance& instance, Session& session) {

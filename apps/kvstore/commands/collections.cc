@@ -5,6 +5,7 @@
 #include "apps/kvstore/resp/glob.h"
 #include "apps/kvstore/resp/number.h"
 #include "apps/kvstore/store/elements.h"
+#include "apps/kvstore/store/sorted_set.h"
 
 namespace kvstore {
 
@@ -50,7 +51,8 @@ void ScanElements(Call& call, Type type) {
                  if (!all && !GlobMatches(options.match, name)) return;
                  inner.Bulk(name);
                  if (type == Type::kHash) inner.Bulk(value);
-                 count += type == Type::kHash ? 2 : 1;
+                 if (type == Type::kZSet) inner.Bulk(FormatDouble(DecodeScore(value)));
+                 count += type == Type::kSet ? 1 : 2;
                });
   }
   call.reply.Array(2);

@@ -1,4 +1,4 @@
-// What the commands of hashes and of sets have in common: both are Elements.
+// What the commands of hashes, sets and sorted sets have in common: all are Elements.
 #ifndef UNDERSTUDY_APPS_KVSTORE_COMMANDS_COLLECTIONS_H_
 #define UNDERSTUDY_APPS_KVSTORE_COMMANDS_COLLECTIONS_H_
 
@@ -15,7 +15,7 @@ void ReplyCount(Call& call, Type type);
 void EraseElements(Call& call, Type type);
 // HEXISTS and SISMEMBER: is args[2] among the elements of args[1]?
 void ReplyContains(Call& call, Type type);
-// HSCAN and SSCAN.
+// HSCAN, SSCAN and ZSCAN.
 void ScanElements(Call& call, Type type);
 
 // A row of the table for a command whose only key is its first argument.

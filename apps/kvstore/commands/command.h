@@ -70,6 +70,9 @@ struct Command {
   std::string_view summary;
   // Of a container: CLIENT, CONFIG, COMMAND, DEBUG.
   absl::Span<const Command> subcommands = {};
+  // Of a command with as many keys as it says: the argument that says it. They follow it. 0: none
+  // is.
+  int count_of_keys_at = 0;
 };
 
 // The rows, by file.
@@ -79,6 +82,9 @@ absl::Span<const Command> ExpiryCommands();        // expiry.cc
 absl::Span<const Command> HashCommands();          // hashes.cc
 absl::Span<const Command> ListCommands();          // lists.cc
 absl::Span<const Command> SetCommands();           // sets.cc
+absl::Span<const Command> SortedSetCommands();     // sorted_sets.cc
+absl::Span<const Command> SortedSetRangeCommands();    // sorted_set_ranges.cc
+absl::Span<const Command> SortedSetAlgebraCommands();  // sorted_set_algebra.cc
 absl::Span<const Command> TransactionCommands();   // transactions.cc
 absl::Span<const Command> ConnectionCommands();    // connection.cc: PING, HELLO, CLIENT, ...
 absl::Span<const Command> ServerCommands();        // server.cc: INFO, CONFIG, DBSIZE, DEBUG, ...

@@ -62,7 +62,8 @@ Row MakeRow(const Command& command, const std::string& container) {
 
 CommandTable::CommandTable() {
   for (const auto file :
-       {StringCommands(), GenericCommands(), ExpiryCommands(), HashCommands(), ListCommands(), SetCommands(),
+       {StringCommands(), GenericCommands(), ExpiryCommands(), HashCommands(), ListCommands(),
+        SetCommands(), SortedSetCommands(), SortedSetRangeCommands(), SortedSetAlgebraCommands(),
         TransactionCommands(), ConnectionCommands(), ServerCommands(), IntrospectionCommands()}) {
     for (const Command& command : file) rows_.push_back(MakeRow(command, ""));
   }

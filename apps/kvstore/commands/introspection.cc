@@ -8,6 +8,7 @@
 #include "apps/kvstore/commands/command.h"
 #include "apps/kvstore/commands/dispatcher.h"
 #include "apps/kvstore/resp/glob.h"
+#include "apps/kvstore/resp/number.h"
 
 namespace kvstore {
 namespace {
@@ -69,6 +70,7 @@ std::vector<std::string_view> CategoriesOf(const Command& command) {
   add(command.flags & kReadonly, "@read");
   add(command.flags & kWrite, "@write");
   add(command.group == "set", "@set");
+  add(command.group == "sorted-set", "@sortedset");
   add(command.group == "list", "@list");
   add(command.group == "hash", "@hash");
   add(command.group == "string", "@string");
@@ -182,22 +184,43 @@ void List(Call& call) {
   call.reply.InsertArray(mark, found);
 }
 
+// The number at `at`. False: it is none, or there are not so many.
+bool CountedKeys(Arguments request, int at, uint64_t* count) {
+  const auto number = ParseInteger(request[static_cast<size_t>(at)]);
+  if (!number || *number < 1 ||
+      static_cast<uint64_t>(*number) > request.size() - static_cast<size_t>(at) - 1) {
+    return false;
+  }
+  *count = static_cast<uint64_t>(*number);
+  return true;
+}
+
 void GetKeys(Call& call) {
   const Arguments request = call.args.subspan(2);
   const Command* command = FindCommand(request[0]);
   if (command != nullptr && !command->subcommands.empty()) command = FindSubcommand(*command, request[1]);
   if (command == nullptr) return call.reply.Error("ERR Invalid command specified");
-  if (command->first_key == 0) return call.reply.Error("ERR The command has no key arguments");
+  if (command->first_key == 0 && command->count_of_keys_at == 0) {
+    return call.reply.Error("ERR The command has no key arguments");
+  }
   const int size = static_cast<int>(request.size());
   if (command->arity >= 0 ? size != command->arity : size < -command->arity) {
     return call.reply.Error("ERR Invalid number of arguments specified for command");
   }
+  // How many follow the number of them; of other commands none.
+  uint64_t counted = 0;
+  if (command->count_of_keys_at != 0 &&
+      !CountedKeys(request, command->count_of_keys_at, &counted)) {
+    return call.reply.Error("ERR Invalid arguments specified for command");
+  }
   const int last = command->last_key < 0 ? size + command->last_key : command->last_key;
   const size_t mark = call.reply.mark();
   size_t found = 0;
-  for (int i = command->first_key; i <= last; i += command->key_step, ++found) {
+  for (int i = command->first_key; i > 0 && i <= last; i += command->key_step, ++found) {
     call.reply.Bulk(request[static_cast<size_t>(i)]);
   }
+  const size_t behind = static_cast<size_t>(command->count_of_keys_at) + 1;
+  for (uint64_t i = 0; i < counted; ++i, ++found) call.reply.Bulk(request[behind + i]);
   call.reply.InsertArray(mark, found);
 }
 

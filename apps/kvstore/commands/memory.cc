@@ -28,6 +28,8 @@ uint64_t BytesOfElements(Call& call, const Entry& entry, uint64_t samples) {
         .ForRange(0, std::min(samples, entry.count) - 1, [&](std::string_view value) { add("", value); });
   } else {
     (void)Elements(call.keys, call.args[2], entry, entry.type).Scan(0, samples, add);
+    // A member's second record has its score in the place of a value.
+    if (entry.type == Type::kZSet) bytes *= 2;
   }
   if (seen == 0) return 0;   // the disk has failed
   return static_cast<uint64_t>(static_cast<unsigned __int128>(bytes) * entry.count / seen);

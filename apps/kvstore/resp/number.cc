@@ -48,6 +48,24 @@ std::optional<long double> ParseFloat(std::string_view text) {
   return value;
 }
 
+std::optional<double> ParseDouble(std::string_view text) {
+  if (text.empty() || isspace(static_cast<unsigned char>(text[0]))) return std::nullopt;
+  const std::string terminated(text);
+  char* end = nullptr;
+  errno = 0;
+  const double value = strtod(terminated.c_str(), &end);
+  if (end != terminated.c_str() + terminated.size() || std::isnan(value)) return std::nullopt;
+  if (errno == ERANGE && (std::isinf(value) || value == 0)) return std::nullopt;
+  return value;
+}
+
+std::string FormatDouble(double value) {
+  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+  char buffer[32];
+  const int size = std::snprintf(buffer, sizeof buffer, "%.17g", value);
+  return std::string(buffer, static_cast<size_t>(size));
+}
+
 std::string FormatFloat(long double value) {
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
   // The largest has 4933 digits before the point.

@@ -15,6 +15,10 @@ std::optional<uint64_t> ParseCursor(std::string_view text);   // as SCAN's: strt
 
 // INCRBYFLOAT's: a decimal or hexadecimal number, inf; no blanks, no NaN. x86's 80 bits.
 std::optional<long double> ParseFloat(std::string_view text);
+// A score: a double, or infinite; what is too large or too small for one is none.
+std::optional<double> ParseDouble(std::string_view text);
+// All digits that tell it from others, with an exponent where that is shorter: "%.17g".
+std::string FormatDouble(double value);
 // Without exponent, 17 digits behind the point at most, no trailing zeros: "3.5", "10", "-0.1".
 std::string FormatFloat(long double value);
 

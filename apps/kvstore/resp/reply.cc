@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "apps/kvstore/resp/number.h"
+
 namespace kvstore {
 
 namespace {
@@ -55,6 +57,12 @@ void Reply::BulkInteger(int64_t value) {
   char digits[20];
   const char* end = std::to_chars(digits, digits + sizeof digits, value).ptr;
   Bulk(std::string_view(digits, static_cast<size_t>(end - digits)));
+}
+
+void Reply::Double(double value) {
+  const std::string text = FormatDouble(value);
+  if (protocol_ != 3) return Bulk(text);
+  out_->append(",").append(text).append("\r\n");
 }
 
 void Reply::Null() { out_->append(protocol_ == 3 ? "_\r\n" : "$-1\r\n"); }

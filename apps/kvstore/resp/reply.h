@@ -25,6 +25,7 @@ class Reply {
   void Integer(int64_t value);
   void Bulk(std::string_view bytes);
   void BulkInteger(int64_t value);         // the decimal digits, as a bulk string
+  void Double(double value);               // all its digits, as a bulk string; RESP3 ",1.5"
   void Null();                             // "$-1", RESP3 "_"
   void NullArray();                        // "*-1", RESP3 "_"
   // Headers: as many elements follow, by further calls. A map of n has 2n elements in RESP2's array.

@@ -8,12 +8,16 @@
 namespace kvstore {
 namespace {
 
-// So many may have been erased, and so many more for each element that is there, before the others move: what
-// LevelDB has not forgotten yet would be in the way of every walk (layout.h, on fences).
+// So many may have been erased, and so many more for each element that is there, before the others
+// move.
 constexpr uint64_t kErased = 512;
 constexpr uint64_t kErasedPerElement = 8;
 
 }  // namespace
+
+bool TooManyErased(const Entry& entry) {
+  return entry.head > kErased + kErasedPerElement * entry.count;
+}
 
 Elements::Elements(Keyspace& keys, std::string_view key, const Entry& entry, Type type)
     : keys_(keys), key_(key), type_(type), entry_(entry) {
@@ -31,7 +35,7 @@ std::optional<std::string_view> Elements::Find(std::string_view name) {
 bool Elements::Insert(std::string_view name, std::string_view value) {
   if (!entry_) {
     entry_.type = type_;
-    entry_.id = keys_.NewId();
+    entry_.id = keys_.NewId(type_);
   }
   const std::string_view part = PartKeyOf(name);
   const auto old = entry_.count > 0 ? keys_.table().Get(part) : std::nullopt;
@@ -58,7 +62,7 @@ bool Elements::Erase(std::string_view name) {
     return true;
   }
   keys_.Store(key_, entry_);
-  if (entry_.head > kErased + kErasedPerElement * entry_.count) Renew();
+  if (TooManyErased(entry_)) Renew();
   return true;
 }
 

@@ -13,6 +13,10 @@
 
 namespace kvstore {
 
+// So many were erased under this id that what is left should move: what LevelDB has not forgotten
+// yet would be in the way of every walk (layout.h, on fences).
+bool TooManyErased(const Entry& entry);
+
 // The hash or set at `key`, for the time of one command. Changes are in the keyspace at once: the first
 // Insert makes the key, the last Erase removes it. `key` outlives this object; no one else changes the key
 // meanwhile.

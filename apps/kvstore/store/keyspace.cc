@@ -34,6 +34,8 @@ const char* TypeName(Type type) {
     case Type::kList: return "list";
     case Type::kSet: return "set";
     case Type::kHash: return "hash";
+    case Type::kZSet:
+      return "zset";
   }
   return "none";
 }
@@ -204,9 +206,9 @@ std::optional<std::string> Keyspace::Random(uint64_t random) {
 
 // --- Parts ---------------------------------------------------------------------------------------
 
-uint64_t Keyspace::NewId() {
+uint64_t Keyspace::NewId(Type type) {
   const uint64_t id = meta_.next_id;
-  meta_.next_id += kIdStep;
+  meta_.next_id += type == Type::kZSet ? 2 * kIdStep : kIdStep;
   return id;
 }
 
@@ -227,32 +229,37 @@ std::string Keyspace::PartPrefix(uint64_t id) const {
 }
 
 void Keyspace::PutFence(Entry* entry) {
-  table_->Put(PartPrefix(entry->id + 1), "");
+  for (const uint64_t id : IdsOf(*entry)) table_->Put(PartPrefix(id + 1), "");
   entry->fenced = true;
 }
 
 void Keyspace::DeleteFence(Entry* entry) {
   if (!entry->fenced) return;
-  table_->Delete(PartPrefix(entry->id + 1));
+  for (const uint64_t id : IdsOf(*entry)) table_->Delete(PartPrefix(id + 1));
   entry->fenced = false;
 }
 
 void Keyspace::CopyParts(Entry* entry) {
-  const uint64_t id = NewId();
-  Walk parts(*table_, PartPrefix(entry->id));
-  parts.Seek(0);
-  for (uint64_t left = PartsOf(*entry); left > 0 && parts.Valid(); --left) {
-    table_->Put(PartKey(id, parts.number(), parts.name()), parts.value());
-    if (left > 1) parts.Next();
+  const uint64_t new_id = NewId(entry->type);
+  for (const uint64_t old_id : IdsOf(*entry)) {
+    const uint64_t id = new_id + (old_id - entry->id);
+    Walk parts(*table_, PartPrefix(old_id));
+    parts.Seek(0);
+    for (uint64_t left = PartsOf(*entry); left > 0 && parts.Valid(); --left) {
+      table_->Put(PartKey(id, parts.number(), parts.name()), parts.value());
+      if (left > 1) parts.Next();
+    }
   }
-  entry->id = id;
+  entry->id = new_id;
   if (entry->fenced) PutFence(entry);
 }
 
 void Keyspace::Discard(Entry entry) {
   DeleteFence(&entry);
   const uint64_t parts = PartsOf(entry);
-  if (parts > 0) garbage_.AddParts(meta_.generation, entry.id, parts);
+  for (const uint64_t id : IdsOf(entry)) {
+    if (parts > 0) garbage_.AddParts(meta_.generation, id, parts);
+  }
 }
 
 void Keyspace::ForParts(uint64_t id, uint64_t first, uint64_t last, const VisitPart& visit) {

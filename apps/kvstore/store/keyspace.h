@@ -80,7 +80,8 @@ class Keyspace {
 
   // --- Parts, for elements.h, list.h, string_value.h ---
   Table& table() { return *table_; }
-  uint64_t NewId();
+  // For the parts of a value of this type.
+  uint64_t NewId(Type type);
   // The key of a part's record, in the order of (id, number, name). Good until the next call of PartKey.
   std::string_view PartKey(uint64_t id, uint64_t number, std::string_view name = {});
   // Visits the parts of `id` with numbers `first` to `last` (inclusive), in order, without their names. From

@@ -255,12 +255,12 @@ TEST_F(KeyspaceTest, ClearingNothingWritesNothing) {
 
 TEST_F(KeyspaceTest, CountersSurviveAReopen) {
   for (int i = 0; i < 10; ++i) Set(absl::StrCat("key", i), i < 4 ? kNow + 100 : 0);
-  const uint64_t id = keys().NewId();
+  const uint64_t id = keys().NewId(Type::kList);
   Commit();
   store_.Reopen();
   EXPECT_EQ(keys().size(), 10u);
   EXPECT_EQ(keys().expiring(), 4u);
-  EXPECT_GT(keys().NewId(), id);
+  EXPECT_GT(keys().NewId(Type::kList), id);
 }
 
 TEST_F(KeyspaceTest, ScanVisitsWhatIsThereAllTheTimeExactlyOnce) {

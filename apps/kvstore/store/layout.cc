@@ -77,7 +77,7 @@ std::optional<Entry> DecodeEntry(std::string_view record) {
   if (record.size() < kShortHeader) return std::nullopt;
   Entry entry;
   entry.type = static_cast<Type>(record[0]);
-  if (entry.type == Type::kNone || entry.type > Type::kHash) return std::nullopt;
+  if (entry.type == Type::kNone || entry.type > Type::kZSet) return std::nullopt;
   entry.expire_ms = Read<int64_t>(record.data() + 2);
   if (record[1] == kInlineShape) {
     if (entry.type != Type::kString) return std::nullopt;
@@ -92,6 +92,12 @@ std::optional<Entry> DecodeEntry(std::string_view record) {
   entry.head = Read<uint64_t>(record.data() + 26);
   if (entry.id == 0) return std::nullopt;
   return entry;
+}
+
+absl::InlinedVector<uint64_t, 2> IdsOf(const Entry& entry) {
+  if (entry.id == 0) return {};
+  if (entry.type == Type::kZSet) return {entry.id, IndexOf(entry.id)};
+  return {entry.id};
 }
 
 uint64_t PartsOf(const Entry& entry) {

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
 #include "apps/kvstore/store/entry.h"
 
@@ -65,7 +66,10 @@ std::optional<Entry> DecodeEntry(std::string_view record);
 
 // Bytes of a string's chunk; string_value.h.
 inline constexpr size_t kStringChunk = 16 << 10;
-// How many records the parts of `entry` are, without a fence.
+// Of a sorted set, whose id this is: that of its members' records in the order of their scores.
+inline constexpr uint64_t IndexOf(uint64_t id) { return id + kIdStep; }
+// Under which ids the parts of `entry` are, and how many records under each, without a fence.
+absl::InlinedVector<uint64_t, 2> IdsOf(const Entry& entry);
 uint64_t PartsOf(const Entry& entry);
 
 std::string EncodeParts(uint64_t parts);

@@ -101,7 +101,7 @@ TEST(LayoutTest, NonsenseIsNoEntry) {
   EXPECT_FALSE(DecodeEntry("").has_value());
   EXPECT_FALSE(DecodeEntry("\1\0short"s).has_value());
   EXPECT_FALSE(DecodeEntry("\0\1"s + rest).has_value()) << "no type";
-  EXPECT_FALSE(DecodeEntry("\5\1"s + rest).has_value()) << "an unknown type";
+  EXPECT_FALSE(DecodeEntry("\6\1"s + rest).has_value()) << "an unknown type";
   EXPECT_FALSE(DecodeEntry("\2\0"s + rest).has_value()) << "a list without parts";
   EXPECT_FALSE(DecodeEntry("\1\3"s + rest).has_value()) << "an unknown shape";
   EXPECT_FALSE(DecodeEntry("\2\1"s + std::string(32, '\0')).has_value()) << "parts of no id";

@@ -28,7 +28,8 @@ void List::Put(uint64_t index, std::string_view value) { keys_.table().Put(PartK
 void List::Delete(uint64_t index) { keys_.table().Delete(PartKeyOf(index)); }
 
 void List::Create() {
-  if (!entry_) entry_ = Entry{.type = Type::kList, .id = keys_.NewId(), .head = kFirstHead};
+  if (!entry_)
+    entry_ = Entry{.type = Type::kList, .id = keys_.NewId(Type::kList), .head = kFirstHead};
 }
 
 void List::Save() {
@@ -117,7 +118,7 @@ void List::Trim(uint64_t first, uint64_t last) {
   if (trimmed == 0) return;
   if (trimmed > kManyTrimmed && trimmed > kept) {
     const std::vector<std::string> values = Read(first, kept);
-    entry_.id = keys_.NewId();
+    entry_.id = keys_.NewId(Type::kList);
     entry_.head = kFirstHead;
     entry_.count = kept;
     for (uint64_t i = 0; i < values.size(); ++i) Put(i, values[i]);

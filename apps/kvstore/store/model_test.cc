@@ -19,6 +19,7 @@
 #include "apps/kvstore/store/digest.h"
 #include "apps/kvstore/store/elements.h"
 #include "apps/kvstore/store/list.h"
+#include "apps/kvstore/store/sorted_set.h"
 #include "apps/kvstore/store/store_for_test.h"
 #include "apps/kvstore/store/string_value.h"
 
@@ -31,6 +32,7 @@ struct ModelKey {
   std::string string;
   std::map<std::string, std::string> elements;   // of a hash; of a set: to nothing
   std::deque<std::string> list;
+  std::map<std::string, double> scores;  // of a sorted set
 };
 
 using Model = std::map<std::string, ModelKey>;
@@ -81,7 +83,7 @@ class ModelTest {
   }
 
   void Step(const std::string& key) {
-    switch (Below(14)) {
+    switch (Below(16)) {
       case 0: return WriteWhole(key);
       case 1: return Overwrite(key);
       case 2: return ReadRange(key);
@@ -94,6 +96,9 @@ class ModelTest {
       case 11: return PassTime();
       case 12: return Commit();
       case 13: return Chance(20) ? Clear() : PickRandom();
+      case 14:
+      case 15:
+        return ChangeSortedSet(key);
     }
   }
 
@@ -153,6 +158,30 @@ class ModelTest {
       }
       EXPECT_EQ(elements.size(), model.elements.size());
       if (model.elements.empty()) model_.erase(key);
+    }
+  }
+
+  void ChangeSortedSet(const std::string& key) {
+    const Entry entry = keys().Find(key);
+    if (entry && entry.type != Type::kZSet) return;
+    SortedSet set(keys(), key, entry);
+    const bool shrinks = Chance(3);
+    for (uint64_t n = 1 + Below(names_ / 5); n > 0; --n) {
+      ModelKey& model = model_[key];
+      model.type = Type::kZSet;
+      const std::string name = SomeName();
+      const auto known = model.scores.find(name);
+      EXPECT_EQ(set.Score(name),
+                known == model.scores.end() ? std::nullopt : std::optional(known->second));
+      if (Chance(6) != shrinks) {
+        EXPECT_EQ(set.Erase(name), model.scores.erase(name) > 0);
+      } else {
+        const double score = static_cast<double>(Below(20)) / 4 - 2;
+        EXPECT_EQ(set.Insert(name, score), known == model.scores.end());
+        model.scores[name] = score;
+      }
+      EXPECT_EQ(set.size(), model.scores.size());
+      if (model.scores.empty()) model_.erase(key);
     }
   }
 
@@ -303,6 +332,8 @@ class ModelTest {
     switch (entry.type) {
       case Type::kString: EXPECT_TRUE(ReadString(keys(), entry) == model->string) << key; return;
       case Type::kList: return CheckList(key, entry, *model);
+      case Type::kZSet:
+        return CheckSortedSet(key, entry, *model);
       default: return CheckElements(key, entry, *model);
     }
   }
@@ -318,6 +349,32 @@ class ModelTest {
                            model.list.begin() + static_cast<int64_t>(last) + 1));
     const uint64_t index = Below(list.size());
     EXPECT_EQ(list.At(index), model.list[index]);
+  }
+
+  void CheckSortedSet(const std::string& key, const Entry& entry, const ModelKey& model) {
+    SortedSet set(keys(), key, entry);
+    ASSERT_EQ(set.size(), model.scores.size());
+    std::vector<ScoredMember> all;
+    for (const auto& [member, score] : model.scores) all.push_back({member, score});
+    std::sort(all.begin(), all.end());
+    const uint64_t first = Below(all.size());
+    const uint64_t last = first + Below(all.size() - first);
+    const auto begin = all.begin() + static_cast<int64_t>(first);
+    const std::vector<ScoredMember> range(begin, all.begin() + static_cast<int64_t>(last) + 1);
+    EXPECT_EQ(set.ByRank(first, last), range);
+    const auto place = [](const ScoredMember& each) {
+      return SortedSet::Place::At(each.score, each.member);
+    };
+    EXPECT_EQ(set.CountBefore(place(all[first])), first);
+    std::vector<ScoredMember> backwards;
+    set.ForRange(place(all[first]), SortedSet::Place::End(), true,
+                 [&](std::string_view member, double score) {
+                   backwards.push_back({std::string(member), score});
+                   return true;
+                 });
+    EXPECT_EQ(backwards,
+              std::vector<ScoredMember>(all.rbegin(), all.rend() - static_cast<int64_t>(first)));
+    EXPECT_TRUE(model.scores.contains(set.Random(random_())));
   }
 
   void CheckElements(const std::string& key, const Entry& entry, const ModelKey& model) {
@@ -365,7 +422,8 @@ class ModelTest {
     size_t parts = 0;
     for (const auto& [key, model] : model_) {
       const Entry entry = keys().Find(key);
-      parts += model.list.size() + model.elements.size() + entry.fenced;
+      parts += model.list.size() + model.elements.size() + 2 * model.scores.size();
+      if (entry.fenced) parts += entry.type == Type::kZSet ? 2 : 1;
       if (entry.type != Type::kString || entry.id == 0) continue;
       for (uint64_t i = 0; i * kStringChunk < entry.count; ++i) {
         EXPECT_TRUE(keys().table().Get(keys().PartKey(entry.id, i)).has_value());

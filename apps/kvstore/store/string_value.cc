@@ -73,7 +73,7 @@ void WriteString(Keyspace& keys, std::string_view key, std::string_view value, i
   } else {
     const Entry old = keys.Find(key);
     const bool covered = old.type == Type::kString && old.id != 0 && old.count <= value.size();
-    entry.id = covered ? old.id : keys.NewId();
+    entry.id = covered ? old.id : keys.NewId(Type::kString);
     WriteChunks(keys, entry.id, 0, value);
   }
   keys.Store(key, entry);
@@ -95,7 +95,7 @@ uint64_t OverwriteString(Keyspace& keys, std::string_view key, const Entry& entr
   } else {
     uint64_t chunks = PartsOf(entry);
     if (changed.id == 0) {
-      changed.id = keys.NewId();
+      changed.id = keys.NewId(Type::kString);
       const std::string old(entry.bytes);
       WriteChunks(keys, changed.id, 0, old);
       chunks = old.empty() ? 0 : 1;

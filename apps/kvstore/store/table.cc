@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <future>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -151,6 +152,30 @@ class LevelTable::MergedIterator final : public Table::Iterator {
     Settle();
   }
 
+  void SeekBefore(std::string_view key) override {
+    base_->Seek(ToSlice(key));
+    if (base_->Valid()) {
+      base_->Prev();
+    } else if (base_->status().ok()) {
+      base_->SeekToLast();
+    }
+    Refresh();
+    changed_ = sorted_->lower_bound(key);
+    SettleBackwards();
+  }
+
+  void Previous() override {
+    if (version_ != table_->records_.version()) {
+      const std::string_view here = key();
+      Refresh();
+      changed_ = sorted_->lower_bound(here);
+    } else if (current_ != nullptr) {
+      --changed_;
+    }
+    if (current_ == nullptr) base_->Prev();
+    SettleBackwards();
+  }
+
   std::string_view key() const override {
     return current_ != nullptr ? current_->key() : FromSlice(base_->key());
   }
@@ -183,11 +208,31 @@ class LevelTable::MergedIterator final : public Table::Iterator {
     if (!valid_ && !base_->status().ok()) table_->Fail("read", base_->status());
   }
 
+  // As Settle, towards smaller keys: changed_ is the one behind the uncommitted record at or before
+  // here.
+  void SettleBackwards() {
+    for (; changed_ != sorted_->begin(); --changed_) {
+      const CachedRecord* record = *std::prev(changed_);
+      const int order = base_->Valid() ? record->key().compare(FromSlice(base_->key())) : 1;
+      if (order < 0) break;
+      if (order == 0) base_->Prev();  // overwritten, or deleted
+      if (record->present()) {
+        current_ = record;
+        valid_ = true;
+        return;
+      }
+    }
+    current_ = nullptr;
+    valid_ = base_->Valid();
+    if (!valid_ && !base_->status().ok()) table_->Fail("read", base_->status());
+  }
+
   LevelTable* const table_;
   std::unique_ptr<leveldb::Iterator> base_;
   const RecordCache::Sorted* sorted_ = nullptr;
   size_t version_ = 0;                              // of *sorted_, when changed_ was found
-  RecordCache::Sorted::const_iterator changed_;     // the uncommitted record at or behind here
+  RecordCache::Sorted::const_iterator
+      changed_;  // the uncommitted record at or behind here (or see SettleBackwards)
   const CachedRecord* current_ = nullptr;           // nullptr: here is base_
   bool valid_ = false;
 };

@@ -63,16 +63,19 @@ class Table {
   // For who finds that what is stored makes no sense: status() is this from now on, unless it is bad already.
   virtual void Fail(absl::Status why) = 0;
 
-  // Walks keys in order of their bytes, and sees the table as it is: uncommitted changes too, also those
-  // made ahead of it while it walks. Making one is cheap as long as nothing was committed since the last.
-  // Must be gone before the next Commit, and before the table.
+  // Walks keys in order of their bytes, either way, and sees the table as it is: uncommitted
+  // changes too, also those made ahead of it while it walks. Making one is cheap as long as nothing
+  // was committed since the last. Must be gone before the next Commit, and before the table.
   class Iterator {
    public:
     virtual ~Iterator() = default;
     virtual void Seek(std::string_view at_or_behind) = 0;
     virtual bool Valid() const = 0;            // false: past the end, also after a read error
-    virtual void Next() = 0;                   // REQUIRES: Valid()
-    // REQUIRES: Valid(). Until the next Seek or Next, the value also only until this key is changed.
+    virtual void Next() = 0;                   // REQUIRES: Valid(), and not since SeekBefore
+    // The other way round: to the last key before this one, and on to smaller ones.
+    virtual void SeekBefore(std::string_view key) = 0;
+    virtual void Previous() = 0;  // REQUIRES: Valid(), since SeekBefore
+    // REQUIRES: Valid(). Until the next move, the value also only until this key is changed.
     virtual std::string_view key() const = 0;
     virtual std::string_view value() const = 0;
   };

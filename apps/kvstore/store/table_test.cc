@@ -139,6 +139,29 @@ TEST_F(TableTest, AnIteratorSeesWhatIsChangedAheadOfIt) {
   EXPECT_FALSE(at->Valid());
 }
 
+TEST_F(TableTest, AnIteratorGoesBackwards) {
+  for (const char* key : {"a", "c", "e", "g"}) table_->Put(key, "old");
+  Commit();
+  table_->Put("b", "uncommitted");
+  table_->Put("e", "changed");
+  table_->Delete("c");
+  auto at = table_->NewIterator();
+  std::vector<std::string> seen;
+  for (at->SeekBefore("z"); at->Valid(); at->Previous()) {
+    seen.push_back(absl::StrCat(std::string(at->key()), "=", std::string(at->value())));
+    if (seen.size() == 1) table_->Delete("a");
+    if (seen.size() == 1) table_->Put("d", "new");
+  }
+  EXPECT_THAT(seen, ElementsAre("g=old", "e=changed", "d=new", "b=uncommitted"));
+  at->SeekBefore("e");
+  ASSERT_TRUE(at->Valid());
+  EXPECT_EQ(at->key(), "d");
+  at->SeekBefore("b");
+  EXPECT_FALSE(at->Valid());
+  at->Seek("b");
+  EXPECT_TRUE(at->Valid());
+}
+
 TEST_F(TableTest, SeveralIteratorsAtOnce) {
   for (int i = 10; i < 20; ++i) table_->Put(absl::StrCat(i), "");
   Commit();
@@ -200,6 +223,18 @@ TEST_F(TableTest, DoesWhatAMapDoes) {
         if (below(3) == 0) change();
         at->Next();
         expected = model.upper_bound(here);
+      }
+      ASSERT_FALSE(at->Valid()) << at->key();
+      at->SeekBefore(key);
+      for (auto expected = model.lower_bound(key); expected != model.begin();) {
+        --expected;
+        ASSERT_TRUE(at->Valid()) << expected->first;
+        ASSERT_EQ(at->key(), expected->first);
+        ASSERT_TRUE(at->value() == expected->second);
+        const std::string here = expected->first;
+        if (below(3) == 0) change();
+        at->Previous();
+        expected = model.lower_bound(here);
       }
       ASSERT_FALSE(at->Valid()) << at->key();
     }

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "apps/kvstore/store/elements.h"
 #include "apps/kvstore/store/list.h"
+#include "apps/kvstore/store/sorted_set.h"
 #include "apps/kvstore/store/string_value.h"
 
 namespace kvstore {
@@ -17,7 +18,7 @@ class Turn {
 
   void Step() {
     const std::string key = absl::StrCat("key", Below(30));
-    switch (Below(12)) {
+    switch (Below(14)) {
       case 0:
       case 1: return WriteString(keys_, key, SomeBytes(), SomeExpiry());
       case 2: return Append(key);
@@ -36,6 +37,9 @@ class Turn {
         if (Below(300) == 0) keys_.Clear();
         return;
       case 11: return Expire(key);
+      case 12:
+      case 13:
+        return ChangeSortedSet(key);
     }
   }
 
@@ -66,6 +70,22 @@ class Turn {
         elements.Erase(elements.Random(random_()));
       } else {
         elements.Insert(name, type == Type::kHash ? absl::StrCat(Below(1000)) : "");
+      }
+    }
+  }
+
+  void ChangeSortedSet(const std::string& key) {
+    const Entry entry = keys_.Find(key);
+    if (entry && entry.type != Type::kZSet) return;
+    SortedSet set(keys_, key, entry);
+    for (uint64_t n = Below(100); n > 0; --n) {
+      const std::string member = absl::StrCat("name", Below(300));
+      if (Below(5) < 2) {
+        set.Erase(member);
+      } else if (Below(20) == 0 && set.size() > 0) {
+        set.Erase(set.ByRank(Below(set.size()), set.size() - 1).front().member);
+      } else {
+        set.Insert(member, static_cast<double>(Below(50)) / 4 - 5);
       }
     }
   }

@@ -33,10 +33,25 @@ uint64_t Mix(uint64_t value) {
 Walk::Walk(Table& table, std::string prefix)
     : table_(table), prefix_(std::move(prefix)), records_(table.NewIterator()) {}
 
-void Walk::Seek(uint64_t number) {
-  std::string at = prefix_;
-  AppendBig64(&at, number);
-  records_->Seek(at);
+std::string Walk::KeyOf(uint64_t number, std::string_view name) const {
+  std::string key = prefix_;
+  AppendBig64(&key, number);
+  key.append(name);
+  return key;
+}
+
+void Walk::Seek(uint64_t number, std::string_view name) {
+  records_->Seek(KeyOf(number, name));
+  Check();
+}
+
+void Walk::SeekBefore(uint64_t number, std::string_view name) {
+  records_->SeekBefore(KeyOf(number, name));
+  Check();
+}
+
+void Walk::Previous() {
+  records_->Previous();
   Check();
 }
 

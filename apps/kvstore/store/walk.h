@@ -18,16 +18,20 @@ class Walk {
  public:
   Walk(Table& table, std::string prefix);
 
-  // To the first whose number is `number` or greater.
-  void Seek(uint64_t number);
+  // To the first at (number, name) or behind.
+  void Seek(uint64_t number, std::string_view name = {});
   bool Valid() const { return valid_; }
   void Next();
-  // REQUIRES: Valid(). Until the next Seek or Next.
+  // The other way round, to the last before (number, name) and on from there.
+  void SeekBefore(uint64_t number, std::string_view name = {});
+  void Previous();
+  // REQUIRES: Valid(). Until the next move.
   uint64_t number() const;
   std::string_view name() const;
   std::string_view value() const { return records_->value(); }
 
  private:
+  std::string KeyOf(uint64_t number, std::string_view name) const;
   void Check();
 
   Table& table_;
