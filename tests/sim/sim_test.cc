@@ -41,7 +41,7 @@ void Quiet(bool quiet) {
 }
 
 struct Totals {
-  int runs = 0, lost = 0, takeovers = 0;
+  int runs = 0, lost = 0, takeovers = 0, restarts = 0, rejoined = 0;
   uint64_t packets = 0, turns = 0, stalls = 0;
   Nanos longest{0};
   uint64_t longest_seed = 0;
@@ -55,6 +55,8 @@ void OneRun(uint64_t seed, bool trace, Totals& totals) {
   ++totals.runs;
   totals.lost += outcome.service_lost;
   totals.takeovers += outcome.takeovers - 1;
+  totals.restarts += outcome.restarts;
+  totals.rejoined += outcome.rejoined;
   totals.packets += outcome.packets;
   totals.turns += outcome.turns;
   totals.stalls += outcome.stalls;
@@ -73,7 +75,8 @@ void Block(uint64_t first, uint64_t count) {
   std::cout << "seeds " << first << " to " << first + count - 1 << std::endl;
   Totals totals;
   for (uint64_t seed = first; seed < first + count; ++seed) OneRun(seed, false, totals);
-  std::cout << totals.runs << " runs, " << totals.takeovers << " takeovers, " << totals.packets
+  std::cout << totals.runs << " runs, " << totals.takeovers << " takeovers, " << totals.restarts << " restarts (" << totals.rejoined
+            << " became the secondary again), " << totals.packets
             << " packets, " << totals.turns << " turns, " << totals.stalls << " stalls; the service was lost in " << totals.lost
             << "; the longest was done " << totals.longest.count() / 1'000'000
             << " ms after all was mended (seed " << totals.longest_seed << ")" << std::endl;

@@ -223,6 +223,7 @@ Client* World::ClientOf(const Packet& leaving) {
 
 World::~World() {
   for (Host& host : hosts_) host.process.reset();
+  buried_.clear();
   ForgetLinks();
   ForgetReactors();
   now_in = nullptr;
@@ -246,8 +247,11 @@ void World::Violate(const std::string& invariant, const std::string& what) {
 }
 
 void World::StartProcess(Host& host, Role role) {
+  const bool anew = host.process != nullptr;
+  if (anew) buried_.push_back(std::move(host.process));
   host.process = std::make_unique<Process>(this, &host, manner_);
   Process& process = *host.process;
+  process.anew = anew;
   process.began = now_;
   NodeConfig config;
   config.role = role;
@@ -271,6 +275,26 @@ void World::StartProcess(Host& host, Role role) {
   const absl::Status started = process.node->Start();
   if (!started.ok()) Violate("start", started.ToString());
   Wake(process, Nanos(0));
+}
+
+// After a power cut the machine's clock begins anew, too.
+void World::Restart(Host& host) {
+  // A secondary, mostly. As a primary it must find that it may not be one.
+  const Role role = Chance(90) ? Role::kSecondary : Role::kPrimary;
+  Note(absl::StrCat(host.name, " begins anew as ", role == Role::kPrimary ? "primary" : "secondary"));
+  ++outcome_.restarts;
+  if (!std::exchange(host.powered, true)) {
+    host.clock_offset += seconds(1 + Random(100)) - host.Monotonic(now_);
+    host.hidden = Nanos(0);
+  }
+  CloseLinksOf(*host.process);
+  host.sockets.clear();
+  host.past.clear();
+  StartProcess(host, role);
+  if (healed_ || Chance(40)) return;
+  At(RandomNanos(milliseconds(500)), [this, &host] {
+    if (!healed_ && MayDie(host)) Kill(host, Chance(50));
+  });
 }
 
 // --- Running
@@ -521,6 +545,7 @@ Outcome World::Run() {
   RefreshArp();
   CheckLoggedTime();
   if (Chance(20)) stall_percent_ = static_cast<int>(1 + Random(10));
+  restarts_ = Chance(40);
   const Nanos safety_end = now_ + milliseconds(300 + Random(1500));
   ScheduleFaults(safety_end);
   RunUntil(safety_end);
@@ -917,17 +942,12 @@ void World::ClientTurn(Client& client) {
 // nobody else may have the epoch, the holder's own. `shadow`: not null in the first case.
 const ModelServer* World::Reference(const Shadow** shadow) {
   *shadow = nullptr;
-  for (Host& host : hosts_) {
-    if (register_.secondary == host.name && host.process != nullptr) {
-      *shadow = &host.process->shadow;
-      return &host.process->shadow.server;
-    }
+  if (lives_.secondary != nullptr) {
+    *shadow = &lives_.secondary->shadow;
+    return &lives_.secondary->shadow.server;
   }
-  for (Host& host : hosts_) {
-    if (register_.holder != host.name || host.process == nullptr) continue;
-    return host.process->served ? host.process->server : &host.process->shadow.server;
-  }
-  return nullptr;
+  if (lives_.holder == nullptr) return nullptr;
+  return lives_.holder->served ? lives_.holder->server : &lives_.holder->shadow.server;
 }
 
 void World::CheckLeaving(Host& host, const Packet& packet) {
@@ -1064,18 +1084,35 @@ void World::CheckSilence() {
   }
 }
 
+// Whoever asks names itself, but where it gives the epoch back. A node becomes the secondary when it holds everything,
+// so that is the life of it that holds most.
+void World::NoteLives(const Process& asked) {
+  const Lives before = std::exchange(lives_, {});
+  lives_.before = before.holder != nullptr && before.holder != &asked ? before.holder : before.before;
+  if (register_.holder == asked.host->name) lives_.holder = &asked;
+  const auto consider = [this](const Process* process) {
+    if (process == nullptr || process->host->name != register_.secondary) return;
+    const auto stored = [](const Process* life) { return life->shadow.executor.applied_lsn(); };
+    if (lives_.secondary == nullptr || stored(process) >= stored(lives_.secondary)) lives_.secondary = process;
+  };
+  for (const auto& process : buried_) consider(process.get());
+  for (const Host& host : hosts_) consider(host.process.get());
+  outcome_.rejoined += lives_.secondary != nullptr && lives_.secondary->anew;
+}
+
 // --- The arbiter
 // --------------------------------------------------------------------------------------------
 
 void World::AskArbiter(Process& process, std::optional<std::pair<Register, Register>> swap,
                        replication::Arbiter::Callback done) {
   if (process.dead) return;  // killed in a long call, which has ended nevertheless
-  const auto carry_out = [this, swap] {
+  const auto carry_out = [this, swap, &process] {
     replication::Arbiter::Outcome outcome;
     if (swap.has_value() && register_ == swap->first) {
       register_ = swap->second;
       outcome.swapped = true;
       Note(absl::StrCat("arbiter: ", register_.ToString()));
+      NoteLives(process);
       CheckSilence();
     }
     outcome.current = register_;
@@ -1114,14 +1151,15 @@ void World::ScheduleFaults(Nanos until) {
   }
 }
 
-bool World::MayDie(const Host& host) {
+// No more dies than the pair survives.
+bool World::MayDie(const Host& host) const {
   const Host& other = hosts_[1 - host.index];
-  if (died_ || host.process == nullptr || other.process == nullptr) return false;
+  if (host.process == nullptr || other.process == nullptr) return false;
   if (!host.alive() || !other.alive() || other.process->failed) return false;
   // A question under way may make a node the only holder in the moment after its death.
   if (host.process->asking > 0) return false;
-  if (register_.holder == host.name) return register_.secondary == other.name;
-  return register_.holder == other.name;
+  if (lives_.holder == host.process.get()) return lives_.secondary == other.process.get();
+  return lives_.holder == other.process.get();
 }
 
 void World::OneFault() {
@@ -1129,7 +1167,7 @@ void World::OneFault() {
   if (host.process == nullptr || !host.alive()) return;
   const Nanos span =
       milliseconds(1) + RandomNanos(Chance(60) ? milliseconds(150) : milliseconds(600));
-  switch (Random(17)) {
+  switch (Random(18)) {
     case 0:
     case 1:
       if (MayDie(host)) Kill(host, /*power=*/false);
@@ -1198,6 +1236,12 @@ void World::OneFault() {
       host.replay_hangs = true;
       At(4 * span, [&host] { host.replay_hangs = false; });
       break;
+    case 17: {
+      const int64_t us = static_cast<int64_t>(Random(Chance(50) ? 200'000 : 200'000'000));
+      host.wall_ahead_us += Chance(50) ? us : -us;
+      Note(absl::StrCat(host.name, "'s wall clock is set: ", host.wall_ahead_us / 1000, " ms ahead now"));
+      break;
+    }
     case 11:
       Note("the arbiter is slow and forgets");
       arbiter_slow_ = Chance(60);
@@ -1212,9 +1256,11 @@ void World::OneFault() {
 
 void World::Kill(Host& host, bool power) {
   Note(absl::StrCat(host.name, power ? ": power is cut" : " is killed"));
-  died_ = true;
   Process& process = *host.process;
   process.dead = true;
+  if (restarts_) {
+    At(milliseconds(1) + RandomNanos(milliseconds(Chance(50) ? 60 : 500)), [this, &host] { Restart(host); });
+  }
   if (power) {
     host.powered = false;
     return;
@@ -1297,15 +1343,10 @@ void World::Heal() {
 }
 
 bool World::ServiceLost() {
-  const auto gone = [this](const std::string& name) {
-    for (const Host& host : hosts_) {
-      if (host.name == name) return !host.alive() || host.process->failed;
-    }
-    return true;
-  };
-  // Given back: whoever has its log still takes it up.
-  if (register_.holder.empty()) return std::all_of(register_.left_to.begin(), register_.left_to.end(), gone);
-  return gone(register_.holder) && gone(register_.secondary);
+  const auto gone = [](const Process* life) { return life == nullptr || life->dead || life->failed; };
+  // Given back: who has held it before takes it up.
+  if (register_.holder.empty()) return gone(lives_.before);
+  return gone(lives_.holder) && gone(lives_.secondary);
 }
 
 }  // namespace understudy::sim

@@ -91,6 +91,7 @@ struct Process {
   bool stopped = false;
   bool failed = false;  // the node has given up by itself
   bool served = false;  // its gate has been open
+  bool anew = false;    // the host has had another one before, which died
   Nanos began{0};
   std::unique_ptr<Clock> clock;
   boost::asio::io_context loop{1};
@@ -191,6 +192,7 @@ struct Outcome {
   bool service_lost = false;  // more failures than a pair survives: liveness was not asked
   Nanos until_done{0};        // from when all was mended
   int takeovers = 0;
+  int restarts = 0, rejoined = 0;   // processes that began anew, and those that became the secondary again
   uint64_t packets = 0, turns = 0, stalls = 0;
   uint64_t digest = 0;  // of everything that left a host: equal runs have equal ones
   std::vector<std::string> trace;
@@ -286,6 +288,7 @@ class World {
 
   // Running.
   void StartProcess(Host& host, Role role);
+  void Restart(Host& host);
   void Begin();
   void RunUntil(Nanos end);
   void Turn(Process& process);
@@ -325,7 +328,8 @@ class World {
   void ScheduleFaults(Nanos until);
   void OneFault();
   void Kill(Host& host, bool power);
-  bool MayDie(const Host& host);
+  bool MayDie(const Host& host) const;
+  void NoteLives(const Process& asked);
   void SetReplication(int from, bool passes);
   void SetRejects(bool rejects);
   void SayLastWord(Process& process);
@@ -355,6 +359,14 @@ class World {
   Nanos client_delay_{0}, replication_delay_{0};
 
   replication::Register register_;
+  // The lives that the register speaks of: a host may be there again without what it had.
+  struct Lives {
+    const Process* holder = nullptr;
+    const Process* secondary = nullptr;
+    const Process* before = nullptr;   // held the epoch before this one
+  };
+  Lives lives_;
+  std::vector<std::unique_ptr<Process>> buried_;   // dead ones whose host has another
   std::optional<Logged> logged_;   // when it was last looked at
   int stall_percent_ = 0;  // of the calls of the Server
   Nanos longest_stall_ = milliseconds(500);
@@ -364,7 +376,7 @@ class World {
   int arbiter_lost_percent_ = 0;
 
   bool healed_ = false;
-  bool died_ = false;  // the one permanent failure has happened
+  bool restarts_ = false;   // who dies begins anew
   Outcome outcome_;
 
  public:
