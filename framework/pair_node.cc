@@ -327,6 +327,7 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   const Serving::RestoreOutcome restored = serving_->RestoreEndpoints(shift);
   if (!serving_->CommitAlone()) return;
   if (absl::Status serves = Serve(); !serves.ok()) return give_back(serves);
+  if (absl::Status fence = fence_->Look(); !fence.ok()) return give_back(fence);
   const auto ready = Now();
   OpenGate();
   if (silent_) return;

@@ -729,7 +729,13 @@ int SouthWrapper::PollEvents(const std::function<void(const south_event&)>& hand
   }
   return handled;
 }
-absl::Status SouthWrapper::Check() { return absl::OkStatus(); }
+absl::Status SouthWrapper::Check() {
+  sim::Host& host = *impl_->process->host;
+  if (!host.bypassed || World::now_in->mutations().blind_fence) return absl::OkStatus();
+  if (host.bypass_stays) return absl::UnavailableError("packets get past the programs");
+  host.bypassed = false;
+  return absl::OkStatus();
+}
 int SouthWrapper::change_fd() const { return -1; }
 uint64_t SouthWrapper::mended() const { return 0; }
 absl::Status SouthWrapper::FollowInterface() { return absl::OkStatus(); }   // interfaces stay

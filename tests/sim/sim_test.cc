@@ -42,6 +42,7 @@ void Quiet(bool quiet) {
 
 struct Totals {
   int runs = 0, lost = 0, takeovers = 0, restarts = 0, rejoined = 0;
+  uint64_t unfiltered = 0;
   uint64_t packets = 0, turns = 0, stalls = 0;
   Nanos longest{0};
   uint64_t longest_seed = 0;
@@ -57,6 +58,7 @@ void OneRun(uint64_t seed, bool trace, Totals& totals) {
   totals.takeovers += outcome.takeovers - 1;
   totals.restarts += outcome.restarts;
   totals.rejoined += outcome.rejoined;
+  totals.unfiltered += outcome.unfiltered;
   totals.packets += outcome.packets;
   totals.turns += outcome.turns;
   totals.stalls += outcome.stalls;
@@ -76,10 +78,11 @@ void Block(uint64_t first, uint64_t count) {
   Totals totals;
   for (uint64_t seed = first; seed < first + count; ++seed) OneRun(seed, false, totals);
   std::cout << totals.runs << " runs, " << totals.takeovers << " takeovers, " << totals.restarts << " restarts (" << totals.rejoined
-            << " became the secondary again), " << totals.packets
+            << " became the secondary again), " << totals.unfiltered << " packets past the programs, " << totals.packets
             << " packets, " << totals.turns << " turns, " << totals.stalls << " stalls; the service was lost in " << totals.lost
             << "; the longest was done " << totals.longest.count() / 1'000'000
             << " ms after all was mended (seed " << totals.longest_seed << ")" << std::endl;
+  if (count >= 1000) EXPECT_GT(totals.rejoined, 50) << "nobody comes back";
 }
 
 // UNDERSTUDY_SIM_SEED=N: that seed alone, with a full trace. Otherwise always the same ones, so that two
@@ -209,6 +212,44 @@ TEST(SimTest, AMachineThatWasAwayIsSilentUntilItHasANewLease) {
     EXPECT_EQ(open, 10) << "seed " << seed;
     EXPECT_EQ(outcome.takeovers, 1) << "seed " << seed;
   }
+}
+
+// Whoever was told something past the programs that never got into the log may be left with it. All others notice
+// nothing: neither when the programs are put in front again, nor when that cannot be and the node ends.
+TEST(SimTest, PacketsThatGetPastTheProgramsAreNoticed) {
+  Quiet(true);
+  uint64_t unfiltered = 0;
+  for (uint64_t seed = 1; seed <= 100; ++seed) {
+    for (const bool stays : {false, true}) {
+      running = seed;
+      World world(seed, Mutations{}, false);
+      const Outcome outcome = world.RunBypass(stays);
+      EXPECT_FALSE(outcome.violation.has_value()) << "seed " << seed << ": " << Shown(outcome.violation);
+      EXPECT_EQ(world.reg(), stays ? (replication::Register{3, "b", ""}) : (replication::Register{2, "a", "b"}))
+          << "seed " << seed;
+      unfiltered += outcome.unfiltered;
+    }
+  }
+  EXPECT_GT(unfiltered, 100u);
+  std::cout << unfiltered << " past the programs" << std::endl;
+  const Outcome blind = World(1, Mutations{.blind_fence = true}, false).RunBypass(false);
+  EXPECT_EQ(Shown(blind.violation), "fence: nobody has noticed");
+}
+
+// It finds out before it has said a word, and the epoch goes back to the one that has only been slow.
+TEST(SimTest, AnHeirWithoutAFenceGivesTheEpochBack) {
+  Quiet(true);
+  int given_back = 0;
+  for (uint64_t seed = 1; seed <= 50; ++seed) {
+    running = seed;
+    World world(seed, Mutations{}, false);
+    const Outcome outcome = world.RunBypassedHeir();
+    EXPECT_FALSE(outcome.violation.has_value()) << "seed " << seed << ": " << Shown(outcome.violation);
+    EXPECT_EQ(world.reg().holder, "a") << "seed " << seed << ": " << world.reg().ToString();
+    EXPECT_EQ(outcome.takeovers, 1) << "seed " << seed;
+    given_back += world.reg().epoch == 5;
+  }
+  EXPECT_GT(given_back, 25);
 }
 
 TEST(SimTest, OneSeedDecidesAll) {

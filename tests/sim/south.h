@@ -31,6 +31,7 @@ struct Mutations {
   bool unanswered_pulses = false;  // the lease is extended by pulses that nobody has answered
   bool any_syn_ack = false;        // a SYN-ACK of a known tuple passes whatever its ISS
   bool refusal_is_death = false;    // a refused connection is taken for proof that the peer is dead
+  bool blind_fence = false;  // packets that get past the programs are not noticed
   bool answers_every_pulse = false;  // whoever hears a pulse, in whatever state, answers it
 };
 

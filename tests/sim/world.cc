@@ -477,6 +477,42 @@ Outcome World::RunStopped(int apart_ppm) {
   return std::move(outcome_);
 }
 
+Outcome World::RunBypass(bool stays) {
+  loss_percent_ = duplicate_percent_ = 0;
+  Begin();
+  StartProcess(hosts_[1], Role::kSecondary);
+  RefreshArp();
+  RunUntil(now_ + milliseconds(300) + RandomNanos(milliseconds(500)));
+  Bypass(hosts_[0], stays);
+  RunUntil(now_ + seconds(1));
+  if (hosts_[0].bypassed && !hosts_[0].process->failed) Violate("fence", "nobody has noticed");
+  if (outcome_.violation.has_value()) return std::move(outcome_);
+  Heal();
+  const Nanos bound = now_ + kLivenessBound;
+  const auto done = [this](auto& client) { return Done(*client); };
+  while (now_ < bound && !std::all_of(clients_.begin(), clients_.end(), done) && !outcome_.violation.has_value()) {
+    RunUntil(now_ + milliseconds(50));
+  }
+  for (auto& client : clients_) {
+    if (!Done(*client)) Violate("liveness", absl::StrCat(client->name, ": ", client->tcp->ToString()));
+  }
+  return std::move(outcome_);
+}
+
+Outcome World::RunBypassedHeir() {
+  loss_percent_ = duplicate_percent_ = 0;
+  Begin();
+  StartProcess(hosts_[1], Role::kSecondary);
+  RefreshArp();
+  RunUntil(now_ + milliseconds(300) + RandomNanos(milliseconds(300)));
+  Bypass(hosts_[1], true);
+  Stop(hosts_[0], true);
+  RunUntil(now_ + milliseconds(150));
+  Stop(hosts_[0], false);
+  RunUntil(now_ + seconds(1));
+  return std::move(outcome_);
+}
+
 Outcome World::RunFlood(int ghosts) {
   loss_percent_ = duplicate_percent_ = 0;
   for (auto& client : clients_) {
@@ -555,7 +591,7 @@ Outcome World::Run() {
     const Nanos bound = now_ + kLivenessBound;
     const auto all_done = [this] {
       return std::all_of(clients_.begin(), clients_.end(),
-                         [this](const auto& c) { return Done(*c); });
+                         [this](auto& c) { return Done(*c); });
     };
     while (!all_done() && now_ < bound && !outcome_.violation.has_value()) {
       if (ServiceLost()) {
@@ -649,6 +685,19 @@ void World::ArmSocket(Host& host, const FourTuple& tuple) {
 bool World::Egress(Host& host, Packet packet, bool by_hand, const South::Sender& sender) {
   if (!host.powered) return false;
   Process& process = *host.process;
+  if (host.bypassed) {
+    Packet filtered = packet;
+    South programs = process.south;   // they are not asked
+    const bool passes = !process.dead && programs.Egress(filtered, by_hand, sender, host.Monotonic(now_).count());
+    const bool as_it_is = passes && filtered.ack == packet.ack && filtered.window == packet.window;
+    as_it_is ? ToClients(host, packet) : LeaveUnfiltered(host, packet);
+    // What it was offered, and how far it was sent, they do not know.
+    if (Client* client = ClientOf(packet); client != nullptr) {
+      client->edge_seen = false;
+      client->unseen = SeqMax(client->unseen.value_or(packet.end()), packet.end());
+    }
+    return true;
+  }
   if (process.dead) {
     if (!mutations_.no_fin_rst_filter || !(packet.flags.fin || packet.flags.rst)) return false;
   } else {
@@ -788,7 +837,8 @@ void World::RefreshArp() {
 void World::CheckLoggedTime() {
   for (const Host& host : hosts_) {
     const Process* process = host.process.get();
-    if (process == nullptr || process->dead || !process->served || register_.holder != host.name) continue;
+    if (process == nullptr || process->dead || process->failed || !process->served) continue;
+    if (register_.holder != host.name) continue;
     const int64_t wall_ahead_us = HostClock(this, &host).WallMicroseconds() - kWallEpochUs - now_.count() / 1000;
     const Logged logged{process, now_, wall_ahead_us + process->node->Status().clock_off_ms * 1000};
     const int64_t moved_us = logged_.has_value() ? std::abs(logged.ahead_us - logged_->ahead_us) : 0;
@@ -844,6 +894,41 @@ void World::ToClients(Host& host, const Packet& packet) {
   outcome_.digest = replication::Crc32c(packet.payload, static_cast<uint32_t>(outcome_.digest));
   Note(absl::StrCat(host.name, ": ", text));
   CheckLeaving(host, packet);
+  Leave(host, packet);
+}
+
+// Past the programs: nobody has promised anything to such a client until the log has all that it was told.
+void World::LeaveUnfiltered(Host& host, const Packet& packet) {
+  ++outcome_.unfiltered;
+  Note(absl::StrCat(host.name, ", past the programs: ", packet.ToString()));
+  Client* client = packet.flags.rst ? ClientOf(packet.destination) : ClientOf(packet);
+  if (client != nullptr) {
+    client->promised = packet.flags.rst ? client->isn : SeqMax(client->promised.value_or(packet.ack), packet.ack);
+    client->misled = client->misled || packet.flags.rst || packet.flags.fin;
+    if (packet.flags.syn) {
+      client->misled = client->misled || (client->syn_ack_seen && client->iss != packet.seq);
+      client->syn_ack_seen = true;
+      client->iss = packet.seq;
+      client->shift = packet.wscale.value_or(0);
+    }
+  }
+  Leave(host, packet);
+}
+
+// True: it believes what the log does not say (yet).
+bool World::IsExcused(Client& client) {
+  if (client.misled || !client.promised.has_value()) return client.misled;
+  const Shadow* shadow = nullptr;
+  const ModelServer* reference = Reference(&shadow);
+  const ModelServer::Transcript* said = reference == nullptr ? nullptr : reference->Find(client.name);
+  if (said == nullptr) return true;
+  if (shadow != nullptr && shadow->known.at({client.address, client.isn}).iss != client.iss) return client.misled = true;
+  if (*client.promised - (client.isn + 1) > said->in.size() + said->peer_closed) return true;
+  client.promised.reset();
+  return false;
+}
+
+void World::Leave(Host& host, const Packet& packet) {
   if (const auto newest = newest_seq_.find({packet.source, packet.destination}); newest != newest_seq_.end()) {
     newest->second = SeqMax(newest->second, packet.end());
   }
@@ -862,7 +947,7 @@ void World::ToClients(Host& host, const Packet& packet) {
         reset.flags.rst = true;
         return ToHosts(reset);
       }
-      if (client->tcp->Resets(packet) && !(client->tcp->fin_received() && client->tcp->all_acked())) {
+      if (client->tcp->Resets(packet) && !IsExcused(*client) && !(client->tcp->fin_received() && client->tcp->all_acked())) {
         Violate("I5", absl::StrCat(client->name, " is reset"));
       }
       client->tcp->OnPacket(packet);
@@ -962,6 +1047,8 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
   if (client == nullptr) {
     return Violate("I1", absl::StrCat("acknowledges what nobody has sent: ", packet.ToString()));
   }
+  if (client->unseen.has_value() && !SeqBefore(packet.end(), *client->unseen)) client->unseen.reset();
+  if (IsExcused(*client)) return;
   const Shadow* shadow = nullptr;
   const ModelServer* reference = Reference(&shadow);
   if (reference == nullptr) return;
@@ -1041,7 +1128,7 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
 void World::CheckReceived(Client& client) {
   const Shadow* shadow = nullptr;
   const ModelServer* reference = Reference(&shadow);
-  if (client.received.empty() || reference == nullptr) return;
+  if (client.received.empty() || reference == nullptr || IsExcused(client)) return;
   const ModelServer::Transcript* said = reference->Find(client.name);
   if (said == nullptr || !IsPrefix(client.received, said->out)) {
     Violate("I4", absl::StrCat(client.name, " has received ", client.received.size(),
@@ -1063,8 +1150,8 @@ void World::CheckStreams() {
   }
 }
 
-bool World::Done(const Client& client) {
-  if (client.over) return true;
+bool World::Done(Client& client) {
+  if (client.over || IsExcused(client) || client.unseen.has_value()) return true;
   for (Host& host : hosts_) {
     if (register_.holder != host.name || host.process == nullptr) continue;
     const ModelServer::Transcript* said = host.process->server->Find(client.name);
@@ -1167,7 +1254,7 @@ void World::OneFault() {
   if (host.process == nullptr || !host.alive()) return;
   const Nanos span =
       milliseconds(1) + RandomNanos(Chance(60) ? milliseconds(150) : milliseconds(600));
-  switch (Random(18)) {
+  switch (Random(19)) {
     case 0:
     case 1:
       if (MayDie(host)) Kill(host, /*power=*/false);
@@ -1236,6 +1323,10 @@ void World::OneFault() {
       host.replay_hangs = true;
       At(4 * span, [&host] { host.replay_hangs = false; });
       break;
+    case 18:
+      Bypass(host, Chance(30));
+      At(4 * span, [&host] { host.bypassed = false; });
+      break;
     case 17: {
       const int64_t us = static_cast<int64_t>(Random(Chance(50) ? 200'000 : 200'000'000));
       host.wall_ahead_us += Chance(50) ? us : -us;
@@ -1277,6 +1368,12 @@ void World::Kill(Host& host, bool power) {
   }
   host.sockets.clear();
   host.past.clear();
+}
+
+void World::Bypass(Host& host, bool stays) {
+  Note(absl::StrCat(host.name, ": packets get past the programs", stays ? ", and it cannot be helped" : ""));
+  host.bypassed = true;
+  host.bypass_stays = stays;
 }
 
 void World::SetReplication(int from, bool passes) {
@@ -1331,6 +1428,7 @@ void World::Heal() {
     SetCarrier(host, true);
     host.service_in = host.service_out = true;
     host.slow = host.port_taken = host.replay_hangs = false;
+    host.bypassed = false;
     Stop(host, false);
   }
   // Also the clients: from here on nobody but the pair is slow.

@@ -148,6 +148,9 @@ struct Host {
   bool slow = false;     // its process gets little of the CPU
   bool port_taken = false;     // by another program
   bool replay_hangs = false;   // as a secondary
+  // What leaves does not meet the south wrapper's programs: another's filter lets it pass before.
+  bool bypassed = false;
+  bool bypass_stays = false;   // when they are put in front again
   std::map<FourTuple, Socket> sockets;
   // Of which the kernel has let go, but no process yet (in the listener's queue, or accepted), by number.
   std::map<uint64_t, Socket> past;
@@ -172,6 +175,13 @@ struct Client {
   Nanos pace{0};        // longest pause between what it does
   size_t appetite = 0;  // bytes read in one go
   std::string received;
+  // Said to it past the programs: up to here its bytes are acknowledged; or a FIN, a RST, or a SYN-ACK that is not
+  // the log's.
+  std::optional<Seq> promised;
+  bool misled = false;
+  // How far it was sent past the programs. They do not believe what it acknowledges of that, until something further
+  // leaves; a Server that waits for the acknowledgement may wait so long.
+  std::optional<Seq> unseen;
   // The wire as seen by an observer between hosts and client.
   bool syn_ack_seen = false;
   Seq iss = 0;
@@ -192,6 +202,7 @@ struct Outcome {
   bool service_lost = false;  // more failures than a pair survives: liveness was not asked
   Nanos until_done{0};        // from when all was mended
   int takeovers = 0;
+  uint64_t unfiltered = 0;   // packets that the programs would not have let leave like that
   int restarts = 0, rejoined = 0;   // processes that began anew, and those that became the secondary again
   uint64_t packets = 0, turns = 0, stalls = 0;
   uint64_t digest = 0;  // of everything that left a host: equal runs have equal ones
@@ -216,6 +227,11 @@ class World {
   // Instead: nothing fails but that the primary's machine is suspended `count` times, for longer than the lease, with a
   // clock that does not notice. `look` is told whether its gate was closed soon after, and whether it is open later.
   Outcome RunAbsences(int count, const std::function<void(bool closed, bool open_again)>& look);
+  // Instead: packets get past the primary's programs, which is to be noticed within a second; mended, unless it
+  // `stays` so.
+  Outcome RunBypass(bool stays);
+  // Instead: the secondary takes over from a primary that is stopped for a while, and packets get past its programs.
+  Outcome RunBypassedHeir();
   // Instead: one client sends so many bytes to an echo and never reads. Returns how many the Server
   // was given within `span`.
   size_t RunHoarder(size_t bytes, Nanos span);
@@ -297,6 +313,9 @@ class World {
   // Networks.
   void DeliverPulse(Host& host, const std::string& datagram);
   void ToClients(Host& host, const Packet& packet);
+  void Leave(Host& host, const Packet& packet);
+  void LeaveUnfiltered(Host& host, const Packet& packet);
+  bool IsExcused(Client& client);
   void ToHosts(const Packet& packet);
   void Ingress(Host& host, const Packet& packet);
   Client& AddClient(const SocketAddress& address, Seq isn);
@@ -322,7 +341,7 @@ class World {
   void CheckBounds();
   void CheckLoggedTime();
   int64_t MayMoveUs(const Logged& from, const Process& by) const;
-  bool Done(const Client& client);
+  bool Done(Client& client);
 
   // Faults.
   void ScheduleFaults(Nanos until);
@@ -330,6 +349,7 @@ class World {
   void Kill(Host& host, bool power);
   bool MayDie(const Host& host) const;
   void NoteLives(const Process& asked);
+  void Bypass(Host& host, bool stays);
   void SetReplication(int from, bool passes);
   void SetRejects(bool rejects);
   void SayLastWord(Process& process);
