@@ -77,12 +77,15 @@ void Block(uint64_t first, uint64_t count) {
   std::cout << "seeds " << first << " to " << first + count - 1 << std::endl;
   Totals totals;
   for (uint64_t seed = first; seed < first + count; ++seed) OneRun(seed, false, totals);
-  std::cout << totals.runs << " runs, " << totals.takeovers << " takeovers, " << totals.restarts << " restarts (" << totals.rejoined
-            << " became the secondary again), " << totals.unfiltered << " packets past the programs, " << totals.packets
-            << " packets, " << totals.turns << " turns, " << totals.stalls << " stalls; the service was lost in " << totals.lost
+  std::cout << totals.runs << " runs, " << totals.takeovers << " takeovers, " << totals.restarts << " restarts ("
+            << totals.rejoined << " became the secondary again), " << totals.unfiltered
+            << " packets past the programs, " << totals.packets << " packets, " << totals.turns << " turns, "
+            << totals.stalls << " stalls; the service was lost in " << totals.lost
             << "; the longest was done " << totals.longest.count() / 1'000'000
             << " ms after all was mended (seed " << totals.longest_seed << ")" << std::endl;
-  if (count >= 1000) EXPECT_GT(totals.rejoined, 50) << "nobody comes back";
+  if (count >= 1000) {
+    EXPECT_GT(totals.rejoined, 50) << "nobody comes back";
+  }
 }
 
 // UNDERSTUDY_SIM_SEED=N: that seed alone, with a full trace. Otherwise always the same ones, so that two
@@ -214,8 +217,8 @@ TEST(SimTest, AMachineThatWasAwayIsSilentUntilItHasANewLease) {
   }
 }
 
-// Whoever was told something past the programs that never got into the log may be left with it. All others notice
-// nothing: neither when the programs are put in front again, nor when that cannot be and the node ends.
+// Whoever was told something past the programs that never got into the log may be left with it. All others
+// notice nothing: neither when the programs are put in front again, nor when that cannot be and the node ends.
 TEST(SimTest, PacketsThatGetPastTheProgramsAreNoticed) {
   Quiet(true);
   uint64_t unfiltered = 0;
@@ -225,8 +228,8 @@ TEST(SimTest, PacketsThatGetPastTheProgramsAreNoticed) {
       World world(seed, Mutations{}, false);
       const Outcome outcome = world.RunBypass(stays);
       EXPECT_FALSE(outcome.violation.has_value()) << "seed " << seed << ": " << Shown(outcome.violation);
-      EXPECT_EQ(world.reg(), stays ? (replication::Register{3, "b", ""}) : (replication::Register{2, "a", "b"}))
-          << "seed " << seed;
+      const replication::Register kept{2, "a", "b"}, taken{3, "b", ""};
+      EXPECT_EQ(world.reg(), stays ? taken : kept) << "seed " << seed;
       unfiltered += outcome.unfiltered;
     }
   }

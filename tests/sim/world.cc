@@ -490,7 +490,8 @@ Outcome World::RunBypass(bool stays) {
   Heal();
   const Nanos bound = now_ + kLivenessBound;
   const auto done = [this](auto& client) { return Done(*client); };
-  while (now_ < bound && !std::all_of(clients_.begin(), clients_.end(), done) && !outcome_.violation.has_value()) {
+  while (now_ < bound && !outcome_.violation.has_value()) {
+    if (std::all_of(clients_.begin(), clients_.end(), done)) break;
     RunUntil(now_ + milliseconds(50));
   }
   for (auto& client : clients_) {
@@ -688,7 +689,8 @@ bool World::Egress(Host& host, Packet packet, bool by_hand, const South::Sender&
   if (host.bypassed) {
     Packet filtered = packet;
     South programs = process.south;   // they are not asked
-    const bool passes = !process.dead && programs.Egress(filtered, by_hand, sender, host.Monotonic(now_).count());
+    const bool passes =
+        !process.dead && programs.Egress(filtered, by_hand, sender, host.Monotonic(now_).count());
     const bool as_it_is = passes && filtered.ack == packet.ack && filtered.window == packet.window;
     as_it_is ? ToClients(host, packet) : LeaveUnfiltered(host, packet);
     // What it was offered, and how far it was sent, they do not know.
@@ -903,16 +905,21 @@ void World::LeaveUnfiltered(Host& host, const Packet& packet) {
   Note(absl::StrCat(host.name, ", past the programs: ", packet.ToString()));
   Client* client = packet.flags.rst ? ClientOf(packet.destination) : ClientOf(packet);
   if (client != nullptr) {
-    client->promised = packet.flags.rst ? client->isn : SeqMax(client->promised.value_or(packet.ack), packet.ack);
+    const Seq ack = packet.flags.rst ? client->isn : packet.ack;
+    client->promised = SeqMax(client->promised.value_or(ack), ack);
     client->misled = client->misled || packet.flags.rst || packet.flags.fin;
-    if (packet.flags.syn) {
-      client->misled = client->misled || (client->syn_ack_seen && client->iss != packet.seq);
-      client->syn_ack_seen = true;
-      client->iss = packet.seq;
-      client->shift = packet.wscale.value_or(0);
-    }
+    NoteSynAck(*client, packet);
   }
   Leave(host, packet);
+}
+
+// Of two that differ nobody knows which it believes.
+void World::NoteSynAck(Client& client, const Packet& packet) {
+  if (!packet.flags.syn) return;
+  client.misled = client.misled || (client.syn_ack_seen && !client.over && client.iss != packet.seq);
+  client.syn_ack_seen = true;
+  client.iss = packet.seq;
+  client.shift = packet.wscale.value_or(0);
 }
 
 // True: it believes what the log does not say (yet).
@@ -922,7 +929,9 @@ bool World::IsExcused(Client& client) {
   const ModelServer* reference = Reference(&shadow);
   const ModelServer::Transcript* said = reference == nullptr ? nullptr : reference->Find(client.name);
   if (said == nullptr) return true;
-  if (shadow != nullptr && shadow->known.at({client.address, client.isn}).iss != client.iss) return client.misled = true;
+  if (shadow != nullptr && shadow->known.at({client.address, client.isn}).iss != client.iss) {
+    return client.misled = true;
+  }
   if (*client.promised - (client.isn + 1) > said->in.size() + said->peer_closed) return true;
   client.promised.reset();
   return false;
@@ -947,7 +956,8 @@ void World::Leave(Host& host, const Packet& packet) {
         reset.flags.rst = true;
         return ToHosts(reset);
       }
-      if (client->tcp->Resets(packet) && !IsExcused(*client) && !(client->tcp->fin_received() && client->tcp->all_acked())) {
+      const bool done = client->tcp->fin_received() && client->tcp->all_acked();
+      if (client->tcp->Resets(packet) && !done && !IsExcused(*client)) {
         Violate("I5", absl::StrCat(client->name, " is reset"));
       }
       client->tcp->OnPacket(packet);
@@ -1048,7 +1058,7 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
     return Violate("I1", absl::StrCat("acknowledges what nobody has sent: ", packet.ToString()));
   }
   if (client->unseen.has_value() && !SeqBefore(packet.end(), *client->unseen)) client->unseen.reset();
-  if (IsExcused(*client)) return;
+  if (IsExcused(*client)) return NoteSynAck(*client, packet);
   const Shadow* shadow = nullptr;
   const ModelServer* reference = Reference(&shadow);
   if (reference == nullptr) return;
@@ -1076,10 +1086,7 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
       return Violate("I1",
                      absl::StrCat("a SYN-ACK that the log does not have: ", packet.ToString()));
     }
-    client->syn_ack_seen = true;
-    client->iss = packet.seq;
-    client->shift = packet.wscale.value_or(0);
-    return;
+    return NoteSynAck(*client, packet);
   }
   // I1: acknowledgements and output against what is stored.
   if (known != nullptr && SeqAfter(packet.ack, known->rcv_nxt)) {
@@ -1171,8 +1178,8 @@ void World::CheckSilence() {
   }
 }
 
-// Whoever asks names itself, but where it gives the epoch back. A node becomes the secondary when it holds everything,
-// so that is the life of it that holds most.
+// Whoever asks names itself, but where it gives the epoch back. A node becomes the secondary when it holds
+// everything, so that is the life of it that holds most.
 void World::NoteLives(const Process& asked) {
   const Lives before = std::exchange(lives_, {});
   lives_.before = before.holder != nullptr && before.holder != &asked ? before.holder : before.before;
@@ -1180,7 +1187,8 @@ void World::NoteLives(const Process& asked) {
   const auto consider = [this](const Process* process) {
     if (process == nullptr || process->host->name != register_.secondary) return;
     const auto stored = [](const Process* life) { return life->shadow.executor.applied_lsn(); };
-    if (lives_.secondary == nullptr || stored(process) >= stored(lives_.secondary)) lives_.secondary = process;
+    const bool most = lives_.secondary == nullptr || stored(process) >= stored(lives_.secondary);
+    if (most) lives_.secondary = process;
   };
   for (const auto& process : buried_) consider(process.get());
   for (const Host& host : hosts_) consider(host.process.get());

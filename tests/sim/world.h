@@ -175,12 +175,12 @@ struct Client {
   Nanos pace{0};        // longest pause between what it does
   size_t appetite = 0;  // bytes read in one go
   std::string received;
-  // Said to it past the programs: up to here its bytes are acknowledged; or a FIN, a RST, or a SYN-ACK that is not
-  // the log's.
+  // Said to it past the programs: up to here its bytes are acknowledged; or a FIN, a RST, or a SYN-ACK that is
+  // not the log's.
   std::optional<Seq> promised;
   bool misled = false;
-  // How far it was sent past the programs. They do not believe what it acknowledges of that, until something further
-  // leaves; a Server that waits for the acknowledgement may wait so long.
+  // How far it was sent past the programs. They do not believe what it acknowledges of that, until something
+  // further leaves; a Server that waits for the acknowledgement may wait so long.
   std::optional<Seq> unseen;
   // The wire as seen by an observer between hosts and client.
   bool syn_ack_seen = false;
@@ -227,10 +227,11 @@ class World {
   // Instead: nothing fails but that the primary's machine is suspended `count` times, for longer than the lease, with a
   // clock that does not notice. `look` is told whether its gate was closed soon after, and whether it is open later.
   Outcome RunAbsences(int count, const std::function<void(bool closed, bool open_again)>& look);
-  // Instead: packets get past the primary's programs, which is to be noticed within a second; mended, unless it
-  // `stays` so.
+  // Instead: packets get past the primary's programs, which is to be noticed within a second; mended, unless
+  // it `stays` so.
   Outcome RunBypass(bool stays);
-  // Instead: the secondary takes over from a primary that is stopped for a while, and packets get past its programs.
+  // Instead: the secondary takes over from a primary that is stopped for a while, and packets get past its
+  // programs.
   Outcome RunBypassedHeir();
   // Instead: one client sends so many bytes to an echo and never reads. Returns how many the Server
   // was given within `span`.
@@ -316,6 +317,7 @@ class World {
   void Leave(Host& host, const Packet& packet);
   void LeaveUnfiltered(Host& host, const Packet& packet);
   bool IsExcused(Client& client);
+  static void NoteSynAck(Client& client, const Packet& packet);
   void ToHosts(const Packet& packet);
   void Ingress(Host& host, const Packet& packet);
   Client& AddClient(const SocketAddress& address, Seq isn);
