@@ -10,6 +10,8 @@
 namespace understudy {
 namespace {
 
+replication::FatalCall* fatal_call = nullptr;
+
 void Say(const char* text, size_t size) {
   // Nothing can be done about what does not get through.
   if (write(STDERR_FILENO, text, size) < 0) return;
@@ -19,6 +21,7 @@ void Say(const char* text, size_t size) {
 void Write(const char* text) {
   if (text != nullptr) return Say(text, std::strlen(text));
   if (current_call.lsn == 0) return;
+  if (fatal_call != nullptr) *fatal_call = {current_call.lsn, current_call.connection, current_call.ending};
   constexpr char kPrefix[] = "the process died inside a call of the Server: ";
   char line[sizeof kPrefix + kDescribed];
   std::memcpy(line, kPrefix, sizeof kPrefix - 1);
@@ -30,7 +33,8 @@ void Write(const char* text) {
 
 }  // namespace
 
-void InstallCrashHandler() {
+void InstallCrashHandler(replication::FatalCall* fatal) {
+  fatal_call = fatal;
   absl::FailureSignalHandlerOptions options;
   options.symbolize_stacktrace = false;   // that may take longer than a takeover
   options.writerfn = &Write;

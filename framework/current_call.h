@@ -15,6 +15,7 @@ struct CurrentCall {
   const char* peer = nullptr;
   const char* bytes = nullptr;    // what OnData was given
   size_t size = 0;
+  bool ending = false;            // the call is OnClosed
 };
 
 // Of this thread.

@@ -118,14 +118,16 @@ absl::Status Executor::Apply(const RecordView& record) {
   const int64_t before = time_us_;
   time_us_ = std::max(time_us_, record.time_us);
   const uint64_t hash_before = output_hash_;
-  current_call = {.lsn = record.lsn, .kind = RecordKindName(static_cast<RecordKind>(record.kind))};
+  const auto kind = static_cast<RecordKind>(record.kind);
+  current_call = {.lsn = record.lsn, .kind = RecordKindName(kind)};
+  current_call.ending = kind == RecordKind::kBroken || kind == RecordKind::kEnded;
   absl::Status applied;
   try {
     applied = Dispatch(record);
   } catch (const std::exception& thrown) {
-    applied = OnThrown(record, thrown.what(), hash_before);
+    applied = OnThrown(thrown.what(), hash_before);
   } catch (...) {
-    applied = OnThrown(record, "no std::exception", hash_before);
+    applied = OnThrown("no std::exception", hash_before);
   }
   current_call.lsn = 0;
   if (!applied.ok()) {
@@ -140,9 +142,8 @@ absl::Status Executor::Apply(const RecordView& record) {
 }
 
 // A call of the Server has thrown: see Server::Transactional.
-absl::Status Executor::OnThrown(const RecordView& record, const char* what, uint64_t hash_before) {
-  const auto kind = static_cast<RecordKind>(record.kind);
-  const bool ending = kind == RecordKind::kBroken || kind == RecordKind::kEnded;
+absl::Status Executor::OnThrown(const char* what, uint64_t hash_before) {
+  const bool ending = current_call.ending;
   const auto found = connections_.find(current_call.connection);
   const bool drop = drops_faulty_ && found != connections_.end();
   char call[kDescribed];
@@ -232,7 +233,7 @@ absl::Status Executor::Dispatch(const RecordView& record) {
       return With(DecodeFault, record.body, [&](auto& body) -> absl::Status {
         auto connection = Known(body.connection);
         if (!connection.ok()) return connection.status();
-        LOG(ERROR) << "the other node's Server threw in a call for connection " << body.connection << " of "
+        LOG(ERROR) << "the other node's Server threw, or died, in a call for connection " << body.connection << " of "
                    << (*connection)->peer() << ", which is aborted";
         (*connection)->closed_told_ = body.ending != 0;
         AbortFaulty(**connection);

@@ -107,7 +107,7 @@ class Executor {
   using TimerKey = std::tuple<int64_t, ConnectionId, uint32_t>;   // due, connection, timer
 
   absl::Status Dispatch(const replication::RecordView& record);
-  absl::Status OnThrown(const replication::RecordView& record, const char* what, uint64_t hash_before);
+  absl::Status OnThrown(const char* what, uint64_t hash_before);
   void AbortFaulty(ConnectionState& connection);
   void Remove(ConnectionState& connection, CloseReason reason);
   absl::Status Begin(const EpochBegan& body);

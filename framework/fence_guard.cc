@@ -11,8 +11,13 @@ constexpr std::chrono::milliseconds kInterval{500};
 }  // namespace
 
 FenceGuard::FenceGuard(boost::asio::io_context& loop, tcpshim::SouthWrapper* south,
-                       std::function<void(const absl::Status&)> changed)
-    : south_(south), changed_(std::move(changed)), changes_(loop), timer_(loop) {
+                       std::function<void(const absl::Status&)> changed, std::function<void()> mended)
+    : south_(south),
+      changed_(std::move(changed)),
+      mended_(std::move(mended)),
+      times_mended_(south->mended()),
+      changes_(loop),
+      timer_(loop) {
   if (south_->change_fd() >= 0) {
     changes_.assign(south_->change_fd());
     WaitForChange();
@@ -27,7 +32,8 @@ FenceGuard::~FenceGuard() {
 
 void FenceGuard::LookAndTell() {
   const bool was_whole = state_.ok();
-  if (Look().ok() != was_whole) changed_(state_);
+  if (Look().ok() != was_whole) return changed_(state_);
+  if (std::exchange(times_mended_, south_->mended()) != times_mended_) mended_();
 }
 
 void FenceGuard::WaitForChange() {

@@ -18,9 +18,10 @@ namespace understudy {
 class FenceGuard {
  public:
   // `changed` is told, on the loop, when the fence has a hole that cannot be mended, and when it has none any
-  // more. It may destroy this. `south` must outlive this.
+  // more. It may destroy this. `mended`: packets may have got past the programs, and do not any more. `south` must
+  // outlive this.
   FenceGuard(boost::asio::io_context& loop, tcpshim::SouthWrapper* south,
-             std::function<void(const absl::Status& fence)> changed);
+             std::function<void(const absl::Status& fence)> changed, std::function<void()> mended);
   ~FenceGuard();
 
   // Looks now; does not tell.
@@ -34,6 +35,8 @@ class FenceGuard {
 
   tcpshim::SouthWrapper* const south_;
   const std::function<void(const absl::Status&)> changed_;
+  const std::function<void()> mended_;
+  uint64_t times_mended_ = 0;
   boost::asio::posix::stream_descriptor changes_;
   boost::asio::steady_timer timer_;
   absl::Status state_;

@@ -130,7 +130,7 @@ absl::Status PairNode::Start() {
   pulse_link_ = *std::move(pulse_link);
   if (witness_ != nullptr) {
     // Without it a death is found all the same, later.
-    const absl::Status entrusted = witness_->Entrust(pulse_link_->fd(), south_->gate_fd());
+    const absl::Status entrusted = witness_->Entrust(pulse_link_->fd(), south_->gate_fd(), config_.key);
     LOG_IF(WARNING, !entrusted.ok()) << entrusted.message();
   }
 
@@ -159,7 +159,9 @@ absl::Status PairNode::AttachSouth() {
                                               .hand_ip_id = sender_->ip_id()});
   if (!south.ok()) return south.status();
   south_ = *std::move(south);
-  fence_ = std::make_unique<FenceGuard>(loop_, south_.get(), [this](const absl::Status& f) { OnFence(f); });
+  fence_ = std::make_unique<FenceGuard>(loop_, south_.get(), [this](const absl::Status& f) { OnFence(f); }, [this] {
+    if (serving_ != nullptr && !silent_) serving_->OnFenceMended();
+  });
   return absl::OkStatus();
 }
 
@@ -332,7 +334,7 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   OpenGate();
   if (silent_) return;
   serving_->ResendPending();
-  serving_->ResumeTurns(granted.granted.epoch, shift, config_.node);
+  serving_->ResumeTurns(granted.granted.epoch, shift, config_.node, FatalConnection(granted.last_lsn));
   taking_over_ = false;
   const auto us = [](auto span) {
     return std::chrono::duration_cast<std::chrono::microseconds>(span).count();
@@ -342,6 +344,15 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
                << restored.without_route << " wait for a route; replayed in "
                << us(replayed - begun) << " us, restored in " << us(ready - replayed)
                << " us, serving after " << us(Now() - begun) << " us";
+}
+
+// The connection of whose last bytes the dead primary's process died: they are not to be the end of this one as well.
+// What is in the log up to `last_lsn` this node has executed, and lives.
+std::optional<Fault> PairNode::FatalConnection(Lsn last_lsn) const {
+  if (fatal_.connection == 0 || fatal_.lsn <= last_lsn || executor_->Find(fatal_.connection) == nullptr) {
+    return std::nullopt;
+  }
+  return Fault{fatal_.connection, static_cast<uint8_t>(fatal_.ending != 0)};
 }
 
 void PairNode::GiveBack(const Register& granted, const std::string& other, absl::Status why) {

@@ -69,6 +69,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void BeginFirst(const replication::Register& held);
   void BeginSecondary();
   void TakeOver(const replication::TakeOver& granted);
+  std::optional<Fault> FatalConnection(replication::Lsn last_lsn) const;
   // A takeover that fails before the gate was open: the other node may have the epoch. Ends with GiveUp(why).
   void GiveBack(const replication::Register& granted, const std::string& other, absl::Status why);
   void AskToGiveBack(const replication::Register& granted, const replication::Register& given_back,
@@ -114,7 +115,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   int64_t ClockOffUs() const;   // logged time less this host's wall clock, now
   void NoteClockOff();
   std::optional<replication::PulseMessage> OnPulse(std::string_view datagram);
-  void OnLastWord(std::string_view word);
+  void OnLastWord(const replication::LastWord& last);
   void Tick();
   void TickNow();
   void ScheduleTick();
@@ -220,6 +221,8 @@ class PairNode final : public Node, private Journal, private replication::Link::
   // no newer has been heard, or has been overtaken; somebody may have kept it.
   int64_t newest_sent_at_ns_ = 0;
   ToldTime told_time_;                               // the primary's logged time
+
+  replication::FatalCall fatal_;                     // of the dead primary, if its witness has told
 
   LogFilter log_filter_;
   struct Counters {

@@ -194,6 +194,7 @@ void PairNode::OnJoinReply(Link& link, const wire::JoinReply& reply) {
     told_time_.Forget();
   }
   newest_sent_at_ns_ = 0;   // perhaps another host's, or that host's after a boot
+  fatal_ = {};   // another life's
   secondary_->OnJoinReply(reply, Now());
 }
 
@@ -500,18 +501,19 @@ void PairNode::SetPulse(std::optional<uint64_t> epoch) {
   pulse_link_->Beat(&pulse_);
 }
 
-void PairNode::OnLastWord(std::string_view word) {
-  if (secondary_ == nullptr || silent_ || !secondary_->OnLastWord(word, Now())) {
+void PairNode::OnLastWord(const replication::LastWord& last) {
+  if (secondary_ == nullptr || silent_ || !secondary_->OnLastWord(last.word, Now())) {
     ++counters_.pulses_dropped;
     return;
   }
+  fatal_ = last.fatal;
   ++counters_.last_words_heard;
   Pump();
 }
 
 std::optional<replication::PulseMessage> PairNode::OnPulse(std::string_view datagram) {
-  if (const auto word = replication::DecodeLastWord(datagram)) {
-    OnLastWord(*word);
+  if (const auto last = replication::DecodeLastWord(datagram, config_.key)) {
+    OnLastWord(*last);
     return std::nullopt;
   }
   auto message = replication::DecodePulse(datagram, config_.key);

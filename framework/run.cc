@@ -205,7 +205,7 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
   LOG_IF(WARNING, !witness.ok()) << witness.status().message()
                                  << "; the other node finds a death when the lease has run out";
   std::signal(SIGPIPE, SIG_IGN);
-  InstallCrashHandler();
+  InstallCrashHandler(witness.ok() && *witness != nullptr ? (*witness)->fatal_call() : nullptr);
   // Batches of records are large and come and go: memory that is handed back to the system each time is
   // faulted in anew each time (a fifth of the secondary's work in a bulk upload).
   mallopt(M_MMAP_THRESHOLD, 64 << 20);

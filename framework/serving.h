@@ -114,8 +114,13 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   // The gate is open: sends what clients may be missing, without waiting for a timer.
   void ResendPending();
   // Appends the epoch's first record; what could not be restored is broken. Turns begin. Handshakes that were
-  // under way are complete when their clients say a word; those that do not are forgotten without one.
-  void ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node);
+  // under way are complete when their clients say a word; those that do not are forgotten without one. `fault`: a
+  // connection that is aborted before anything of it is executed.
+  void ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node,
+                   const std::optional<Fault>& fault = std::nullopt);
+
+  // Segments may have left past the south wrapper, which does not know of them: clients are asked what they have.
+  void OnFenceMended();
 
   // Everything up to `lsn` is stable.
   void OnStable(replication::Lsn lsn);

@@ -127,6 +127,22 @@ void Serving::SendHeldAck(Live& live) {
   (void)south_.sender->Send(segment);   // as good as a lost segment when it fails
 }
 
+// An acknowledgement of what the south wrapper has not seen leave would not be believed, and not come again. So it is
+// told what TCP may have sent, and each client is made to repeat its own: by a segment from before its window, as
+// keepalive probes are (RFC 9293, 3.10.7.4).
+void Serving::OnFenceMended() {
+  for (auto& [id, live] : live_) {
+    if (!live->has_socket || !live->slot.has_value()) continue;
+    const ConnectionState& state = *live->state;
+    south_.wrapper->NoteSent(*live->slot, state.SeqOf(live->written) + live->fin_written);
+    Segment segment = AckByHand(*live);
+    segment.seq = state.SeqOf(state.view().acked) - 1;
+    ++counters_.acks_by_hand;
+    (void)south_.sender->Send(segment);
+    Watch(*live);
+  }
+}
+
 // A TSval for a segment by hand: not before what has left (I6), and not ahead of what the socket itself
 // will send next, or the client would drop that as old (RFC 7323, PAWS).
 uint32_t Serving::TimestampByHand(const Live& live) const {

@@ -328,8 +328,10 @@ bool Serving::HasLostGrip(Live& live) {
   return live.claimed_until != 0 && tcpshim::SeqAfter(client->una, live.state->SeqOf(sent) + fin);
 }
 
-void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node) {
+void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node,
+                          const std::optional<Fault>& fault) {
   Append(RecordKind::kEpochBegan, Encode(EpochBegan{epoch, 0, timestamp_shift, node}), 0);
+  if (fault.has_value()) Append(RecordKind::kFault, Encode(*fault), fault->connection);
   for (ConnectionId id : std::exchange(not_restored_, {})) {
     Append(RecordKind::kBroken, Encode(Broken{id, ECONNABORTED}), 0);
     if (Live* live = Find(id)) Drop(*live);   // none: of a client of the dead host

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -15,6 +16,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <new>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -26,6 +29,7 @@
 namespace understudy {
 namespace {
 
+using replication::FatalCall;
 using tcpshim::UniqueFd;
 
 // Between the words, doubling: any of them may be lost, and the first must not meet a full queue.
@@ -38,10 +42,12 @@ union Descriptors {
   char space[CMSG_SPACE(2 * sizeof(int))];
 };
 
-bool SendTwo(int socket, int first, int second) {
+// With them go the bytes of `text`, 1 to kMaxText.
+constexpr size_t kMaxText = 1 + 4096;   // a key is no longer
+
+bool SendTwo(int socket, int first, int second, const std::string& text) {
   Descriptors descriptors = {};
-  char byte = 0;
-  iovec bytes = {&byte, 1};
+  iovec bytes = {const_cast<char*>(text.data()), text.size()};
   msghdr message = {};
   message.msg_iov = &bytes;
   message.msg_iovlen = 1;
@@ -53,26 +59,28 @@ bool SendTwo(int socket, int first, int second) {
   head->cmsg_len = CMSG_LEN(2 * sizeof(int));
   const std::array<int, 2> fds = {first, second};
   memcpy(CMSG_DATA(head), fds.data(), sizeof fds);
-  return sendmsg(socket, &message, MSG_NOSIGNAL) == 1;
+  return sendmsg(socket, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
 }
 
 // False: nothing came, or the other end is gone.
-bool ReceiveTwo(int socket, UniqueFd& first, UniqueFd& second) {
+bool ReceiveTwo(int socket, UniqueFd& first, UniqueFd& second, std::string& text) {
   Descriptors descriptors = {};
-  char byte = 0;
-  iovec bytes = {&byte, 1};
+  std::string room(kMaxText, '\0');
+  iovec bytes = {room.data(), room.size()};
   msghdr message = {};
   message.msg_iov = &bytes;
   message.msg_iovlen = 1;
   message.msg_control = &descriptors;
   message.msg_controllen = sizeof descriptors;
-  if (recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1) return false;
+  const ssize_t size = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (size < 1) return false;
   const cmsghdr* const head = CMSG_FIRSTHDR(&message);
   if (head == nullptr || head->cmsg_len != CMSG_LEN(2 * sizeof(int))) return false;
   std::array<int, 2> fds;
   memcpy(fds.data(), CMSG_DATA(head), sizeof fds);
   first.reset(fds[0]);
   second.reset(fds[1]);
+  text.assign(room, 0, static_cast<size_t>(size));
   return true;
 }
 
@@ -104,7 +112,7 @@ bool IsExiting(int stat) {
   return rest != nullptr && sscanf(rest, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && (flags & kExiting) != 0;
 }
 
-[[noreturn]] void Watch(int server, int stat, int socket, const std::string& word) {
+[[noreturn]] void Watch(int server, int stat, int socket, const std::string& word, const FatalCall& fatal) {
   // What is meant for the server is no order to the witness, not even that of a service manager who ends all.
   for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2}) {
     ::signal(signal, SIG_IGN);
@@ -115,6 +123,7 @@ bool IsExiting(int stat) {
   KeepOnly(std::array{&server, &stat, &socket});
 
   UniqueFd pulse, gate_fd;
+  std::string key;
   tcpshim::SouthGate gate;
   std::array<pollfd, 2> wait = {pollfd{server, POLLIN, 0}, pollfd{socket, POLLIN, 0}};
   for (bool gone = false; !gone;) {
@@ -123,7 +132,7 @@ bool IsExiting(int stat) {
       _exit(1);
     }
     gone = wait[0].revents != 0;
-    while (ReceiveTwo(socket, pulse, gate_fd)) gate = tcpshim::SouthGate(gate_fd.get());
+    while (ReceiveTwo(socket, pulse, gate_fd, key)) gate = tcpshim::SouthGate(gate_fd.get());
     if ((wait[1].revents & (POLLHUP | POLLERR)) != 0) {
       // The kernel closes the files of a process when its last thread will run no more, and that is death enough.
       // It may take 50 ms more until the process as a whole is gone: each packet socket waits for RCU.
@@ -134,7 +143,7 @@ bool IsExiting(int stat) {
   // Whom nobody knew, and who could not speak, needs no word.
   if (!pulse || !gate.mapped()) _exit(0);
   gate.Close();
-  const std::string datagram = replication::EncodeLastWord(word);
+  const std::string datagram = replication::EncodeLastWord({word, fatal}, std::string_view(key).substr(1));
   timespec pause = {0, kFirstPauseNs};
   for (int i = 0; i < kWords; ++i) {
     (void)send(pulse.get(), datagram.data(), datagram.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -148,16 +157,19 @@ bool IsExiting(int stat) {
 
 class ForkedWitness final : public Witness {
  public:
-  ForkedWitness(std::string hash, UniqueFd socket) : hash_(std::move(hash)), socket_(std::move(socket)) {}
+  ForkedWitness(std::string hash, UniqueFd socket, FatalCall* fatal)
+      : hash_(std::move(hash)), socket_(std::move(socket)), fatal_(fatal) {}
   const std::string& last_word_hash() const override { return hash_; }
-  absl::Status Entrust(int pulse_fd, int gate_fd) override {
-    if (SendTwo(socket_.get(), pulse_fd, gate_fd)) return absl::OkStatus();
+  FatalCall* fatal_call() override { return fatal_; }
+  absl::Status Entrust(int pulse_fd, int gate_fd, const std::string& key) override {
+    if (SendTwo(socket_.get(), pulse_fd, gate_fd, "k" + key)) return absl::OkStatus();
     return absl::UnavailableError(absl::StrCat("the witness is gone: ", strerror(errno)));
   }
 
  private:
   const std::string hash_;
   const UniqueFd socket_;
+  FatalCall* const fatal_;   // for as long as the process lives: a crash handler may use it at any time
 };
 
 // The same under a high number: of a process that ends the kernel closes the highest first, and its end of the
@@ -186,14 +198,17 @@ absl::StatusOr<std::unique_ptr<Witness>> StartWitness() {
   if (!stat) return Failed("/proc/self/stat");
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Failed("socketpair");
+  void* const page = mmap(nullptr, sizeof(FatalCall), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return Failed("shared memory");
+  auto* const fatal = new (page) FatalCall();
   UniqueFd own = MovedUp(UniqueFd(ends[0])), its(ends[1]);
   const pid_t child = fork();
   if (child < 0) return Failed("fork");
   if (child == 0) {
     own.reset();
-    Watch(self.get(), stat.get(), its.get(), word);
+    Watch(self.get(), stat.get(), its.get(), word, *fatal);
   }
-  auto witness = std::make_unique<ForkedWitness>(replication::HashOfLastWord(word), std::move(own));
+  auto witness = std::make_unique<ForkedWitness>(replication::HashOfLastWord(word), std::move(own), fatal);
   explicit_bzero(word.data(), word.size());
   return witness;
 }

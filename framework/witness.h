@@ -8,8 +8,8 @@
 // When the server is gone it
 //   1. closes the server's gate, so that from here on not one packet of the dead passes (the filter needs up
 //      to 7 ms to notice by itself, south_wrapper.h);
-//   2. says the last word (replication/last_word.h) on the dead process's own pulse socket, a few times, and
-//      ends.
+//   2. says the last word (replication/last_word.h) on the dead process's own pulse socket, a few times, with the
+//      call that the process died of, if its crash handler has left one, and ends.
 // Whoever kills the witness harms nobody: the service goes on, and a death is found when the lease has run
 // out. `kill -9` of the whole control group is such a case.
 #ifndef UNDERSTUDY_FRAMEWORK_WITNESS_H_
@@ -19,6 +19,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "replication/last_word.h"
 
 namespace understudy {
 
@@ -27,9 +28,11 @@ class Witness {
   virtual ~Witness() = default;
   // What the pair may be told of the word: its SHA-256.
   virtual const std::string& last_word_hash() const = 0;
-  // From here on the death of this process will be told. The witness gets copies of both descriptors; a later
-  // call replaces those of an earlier one. Unavailable: the witness is gone.
-  virtual absl::Status Entrust(int pulse_fd, int gate_fd) = 0;
+  // Shared with the witness: what is written there before this process ends goes with the word. Always there.
+  virtual replication::FatalCall* fatal_call() = 0;
+  // From here on the death of this process will be told. The witness gets copies of both descriptors, and the pair's
+  // key; a later call replaces those of an earlier one. Unavailable: the witness is gone.
+  virtual absl::Status Entrust(int pulse_fd, int gate_fd, const std::string& key) = 0;
 };
 
 // Forks. Call it from main, before any other thread and before anything is opened that must not outlive this

@@ -23,6 +23,7 @@ namespace {
 
 using tcpshim::UniqueFd;
 
+const std::string kKey(32, 'k');
 // Far more than anything here takes.
 constexpr int kPatienceMs = 60'000;
 
@@ -70,7 +71,8 @@ class WitnessTest : public testing::Test {
     for (int i = 0; i < slow_files_; ++i) {
       if (socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ARP)) < 0) _exit(17);
     }
-    if (entrusts && !(*witness)->Entrust(own.get(), gate_fd_.get()).ok()) _exit(13);
+    if (entrusts && !(*witness)->Entrust(own.get(), gate_fd_.get(), kKey).ok()) _exit(13);
+    *(*witness)->fatal_call() = fatal_;
     const std::string& hash = (*witness)->last_word_hash();
     if (write(talk_[1], hash.data(), hash.size()) != static_cast<ssize_t>(hash.size())) _exit(14);
     for (char told = 0;;) {
@@ -96,10 +98,15 @@ class WitnessTest : public testing::Test {
     if (poll(&wait, 1, timeout_ms) != 1) return "";
     char bytes[200];
     const ssize_t size = recv(peer_.get(), bytes, sizeof bytes, 0);
-    return replication::DecodeLastWord({bytes, static_cast<size_t>(size)}).value_or("no word");
+    const auto last = replication::DecodeLastWord({bytes, static_cast<size_t>(size)}, kKey);
+    if (!last.has_value()) return "no word";
+    EXPECT_EQ(last->fatal.lsn, fatal_.lsn);
+    EXPECT_EQ(last->fatal.connection, fatal_.connection);
+    return last->word;
   }
   uint32_t gate() { return std::atomic_ref(control_->gate).load(); }
 
+  replication::FatalCall fatal_;
   int slow_files_ = 0;   // of each the kernel takes some milliseconds to close
   UniqueFd peer_, gate_fd_;
   south_control* control_;
@@ -111,6 +118,7 @@ class WitnessTest : public testing::Test {
 TEST_F(WitnessTest, TellsOfEachKindOfEnd) {
   for (const bool killed : {true, false}) {
     control_->gate = 1;
+    fatal_ = killed ? replication::FatalCall{17, 3, 0} : replication::FatalCall{};
     ASSERT_NO_FATAL_FAILURE(StartServer(true));
     EXPECT_TRUE(ServerAnswers());
     EXPECT_EQ(gate(), 1u);

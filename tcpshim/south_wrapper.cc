@@ -676,6 +676,14 @@ std::optional<SouthWrapper::ClientView> SouthWrapper::Client(Slot slot) const {
   return ClientView{copy.una, static_cast<uint16_t>(copy.window), Load(c.client_tsval)};
 }
 
+void SouthWrapper::NoteSent(Slot slot, Seq snd_max) {
+  south_connection& c = impl_->At(slot);
+  if (Load(c.egress_seen) == 0) return;   // the next segment that leaves tells
+  std::atomic_ref<__u32> at(c.snd_max);
+  for (Seq before = at.load(); SeqAfter(snd_max, before) && !at.compare_exchange_weak(before, snd_max);) {
+  }
+}
+
 std::optional<SouthWrapper::ServerView> SouthWrapper::Sent(Slot slot) const {
   const south_connection& c = impl_->At(slot);
   if (Load(c.egress_seen) == 0) return std::nullopt;

@@ -65,6 +65,7 @@ class FenceTest : public PairTest {
                                               .max_ahead = 2000,
                                               .pace = std::chrono::microseconds(500)}));
     fleet->Add(UploadPlan(16 << 20, seed + 1));
+    fleet->Add(DownloadPlan(64 << 20, seed + 2));
     fleet->AddTimer("timer", 20, 50);
     EXPECT_EQ(fleet->RunUntil([&] { return talk->received() > 10000; }, kPatience), "");
     return talk;

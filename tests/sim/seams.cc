@@ -473,7 +473,7 @@ void DialPeer(boost::asio::io_context&, const boost::asio::ip::address&, const b
     if (world->rejects()) {
       if (world->mutations().refusal_is_death && dialer->heard && peer_host->process != nullptr) {
         world->ToProcess(*dialer, [dialer, word = peer_host->process->witness->word()] {
-          if (dialer->heard) (void)dialer->heard(EncodeLastWord(word));
+          if (dialer->heard) (void)dialer->heard(EncodeLastWord({word, {}}, ""));
         });
       }
       world->At(half(), [answer] { answer(DialResult::kRefused, nullptr); });
@@ -738,6 +738,10 @@ absl::Status SouthWrapper::Check() {
 }
 int SouthWrapper::change_fd() const { return -1; }
 uint64_t SouthWrapper::mended() const { return 0; }
+void SouthWrapper::NoteSent(Slot slot, Seq snd_max) {
+  sim::South::Connection& c = impl_->At(slot);
+  if (c.egress_seen) c.snd_max = SeqMax(c.snd_max, snd_max);
+}
 absl::Status SouthWrapper::FollowInterface() { return absl::OkStatus(); }   // interfaces stay
 std::array<uint64_t, SOUTH_COUNTERS> SouthWrapper::Counters() const { return {}; }
 const char* SouthWrapper::CounterName(int) { return "none"; }

@@ -1404,7 +1404,7 @@ void World::SayLastWord(Process& process) {
   if (!process.witness->entrusted()) return;
   for (const int after_ms : {0, 1, 3, 7}) {
     At(milliseconds(after_ms) + RandomNanos(milliseconds(1)), [this, &process] {
-      SendPulse(process, replication::EncodeLastWord(process.witness->word()));
+      SendPulse(process, replication::EncodeLastWord({process.witness->word(), {}}, ""));
     });
   }
 }

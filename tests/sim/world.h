@@ -68,7 +68,8 @@ class SimWitness final : public Witness {
  public:
   explicit SimWitness(std::string word);
   const std::string& last_word_hash() const override { return hash_; }
-  absl::Status Entrust(int, int) override {
+  replication::FatalCall* fatal_call() override { return &fatal_; }
+  absl::Status Entrust(int, int, const std::string&) override {
     entrusted_ = true;
     return absl::OkStatus();
   }
@@ -77,6 +78,7 @@ class SimWitness final : public Witness {
 
  private:
   const std::string word_, hash_;
+  replication::FatalCall fatal_;
   bool entrusted_ = false;
 };
 
