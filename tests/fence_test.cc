@@ -31,7 +31,7 @@ class FenceTest : public PairTest {
       // What TCP has promised past the wrapper, nobody knows: the windows are not judged.
       watch_->Stop();
       const std::vector<SeenPacket> packets = watch_->Packets();
-      EXPECT_THAT(Named(FindResets(packets)), testing::IsEmpty());
+      EXPECT_THAT(Named(FindResets(packets)), testing::IsEmpty()) << HistoryOfAReset(packets);
       EXPECT_THAT(Named(FindTwoSpeakers(packets)), testing::IsEmpty());
       watch_.reset();
     }
@@ -65,7 +65,11 @@ class FenceTest : public PairTest {
                                               .max_ahead = 2000,
                                               .pace = std::chrono::microseconds(500)}));
     fleet->Add(UploadPlan(16 << 20, seed + 1));
-    fleet->Add(DownloadPlan(64 << 20, seed + 2));
+    // Slow enough to be under way during five seconds of displacements.
+    Plan download = DownloadPlan(96 << 20, seed + 2);
+    download.pace = std::chrono::milliseconds(1);
+    download.piece = 16 << 10;
+    fleet->Add(download);
     fleet->AddTimer("timer", 20, 50);
     EXPECT_EQ(fleet->RunUntil([&] { return talk->received() > 10000; }, kPatience), "");
     return talk;
