@@ -116,10 +116,12 @@ void Tcp::EmitSyn(bool with_ack) {
   Emit(std::move(packet));
 }
 
-// One segment of what is sent already.
+// One segment of what is sent already, and no more of it than the window takes, as Linux does it.
 uint64_t Tcp::EmitFrom(uint64_t offset) {
   Packet packet = Base(SndSeq(offset));
-  packet.payload = send_.substr(offset - una_, std::min<uint64_t>(config_.mss, nxt_ - offset));
+  const uint64_t edge = una_ + peer_window_;
+  const uint64_t limit = edge > offset ? std::min(nxt_, edge) : nxt_;
+  packet.payload = send_.substr(offset - una_, std::min<uint64_t>(config_.mss, limit - offset));
   const uint64_t end = offset + packet.payload.size();
   packet.flags.fin = fin_sent_ && end == una_ + send_.size();
   Emit(std::move(packet));
@@ -263,6 +265,8 @@ bool Tcp::TakeAck(const Packet& packet) {
     resend_at_ = std::max(*resend_at_, una_);
     if (*resend_at_ >= nxt_) {
       resend_at_.reset();
+    } else if (*resend_at_ >= una_ + peer_window_) {
+      break;   // with the next acknowledgement
     } else {
       resend_at_ = EmitFrom(*resend_at_);
     }
