@@ -17,6 +17,8 @@ constexpr size_t kRemovedAtOnce = 16;
 constexpr size_t kCollectedAtOnce = 128;
 // So many parts are read one by one, through the cache; more by a walk.
 constexpr uint64_t kFewParts = 4;
+// Values of which EndsOf knows something.
+constexpr size_t kMostEnds = 1024;
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 bool IsInside(std::string_view inner, std::string_view outer) {
@@ -226,6 +228,11 @@ std::string Keyspace::PartPrefix(uint64_t id) const {
   std::string prefix = KindPrefix(meta_.generation, Kind::kPart);
   AppendBig64(&prefix, id);
   return prefix;
+}
+
+Keyspace::Ends& Keyspace::EndsOf(uint64_t id) {
+  if (ends_.size() >= kMostEnds && !ends_.contains(id)) ends_.clear();
+  return ends_[id];
 }
 
 void Keyspace::PutFence(Entry* entry) {

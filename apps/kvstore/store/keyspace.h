@@ -19,6 +19,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "apps/kvstore/store/entry.h"
@@ -96,6 +97,14 @@ class Keyspace {
   // Gives *entry, which has parts, copies of them under a new id.
   void CopyParts(Entry* entry);
 
+  // Where the records under an id begin and end, as far as known: there are none before `first`, and none at
+  // `behind` or further. As in the records' keys, behind the id; empty: not known. Spares walks the remains of
+  // what was deleted there. In memory only, so nothing that is seen depends on it. Good until the next call.
+  struct Ends {
+    std::string first, behind;
+  };
+  Ends& EndsOf(uint64_t id);
+
   // Writes its counters and throws a part of the garbage away, then commits the table.
   absl::Status Commit();
 
@@ -130,6 +139,7 @@ class Keyspace {
   // counted once each, when somebody asks for the number of keys.
   uint64_t due_ = 0;
   int64_t due_before_ms_ = 0;
+  absl::flat_hash_map<uint64_t, Ends> ends_;
   // Keys of records, made here again and again without a new allocation.
   std::string key_record_, part_record_, expiry_record_;
 };

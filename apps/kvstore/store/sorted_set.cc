@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "absl/status/status.h"
 #include "apps/kvstore/store/elements.h"
@@ -13,6 +14,7 @@
 namespace kvstore {
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr uint64_t kSignBit = uint64_t{1} << 63;
 
 // Numbers in the order of the scores: those of negative ones are turned round.
@@ -24,6 +26,15 @@ uint64_t NumberOf(double score) {
 
 double ScoreOf(uint64_t number) {
   return std::bit_cast<double>((number & kSignBit) != 0 ? number & ~kSignBit : ~number);
+}
+
+// With fewer erased a walk need not know where there is nothing.
+constexpr uint64_t kWorn = 64;
+
+std::string Encoded(uint64_t number, std::string_view member) {
+  std::string bytes;
+  AppendBig64(&bytes, number);
+  return bytes.append(member);
 }
 
 std::string EncodeScore(double score) {
@@ -80,6 +91,7 @@ bool SortedSet::Insert(std::string_view member, double score) {
   table.Put(keys_.PartKey(entry_.id, WalkPosition(member), member), EncodeScore(score));
   if (old) table.Delete(keys_.PartKey(IndexOf(entry_.id), NumberOf(*old), member));
   table.Put(keys_.PartKey(IndexOf(entry_.id), NumberOf(score), member), "");
+  if (entry_.head > kWorn) Widen(NumberOf(score), member);
   if (old) {
     ++entry_.head;
   } else if (++entry_.count > kSmall && !entry_.fenced) {
@@ -122,15 +134,42 @@ void SortedSet::ForRange(const Place& begin, const Place& end, bool backwards, c
   };
   uint64_t left = entry_.count;  // spares a step to what is behind the last of all
   if (backwards) {
-    for (walk.SeekBefore(end.number, end.member); walk.Valid() && !is_before(begin);
-         walk.Previous()) {
+    for (SeekLast(walk, end); walk.Valid() && !is_before(begin); walk.Previous()) {
       if (!visit(walk.name(), ScoreOf(walk.number())) || --left == 0) return;
     }
   } else {
-    for (walk.Seek(begin.number, begin.member); walk.Valid() && is_before(end); walk.Next()) {
+    for (SeekFirst(walk, begin); walk.Valid() && is_before(end); walk.Next()) {
       if (!visit(walk.name(), ScoreOf(walk.number())) || --left == 0) return;
     }
   }
+}
+
+// Who takes the lowest away again and again (a queue) leaves behind what every walk from the front
+// would pass over.
+void SortedSet::SeekFirst(Walk& walk, const Place& begin) {
+  if (entry_.head <= kWorn) return walk.Seek(begin.number, begin.member);
+  std::string& first = keys_.EndsOf(IndexOf(entry_.id)).first;
+  if (first.empty()) first = Encoded(NumberOf(-kInfinity), "");
+  if (first < Encoded(begin.number, begin.member)) return walk.Seek(begin.number, begin.member);
+  walk.Seek(ReadBig64(first), std::string_view(first).substr(kNumberSize));
+  if (walk.Valid()) first = Encoded(walk.number(), walk.name());
+}
+
+void SortedSet::SeekLast(Walk& walk, const Place& end) {
+  if (entry_.head <= kWorn) return walk.SeekBefore(end.number, end.member);
+  std::string& behind = keys_.EndsOf(IndexOf(entry_.id)).behind;
+  if (behind.empty()) behind = Encoded(NumberOf(kInfinity) + 1, "");
+  if (Encoded(end.number, end.member) < behind) return walk.SeekBefore(end.number, end.member);
+  walk.SeekBefore(ReadBig64(behind), std::string_view(behind).substr(kNumberSize));
+  if (walk.Valid()) behind = Encoded(walk.number(), walk.name()) + '\0';
+}
+
+// Something new may be before the first, or behind the last.
+void SortedSet::Widen(uint64_t number, std::string_view member) {
+  Keyspace::Ends& ends = keys_.EndsOf(IndexOf(entry_.id));
+  const std::string here = Encoded(number, member);
+  if (here < ends.first) ends.first = here;  // which is empty when nothing is known
+  if (!ends.behind.empty() && ends.behind <= here) ends.behind = here + '\0';
 }
 
 std::vector<ScoredMember> SortedSet::ByRank(uint64_t first, uint64_t last) {

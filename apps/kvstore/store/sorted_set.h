@@ -19,6 +19,8 @@
 
 namespace kvstore {
 
+class Walk;
+
 struct ScoredMember {
   std::string member;
   double score = 0;
@@ -73,6 +75,10 @@ class SortedSet {
 
  private:
   void Save();
+  // Where a walk from `begin`, or backwards from before `end`, starts.
+  void SeekFirst(Walk& walk, const Place& begin);
+  void SeekLast(Walk& walk, const Place& end);
+  void Widen(uint64_t number, std::string_view member);
   std::string IndexPrefix() const;
 
   Keyspace& keys_;

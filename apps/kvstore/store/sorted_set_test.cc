@@ -3,8 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <map>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -164,6 +168,57 @@ TEST_F(SortedSetTest, ManyErasedMakeTheOthersMove) {
   EXPECT_NE(keys().Find("set").id, second);
   EXPECT_EQ(Set().size(), 10u);
   EXPECT_EQ(Parts(), 20u + 2 * keys().Find("set").fenced);
+}
+
+// Queues: what is taken away at the ends is not looked through again, and what comes there is not
+// overlooked.
+TEST_F(SortedSetTest, BothEndsComeAndGo) {
+  const uint32_t seed = std::random_device()();
+  SCOPED_TRACE(absl::StrCat("seed ", seed));
+  std::mt19937 random(seed);
+  std::map<double, std::string> model;
+  const auto insert = [&](int score) {
+    if (!model.emplace(score, absl::StrCat("m", score)).second) return;
+    Set().Insert(absl::StrCat("m", score), score);
+  };
+  for (int i = 0; i < 300; ++i) insert(i);
+  for (int step = 0; step < 5000; ++step) {
+    ASSERT_EQ(Set().size(), model.size());
+    const bool last = random() % 2 == 0;
+    const auto end = last ? std::prev(model.end()) : model.begin();
+    const uint64_t rank = last ? model.size() - 1 : 0;
+    ASSERT_EQ(Set().ByRank(rank, rank)[0], (ScoredMember{end->second, end->first}));
+    Set().Erase(end->second);
+    model.erase(end);
+    if (random() % 50 == 0) {
+      ASSERT_TRUE(keys().Commit().ok());
+    }
+    // Mostly inside, sometimes beyond either end.
+    insert(static_cast<int>(random() % 300));
+    if (random() % 20 == 0) insert(-static_cast<int>(random() % 300));
+    if (random() % 20 == 0) insert(300 + static_cast<int>(random() % 300));
+    while (model.size() < 10) insert(static_cast<int>(random() % 300));
+    if (step % 100 != 0) continue;
+    std::vector<std::string> expected;
+    for (const auto& [score, member] : model) expected.push_back(member);
+    ASSERT_EQ(Members(), expected);
+    std::reverse(expected.begin(), expected.end());
+    ASSERT_EQ(Members(Place::Start(), Place::End(), true), expected);
+  }
+}
+
+TEST_F(SortedSetTest, AQueueDoesNotLookThroughWhatItHasTakenAway) {
+  for (int i = 0; i < 1000; ++i) Set().Insert(absl::StrCat(i), i);
+  for (int i = 0; i < 400; ++i) {
+    ASSERT_EQ(Set().ByRank(0, 0)[0].score, i);
+    Set().Erase(absl::StrCat(i));
+    ASSERT_EQ(Members(Place::Before(0), Place::End(), true).front(), absl::StrCat(999 - i));
+    Set().Erase(absl::StrCat(999 - i));
+  }
+  // Walks begin where there was something the last time.
+  const Keyspace::Ends& ends = keys().EndsOf(IndexOf(keys().Find("set").id));
+  EXPECT_EQ(ends.first.substr(8), "399");
+  EXPECT_EQ(ends.behind.substr(8), "600\0"s);
 }
 
 TEST_F(SortedSetTest, AScoreThatMakesNoSenseIsADiskThatFails) {
