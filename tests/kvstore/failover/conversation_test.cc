@@ -192,6 +192,10 @@ TEST_P(ConversationTest, BothHoldTheSame) {
         {"RANDOMKEY"},               {"RENAME", key, absl::StrCat("k", random() % 50)},
         {"DEL", key},                {"PEXPIRE", key, "20"},
         {"COPY", key, word},         {"INCRBYFLOAT", key, "0.1"},
+        {"ZADD", key, word, "x", "1.5", word}, {"ZINCRBY", key, "0.1", word},
+        {"ZREM", key, word},         {"ZPOPMIN", key},
+        {"ZRANDMEMBER", key, "-3"},  {"ZUNIONSTORE", word, "2", key, "k1", "WEIGHTS", "0.3", "2"},
+        {"INFO", "memory"},          {"ZREVRANGE", key, "0", "-1", "WITHSCORES"},
         {"PERSIST", key},            {"TIME"}};
     requests += RequestBytes(choices[random() % choices.size()]);
   }
