@@ -51,7 +51,7 @@ TEST_P(ManyConnectionsTest, AllGoOn) {
     one->ReleaseSend();
     one->FinishEcho(1000);
   }
-  EXPECT_EQ(fleet.RunUntilDone(seconds(60)), "");
+  EXPECT_EQ(fleet.RunUntilDone(2 * kPatience), "");
   std::cout << "longest pause of " << kConnections << ": "
             << fleet.longest_pause().count() / 1000 << " ms" << std::endl;
   ExpectServes();

@@ -146,7 +146,7 @@ void PairTest::ExpectState(Host host, const std::string& state, Fleet* fleet,
   }
   std::string last;
   std::string error =
-      fleet->RunUntil([&] { return (last = asked.State()) == state; }, timeout);
+      fleet->RunUntil([&] { return (last = asked.State()) == state; }, timeout * Slowness());
   EXPECT_EQ(error, "") << Name(host) << " is " << last << ", should be " << state;
 }
 

@@ -204,7 +204,7 @@ class ServerHalfClosed : public Situation {
     Fleet reports(client);
     reports.Add(ReportPlan("half", 16 * kMiB, stage_.seed));
     reports.Add(ReportPlan("quiet", 100000, stage_.seed + 1));
-    return reports.RunUntilDone(seconds(30));
+    return reports.RunUntilDone(seconds(30) * Slowness());
   }
 
  private:

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tests/lab/clients.h"
+#include "tests/lab/process.h"
 #include "tests/lab/segment_watch.h"
 
 namespace understudy::lab {
@@ -39,7 +40,7 @@ class Situation {
   std::string RunUntilAll(const Clients& clients, const Condition& condition) {
     return stage_.fleet.RunUntil(
         [&] { return std::all_of(clients.begin(), clients.end(), condition); },
-        std::chrono::seconds(30));
+        std::chrono::seconds(30) * Slowness());
   }
   // Until the watch has seen a packet that satisfies `condition` for each of the clients.
   template <typename Clients, typename Condition>
@@ -53,7 +54,7 @@ class Situation {
           return std::all_of(clients.begin(), clients.end(),
                              [&](auto* client) { return seen.count(client->port()) > 0; });
         },
-        std::chrono::seconds(30));
+        std::chrono::seconds(30) * Slowness());
   }
 
   Stage stage_;

@@ -156,7 +156,7 @@ bool Process::running() { return !Wait(std::chrono::milliseconds(0)); }
 std::optional<int> Process::Wait(std::chrono::milliseconds timeout) {
   if (status_) return status_;
   pollfd ended = {.fd = pidfd_, .events = POLLIN, .revents = 0};
-  auto deadline = std::chrono::steady_clock::now() + timeout;
+  auto deadline = std::chrono::steady_clock::now() + timeout * Slowness();
   for (;;) {
     auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
         deadline - std::chrono::steady_clock::now());
