@@ -159,6 +159,14 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void OnTurnDone() override;
 
  private:
+  // Output [from, end), and the FIN behind it, that is resent by hand until the client acknowledges some of it.
+  struct Resent {
+    uint64_t from = 0, end = 0;
+    bool fin = false;
+    std::chrono::steady_clock::time_point again_at{};
+    uint8_t times = 0;                         // its first segment was resent again
+  };
+
   // What this node, not the log, knows of a connection.
   struct Live {
     ConnectionId id = 0;
@@ -185,6 +193,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     // The same, after its first word has made it less (TakeGrip): the client may still acknowledge so much, if that
     // word was an old one. 0: it is past.
     uint64_t claimed_until = 0;
+    std::optional<Resent> resent;
     Released released;
     uint64_t written = 0;                      // output offset handed to TCP
     size_t read_size = 4096;                   // grows with what the client sends
@@ -273,8 +282,10 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void AwaitRoute(Live& live, const absl::Status& why);
   void RetryRoutes();
   void ResendOne(Live& live);
+  void ResendByHand(Live& live, Resent what);
+  void ResendAgain(Live& live);
   tcpshim::Segment AckByHand(const Live& live) const;
-  void Resend(Live& live, uint64_t from, uint64_t end);
+  void Resend(Live& live, const Resent& what, int segments);
   void TakeGrip(Live& live);
   bool HasLostGrip(Live& live);
 

@@ -199,8 +199,9 @@ PeerView Serving::ViewOf(const Live& live) const {
 // the acknowledgement that matters (WakeWhenAcked), and the rest is known here.
 bool Serving::MustWatch(const Live& live) {
   const ConnectionState& state = *live.state;
-  return live.paused || live.unheard_until != 0 || live.claimed_until != 0 || state.fin_wanted() || state.writable_wanted() ||
-         state.room_wanted() || state.pending_output() >= state.progress_step();
+  return live.paused || live.unheard_until != 0 || live.claimed_until != 0 || live.resent.has_value() ||
+         state.fin_wanted() || state.writable_wanted() || state.room_wanted() ||
+         state.pending_output() >= state.progress_step();
 }
 
 void Serving::Watch(Live& live) {
@@ -234,6 +235,7 @@ void Serving::CheckWatched() {
       live = Find(id);
       if (live == nullptr) continue;
     }
+    if (live->resent.has_value()) ResendAgain(*live);
     if (!CheckProgress(*live)) {
       watched_.erase(id);
     } else if (live->slot.has_value() && AwaitAck(*live)) {

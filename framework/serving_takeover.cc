@@ -19,6 +19,9 @@ namespace {
 // Segments resent by hand for one connection: an initial window (RFC 6928). The first of them brings back
 // the client's true ACK number, from which the kernel goes on.
 constexpr int kResendSegments = 10;
+// The first of them comes again after so long, then after twice and four times as long: at 0.2, 0.6 and 1.4 s.
+constexpr std::chrono::milliseconds kResendAgain{200};
+constexpr int kResendsAgain = 3;
 // How long a client is waited for that this host has no route to.
 constexpr std::chrono::seconds kRouteWait{60};
 constexpr size_t kRouteTriesPerTick = 100;
@@ -194,12 +197,35 @@ void Serving::ResendOne(Live& live) {
   }
 
   const uint64_t acked = state.view().acked;
-  Resend(live, acked, live.written);
+  ResendByHand(live, {acked, live.written, live.fin_written});
   // A client that was last offered no window waits for an update, which may have died with the primary.
   if (acked == live.written && !live.fin_written && state.view().offered < state.opened().options.own_mss) {
     Segment segment = AckByHand(live);
     segment.seq = state.SeqOf(acked);
     (void)south_.sender->Send(segment);
+  }
+}
+
+void Serving::ResendByHand(Live& live, Resent what) {
+  live.resent.reset();
+  if (what.from == what.end && !what.fin) return;
+  Resend(live, what, kResendSegments);
+  what.again_at = clock_->Monotonic() + kResendAgain;
+  live.resent = what;
+}
+
+// What was resent by hand may be lost, too. The kernel's timer, which knows no round-trip time, is at a second
+// then, and at three before Linux 6.15. Until it fires, the first segment is resent as TCP would: alone, ever
+// more seldom.
+void Serving::ResendAgain(Live& live) {
+  Resent& what = *live.resent;
+  const auto client = south_.wrapper->Client(*live.slot);
+  if (client.has_value() && tcpshim::SeqAfter(client->una, live.state->SeqOf(what.from))) {
+    live.resent.reset();
+  } else if (clock_->Monotonic() >= what.again_at) {
+    Resend(live, what, 1);
+    what.again_at += kResendAgain * (2 << what.times);
+    if (++what.times == kResendsAgain) live.resent.reset();
   }
 }
 
@@ -221,8 +247,9 @@ Segment Serving::AckByHand(const Live& live) const {
   return segment;
 }
 
-// The first segments of the output [from, end), and the FIN if it comes next.
-void Serving::Resend(Live& live, uint64_t from, uint64_t end) {
+// So many of its first segments, and the FIN if it comes next. No byte more: the kernel takes no acknowledgement
+// of what it does not count as sent.
+void Serving::Resend(Live& live, const Resent& what, int segments) {
   const ConnectionState& state = *live.state;
   const tcpshim::TcpOptions& options = state.opened().options;
   Segment segment = AckByHand(live);
@@ -231,13 +258,13 @@ void Serving::Resend(Live& live, uint64_t from, uint64_t end) {
   const size_t agreed = std::max<size_t>(std::min(options.peer_mss, options.own_mss), kSmallestMss);
   size_t size = agreed - (options.timestamps ? kTimestampsSize : 0);
   if (const size_t kernels = tcpshim::SegmentSize(north_->fd(live.id)); kernels != 0) size = std::min(size, kernels);
-  uint64_t at = from;
-  for (int i = 0; i < kResendSegments && (at < end || (i == 0 && live.fin_written)); ++i) {
-    segment.payload = state.output().View(at, std::min<uint64_t>(at + size, end));
+  uint64_t at = what.from;
+  for (int i = 0; i < segments && (at < what.end || (i == 0 && what.fin)); ++i) {
+    segment.payload = state.output().View(at, std::min<uint64_t>(at + size, what.end));
     segment.seq = state.SeqOf(at);
     const uint64_t next = at + segment.payload.size();
-    segment.flags.psh = next == end;
-    segment.flags.fin = next == end && live.fin_written;
+    segment.flags.psh = next == what.end;
+    segment.flags.fin = next == what.end && what.fin;
     ++counters_.segments_resent;
     const absl::Status sent = south_.sender->Send(segment);
     if (absl::IsInvalidArgument(sent) && size > kSmallestMss) {
@@ -313,7 +340,7 @@ void Serving::TakeGrip(Live& live) {
   live.fin_written = live.blocked = live.paused = false;
   north_->Adopt(live.id, *std::move(fd), !state.peer_closed());
   south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
-  Resend(live, view.acked, edge);
+  ResendByHand(live, {view.acked, edge, false});
   WriteOutput(live);
 }
 

@@ -75,6 +75,41 @@ TEST_P(AllTogetherTest, ClientsGoOnAndTheOldPrimaryStaysSilent) {
   ExpectServes();
 }
 
+using LossTest = PairTest;
+
+// What the heir resends may be lost, too. The kernel's own timer would be at a second, and before Linux 6.15 at
+// three.
+TEST_F(LossTest, WhatTheHeirResendsIsResentBeforeTheKernelWould) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client());
+  Plan plan = EchoPlan({.bytes = 2000, .seed = TestSeed(), .max_ahead = 1000});
+  plan.send_first = 0;
+  StreamClient* deaf = fleet.Add(plan);
+  ASSERT_EQ(fleet.RunUntil([&] { return deaf->connected(); }, kPatience), "");
+  deaf->DropIncoming(true);
+  deaf->ReleaseSend();
+  // The first bytes of the reply, as often as one of the hosts has said them.
+  const auto said_by = [&](Host host) {
+    std::vector<int64_t> times;
+    std::optional<uint32_t> first;
+    for (const SeenPacket& packet : watch_->Packets()) {
+      if (packet.arp || !packet.from_service || packet.length == 0) continue;
+      if (!first.has_value()) first = packet.seq;
+      if (packet.seq == *first && packet.source_mac == lab_->mac(host)) times.push_back(packet.time_ns);
+    }
+    return times;
+  };
+  ASSERT_EQ(fleet.RunUntil([&] { return !said_by(Host::kA).empty(); }, kPatience), "");
+  Strike(primary(), Way::kPowerCut);
+  ASSERT_EQ(fleet.RunUntil([&] { return said_by(Host::kB).size() >= 3; }, kPatience), "");
+  const auto times = said_by(Host::kB);
+  EXPECT_LT((times[1] - times[0]) / 1'000'000, 900) << "ms until the second time";
+  EXPECT_LT((times[2] - times[0]) / 1'000'000, 900 + 400 * Slowness()) << "ms until the third time";
+  deaf->DropIncoming(false);
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+  ExpectServes();
+}
+
 INSTANTIATE_TEST_SUITE_P(Each, AllTogetherTest, testing::ValuesIn(kAllWays),
                          [](const auto& info) { return NameOf(info.param); });
 
