@@ -43,7 +43,8 @@ def read_events(path):
         for line in events:
             event = json.loads(line)
             identity = event.get("id", {})
-            if "testResult" in identity:
+            # Of a test that was cut off, "aborted" stands in the place of its result.
+            if "testResult" in identity and "testResult" in event:
                 key = identity["testResult"]
                 results[key["label"], key.get("run", 1), key.get("shard", 1)] = event["testResult"]
                 ran.add(key["label"])

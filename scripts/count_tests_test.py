@@ -85,6 +85,14 @@ class CountTestsTest(unittest.TestCase):
         self.result("//a:a", "PASSED", PASS, attempt=2)
         self.assertEqual(self.count(), ("1 passed, 0 failed", 0))
 
+    def test_a_target_that_was_cut_off_failed(self):
+        self.target("//a:a")
+        self.result("//a:a", "PASSED", PASS)
+        self.target("//b:b")
+        self.events.append({"id": {"testResult": {"label": "//b:b", "run": 1, "shard": 1, "attempt": 1}},
+                            "aborted": {"reason": "USER_INTERRUPTED"}})
+        self.assertEqual(self.count(8), ("1 passed, 1 failed", 8))
+
     def test_a_target_that_did_not_build_failed(self):
         self.target("//a:a")
         self.target("//b:b")
