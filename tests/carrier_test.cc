@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "absl/strings/str_cat.h"
 #include "tests/pair_fixture.h"
 #include "tests/situations.h"
 
@@ -30,7 +31,7 @@ class CarrierTest : public PairTest {
 // With the replication link alive the primary hands over; it does not wait to be suspected.
 TEST_F(CarrierTest, HandsOverAtOnce) {
   // So long that who waited for it would be seen to.
-  flags_ = {"--heartbeat_ms=200", "--suspect_after_ms=5000"};
+  flags_ = {"--heartbeat_ms=200", absl::StrCat("--suspect_after_ms=", 5000 * Slowness())};
   ASSERT_NO_FATAL_FAILURE(StartPair());
   Fleet fleet(client());
   StreamClient* talk = StartClients(&fleet);
@@ -38,7 +39,7 @@ TEST_F(CarrierTest, HandsOverAtOnce) {
   lab_->CutService(primary(), Cut::kCarrier);
   ExpectTakenOverBy(Host::kB, &fleet);
   // The kernel may sit on the news of a carrier for up to a second.
-  EXPECT_LT(std::chrono::steady_clock::now() - before, milliseconds(2500));
+  EXPECT_LT(std::chrono::steady_clock::now() - before, milliseconds(2500) * Slowness());
   ExpectState(primary(), "silent", &fleet);
   talk->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");

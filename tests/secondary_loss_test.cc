@@ -9,7 +9,7 @@ namespace understudy::lab {
 namespace {
 
 // --suspect_after_ms is 80; the rest is for a machine that runs everything on two cores.
-constexpr milliseconds kLongestStall(80 + 400);
+const milliseconds kLongestStall = milliseconds(80 + 400) * Slowness();
 
 class SecondaryLossTest : public PairTest, public testing::WithParamInterface<Way> {};
 
