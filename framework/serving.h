@@ -163,6 +163,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   struct Resent {
     uint64_t from = 0, end = 0;
     bool fin = false;
+    uint64_t next = 0;                         // up to where it was resent
     std::chrono::steady_clock::time_point again_at{};
     uint8_t times = 0;                         // its first segment was resent again
   };
@@ -285,7 +286,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void ResendByHand(Live& live, Resent what);
   void ResendAgain(Live& live);
   tcpshim::Segment AckByHand(const Live& live) const;
-  void Resend(Live& live, const Resent& what, int segments);
+  uint64_t Resend(Live& live, const Resent& what, int segments);
   void TakeGrip(Live& live);
   bool HasLostGrip(Live& live);
 

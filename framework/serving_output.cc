@@ -256,6 +256,7 @@ bool Serving::AwaitAck(const Live& live) {
   uint64_t at = state.view().acked + state.progress_step();
   if (state.writable_wanted()) at = std::min(at, end - state.high_water() / 2 + 1);
   if (state.room_wanted()) at = std::min(at, end);
+  if (live.resent.has_value()) at = std::min(at, live.resent->next);
   if (at > live.written) return false;   // it cannot come before more is written, which is looked at
   return south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(at));
 }

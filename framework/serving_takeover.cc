@@ -209,7 +209,7 @@ void Serving::ResendOne(Live& live) {
 void Serving::ResendByHand(Live& live, Resent what) {
   live.resent.reset();
   if (what.from == what.end && !what.fin) return;
-  Resend(live, what, kResendSegments);
+  what.next = Resend(live, what, kResendSegments);
   what.again_at = clock_->Monotonic() + kResendAgain;
   live.resent = what;
 }
@@ -217,13 +217,27 @@ void Serving::ResendByHand(Live& live, Resent what) {
 // What was resent by hand may be lost, too. The kernel's timer, which knows no round-trip time, is at a second
 // then, and at three before Linux 6.15. Until it fires, the first segment is resent as TCP would: alone, ever
 // more seldom.
+//
+// From the first acknowledgement on the kernel knows the round-trip time and resends the rest within 0.2 s, if
+// the client echoes timestamps. Otherwise it would be at three seconds still, so all that may have been sent is
+// resent by hand, as much at once as at the beginning of a connection.
 void Serving::ResendAgain(Live& live) {
   Resent& what = *live.resent;
+  const ConnectionState& state = *live.state;
   const auto client = south_.wrapper->Client(*live.slot);
-  if (client.has_value() && tcpshim::SeqAfter(client->una, live.state->SeqOf(what.from))) {
-    live.resent.reset();
+  if (client.has_value() && tcpshim::SeqAfter(client->una, state.SeqOf(what.from))) {
+    const uint64_t acked = what.from + (client->una - state.SeqOf(what.from));
+    if (state.opened().options.timestamps || acked >= what.end) {
+      live.resent.reset();
+    } else if (acked >= what.next) {
+      ResendByHand(live, {acked, what.end, what.fin});
+    } else {
+      what.from = acked;
+      what.again_at = clock_->Monotonic() + kResendAgain;
+      what.times = 0;
+    }
   } else if (clock_->Monotonic() >= what.again_at) {
-    Resend(live, what, 1);
+    what.next = std::max(what.next, Resend(live, what, 1));
     what.again_at += kResendAgain * (2 << what.times);
     if (++what.times == kResendsAgain) live.resent.reset();
   }
@@ -248,8 +262,8 @@ Segment Serving::AckByHand(const Live& live) const {
 }
 
 // So many of its first segments, and the FIN if it comes next. No byte more: the kernel takes no acknowledgement
-// of what it does not count as sent.
-void Serving::Resend(Live& live, const Resent& what, int segments) {
+// of what it does not count as sent. Returns up to where.
+uint64_t Serving::Resend(Live& live, const Resent& what, int segments) {
   const ConnectionState& state = *live.state;
   const tcpshim::TcpOptions& options = state.opened().options;
   Segment segment = AckByHand(live);
@@ -275,6 +289,7 @@ void Serving::Resend(Live& live, const Resent& what, int segments) {
     }
     at = next;
   }
+  return at;
 }
 
 // Until the client says something, all that the dead primary may have sent counts as sent (see RestoreOne). What

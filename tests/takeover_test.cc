@@ -77,8 +77,8 @@ TEST_P(AllTogetherTest, ClientsGoOnAndTheOldPrimaryStaysSilent) {
 
 using LossTest = PairTest;
 
-// What the heir resends may be lost, too. The kernel's own timer would be at a second, and before Linux 6.15 at
-// three.
+// What the heir resends may be lost, too. The kernel's own timer would be at a second, and before Linux 6.15
+// at three.
 TEST_F(LossTest, WhatTheHeirResendsIsResentBeforeTheKernelWould) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   Fleet fleet(client());
@@ -109,6 +109,30 @@ TEST_F(LossTest, WhatTheHeirResendsIsResentBeforeTheKernelWould) {
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   ExpectServes();
 }
+
+class LostWindowTest : public PairTest, public testing::WithParamInterface<bool> {};
+
+// A whole window is lost with the primary, far more than an heir resends at once. Where no timestamps tell the
+// kernel of the round-trip time, its timer would be at three seconds.
+TEST_P(LostWindowTest, ComesAgainSoon) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  ASSERT_TRUE(client().SetSysctl("net.ipv4.tcp_timestamps", GetParam() ? "1" : "0").ok());
+  Fleet fleet(client());
+  StreamClient* download = fleet.Add(DownloadPlan(32 << 20, TestSeed()));
+  ASSERT_EQ(fleet.RunUntil([&] { return download->received() > 4 << 20; }, kPatience), "");
+  download->DropIncoming(true);
+  ASSERT_EQ(fleet.RunFor(milliseconds(20)), "");
+  Strike(primary(), Way::kPowerCut);
+  download->DropIncoming(false);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+  EXPECT_LT(download->longest_pause(), milliseconds(900) * Slowness());
+  std::cout << "longest pause: " << download->longest_pause().count() / 1000 << " ms" << std::endl;
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, LostWindowTest, testing::Bool(), [](const auto& info) {
+  return info.param ? "Timestamps" : "NoTimestamps";
+});
 
 INSTANTIATE_TEST_SUITE_P(Each, AllTogetherTest, testing::ValuesIn(kAllWays),
                          [](const auto& info) { return NameOf(info.param); });
