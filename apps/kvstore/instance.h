@@ -25,6 +25,8 @@ struct Configuration {
   size_t max_clients = 10'000;
   // Bytes that one client may make the server keep for its request, its transaction, and the keys it watches.
   size_t max_query_buffer = size_t{256} << 20;
+  // Bytes of one reply, but one value always fits: with more, the client is ended.
+  size_t max_reply = size_t{64} << 20;
   // All together: with more, who has most is ended.
   size_t max_clients_memory = size_t{256} << 20;
 };

@@ -28,7 +28,7 @@ constexpr size_t kMostUnread = 512 << 10;
 // Requests of one record that are looked at ahead: as many as the processor's cache may hold until they come.
 constexpr int kMostExpected = 32;
 // Of what a log means to the commands of this program: nodes that differ in it would answer differently.
-constexpr int kStateVersion = 3;
+constexpr int kStateVersion = 4;
 
 Session& SessionOf(const Connection& connection) { return *static_cast<Session*>(connection.context()); }
 
@@ -140,10 +140,12 @@ void KvStore::Expect(std::string_view bytes) {
 }
 
 size_t KvStore::Serve(Connection& connection, Session& session, Reply& reply, std::string_view unread) {
+  reply.Allow(LargestReply(instance_));
   switch (session.parser.Parse(unread, instance_.limits)) {
     case RequestParser::Result::kRequest:
       if (!session.parser.args().empty()) {
         Dispatch(instance_, session, connection, reply, session.parser.args());
+        if (reply.full()) EndOverReply(instance_, session);
       }
       session.parser.Forget();
       CountMemory(instance_, session);

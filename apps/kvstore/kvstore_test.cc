@@ -1,5 +1,7 @@
 #include "apps/kvstore/kvstore.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -388,6 +390,96 @@ TEST_F(KvStoreTest, ManyTinyArguments) {
   }
 }
 
+// What the process has needed at most, in bytes.
+size_t PeakMemory() {
+  rusage usage = {};
+  EXPECT_EQ(getrusage(RUSAGE_SELF, &usage), 0);
+  return static_cast<size_t>(usage.ru_maxrss) << 10;
+}
+
+// Small requests whose replies would be far larger than a client may have pending.
+class HugeReplyTest : public KvStoreTest {
+ protected:
+  static constexpr size_t kTimes = 3000, kValue = 100'000;   // 300 MB
+  static constexpr size_t kAllowed = 4 << 20;
+
+  HugeReplyTest() {
+    server_ = Open({.max_bulk = 1 << 20, .settings = {.max_reply = kAllowed}});
+    const std::string value(kValue, 'x');
+    EXPECT_EQ(Connect()->Ask(Request({"SET", "k", value}) + Request({"HSET", "h", "f", value}) +
+                             Request({"SADD", "s", value}) + Request({"ZADD", "z", "1", value})),
+              "+OK\r\n:1\r\n:1\r\n:1\r\n");
+  }
+
+  // That the client is ended by `requests`, nobody else is, and they take no more memory than they may.
+  void ExpectEnded(const std::string& requests) {
+    const auto client = Connect(), other = Connect();
+    const size_t before = PeakMemory();
+    client->Receive(requests);
+    EXPECT_LT(PeakMemory() - before, 16 * kAllowed);
+    EXPECT_TRUE(client->aborted());
+    EXPECT_LT(client->pending_output(), kAllowed);
+    EXPECT_EQ(other->Ask("STRLEN k\r\n"), ":100000\r\n");
+    const std::string list = other->Ask("CLIENT LIST\r\n");
+    EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 3) << list;
+  }
+
+  static std::string Repeated(std::vector<std::string> words, const std::string& last) {
+    words.insert(words.end(), kTimes, last);
+    return Request(words);
+  }
+};
+
+TEST_F(HugeReplyTest, OneKeyManyTimes) { ExpectEnded(Repeated({"MGET"}, "k")); }
+
+TEST_F(HugeReplyTest, OneFieldManyTimes) { ExpectEnded(Repeated({"HMGET", "h"}, "f")); }
+
+TEST_F(HugeReplyTest, OneClientManyTimes) {
+  const auto named = Connect();
+  EXPECT_EQ(named->Ask(Request({"CLIENT", "SETNAME", std::string(kValue, 'x')})), "+OK\r\n");
+  const std::string id = named->Ask("CLIENT ID\r\n");
+  const auto client = Connect();
+  const size_t before = PeakMemory();
+  client->Receive(Repeated({"CLIENT", "LIST", "ID"}, id.substr(1, id.size() - 3)));
+  EXPECT_LT(PeakMemory() - before, 16 * kAllowed);
+  EXPECT_TRUE(client->aborted());
+}
+
+TEST_F(HugeReplyTest, OneMemberManyTimes) {
+  const std::string count = "-" + std::to_string(kTimes);
+  ExpectEnded(Request({"SRANDMEMBER", "s", count}));
+  ExpectEnded(Request({"ZRANDMEMBER", "z", count}));
+  ExpectEnded(Request({"HELLO", "3"}) + Request({"ZRANDMEMBER", "z", count, "WITHSCORES"}));
+}
+
+// What a transaction changes is changed all the same: there is never half of one.
+TEST_F(HugeReplyTest, ATransaction) {
+  std::string requests = Request({"MULTI"}) + Request({"SET", "first", "1"});
+  for (size_t i = 0; i < kTimes; ++i) requests += Request({"GET", "k"});
+  ExpectEnded(requests + Request({"SET", "last", "1"}) + Request({"EXEC"}));
+  EXPECT_EQ(Connect()->Ask(Request({"EXISTS", "first", "last"})), ":2\r\n");
+}
+
+// The limit is for a reply, not for those of a pipeline together.
+TEST_F(HugeReplyTest, WhatIsAllowedIsAnswered) {
+  const auto client = Connect();
+  std::vector<std::string> words = {"MGET"};
+  words.insert(words.end(), 40, "k");
+  const std::string one = client->Ask(Request(words));
+  EXPECT_EQ(one.size(), 5 + 40 * Bulk(std::string(kValue, 'x')).size());
+  std::string two = client->Ask(Request(words) + Request(words));
+  two += client->Read();   // the second is made when the first has been read
+  EXPECT_TRUE(two == one + one);
+  EXPECT_FALSE(client->closed());
+}
+
+TEST_F(KvStoreTest, OneValueAlwaysFitsIntoAReply) {
+  server_ = Open({.max_bulk = 2 << 20, .settings = {.max_reply = 1 << 20}});
+  const std::string value(2 << 20, 'x');
+  const std::string read = Connect()->Ask(Request({"SET", "k", value}) + Request({"GET", "k"}));
+  EXPECT_TRUE(read == "+OK\r\n" + Bulk(value));
+}
+
 TEST_F(KvStoreTest, ProtectedMode) {
   server_ = OpenAsItIs({});
   const auto remote = Connect();
@@ -460,8 +552,11 @@ TEST_F(KvStoreTest, BeginsWithWhatItWasLeftWith) {
 
 TEST_F(KvStoreTest, TemporaryDataGoAway) {
   const TestDirectory directory;
+  const char* const usual = std::getenv("TMPDIR");
+  const std::string kept = usual == nullptr ? "/tmp" : usual;
   ASSERT_EQ(setenv("TMPDIR", directory.path().c_str(), /*overwrite=*/1), 0);
   server_ = Open({});
+  ASSERT_EQ(setenv("TMPDIR", kept.c_str(), /*overwrite=*/1), 0);   // for the tests after this one
   EXPECT_FALSE(std::filesystem::is_empty(directory.path()));
   server_.reset();
   EXPECT_TRUE(std::filesystem::is_empty(directory.path()));

@@ -16,6 +16,7 @@
 #include "framework/run.h"
 
 DECLARE_string(role);   // the framework's
+DECLARE_uint32(max_pending_output_mb);
 
 DEFINE_string(data_dir, "",
               "Directory of the data, made when it is not there, and closed to other users. Empty: a temporary one, "
@@ -80,6 +81,7 @@ absl::StatusOr<kvstore::Configuration> SettingsFromFlags() {
   if (FLAGS_enable_debug_command == "yes") settings.debug = kvstore::DebugCommand::kYes;
   settings.max_clients = FLAGS_maxclients;
   settings.max_query_buffer = size_t{FLAGS_client_query_buffer_limit_mb} << 20;
+  settings.max_reply = size_t{FLAGS_max_pending_output_mb} << 20;
   settings.max_clients_memory = size_t{FLAGS_maxmemory_clients_mb} << 20;
   return settings;
 }

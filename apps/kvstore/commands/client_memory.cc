@@ -9,9 +9,11 @@ namespace kvstore {
 namespace {
 
 // A value that is allowed must fit, whatever the other limit says.
-size_t OwnLimit(const Instance& instance) {
-  return std::max(instance.settings.max_query_buffer, instance.limits.max_bulk + (1 << 20));
+size_t OrOneValue(const Instance& instance, size_t limit) {
+  return std::max(limit, instance.limits.max_bulk + (1 << 20));
 }
+
+size_t OwnLimit(const Instance& instance) { return OrOneValue(instance, instance.settings.max_query_buffer); }
 
 Session& Largest(Instance& instance) {
   // In order of id: of two that have as much, the older one.
@@ -49,6 +51,16 @@ bool IsOverOwnLimit(const Instance& instance, Session& session, size_t unread) {
                << ": its request, transaction and "
                << "watched keys take " << bytes << " bytes (--client_query_buffer_limit_mb)";
   return true;
+}
+
+size_t LargestReply(const Instance& instance) { return OrOneValue(instance, instance.settings.max_reply); }
+
+void EndOverReply(const Instance& instance, Session& session) {
+  LOG(WARNING) << "ending connection " << session.id << " of " << session.peer << ": the reply to its "
+               << session.last_command << " is longer than " << LargestReply(instance)
+               << " bytes (--max_pending_output_mb)";
+  session.closing = true;
+  session.connection->Abort();
 }
 
 void CountMemory(Instance& instance, Session& session) {

@@ -42,23 +42,21 @@ void ScanElements(Call& call, Type type) {
 
   uint64_t next = 0;
   size_t count = 0;
-  std::string found;   // the elements come behind the next cursor, which is known last
+  call.reply.Array(2);
+  const size_t mark = call.reply.mark();   // the elements come behind the next cursor, which is known last
   if (entry) {
-    Reply inner(&found, call.reply.protocol());
     const bool all = options.match == "*";
     next = Elements(call.keys, call.args[1], entry, type)
                .Scan(options.cursor, options.count, [&](std::string_view name, std::string_view value) {
                  if (!all && !GlobMatches(options.match, name)) return;
-                 inner.Bulk(name);
-                 if (type == Type::kHash) inner.Bulk(value);
-                 if (type == Type::kZSet) inner.Bulk(FormatDouble(DecodeScore(value)));
+                 call.reply.Bulk(name);
+                 if (type == Type::kHash) call.reply.Bulk(value);
+                 if (type == Type::kZSet) call.reply.Bulk(FormatDouble(DecodeScore(value)));
                  count += type == Type::kSet ? 1 : 2;
                });
   }
-  call.reply.Array(2);
-  call.reply.Bulk(std::to_string(next));
-  call.reply.Array(count);
-  call.reply.Raw(found);
+  call.reply.InsertArray(mark, count);
+  call.reply.InsertBulk(mark, std::to_string(next));
 }
 
 }  // namespace kvstore

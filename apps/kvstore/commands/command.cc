@@ -63,7 +63,7 @@ void ReplyString(Call& call, const Entry& entry) {
   call.reply.Raw(std::to_string(entry.count));
   call.reply.Raw("\r\n");
   std::string chunk;
-  for (uint64_t at = 0; at < entry.count; at += kStringChunk) {
+  for (uint64_t at = 0; at < entry.count && !call.reply.full(); at += kStringChunk) {
     chunk.clear();
     ReadString(call.keys, entry, at, std::min<uint64_t>(kStringChunk, entry.count - at), &chunk);
     call.reply.Raw(chunk);

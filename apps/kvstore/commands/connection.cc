@@ -202,6 +202,7 @@ void ClientListOf(Call& call, Arguments ids) {
     if (!id) return call.reply.Error("ERR Invalid client ID");
     const auto found = call.instance.sessions.find(static_cast<uint64_t>(*id));
     if (found != call.instance.sessions.end()) lines += LineOf(*found->second, call.now_ms());
+    if (!call.reply.HasRoomFor(lines.size())) break;   // one may be named as often as the client likes
   }
   call.reply.Verbatim(lines);
 }
@@ -222,7 +223,10 @@ void ClientList(Call& call) {
   }
   std::string lines;
   if (normal) {
-    for (const auto& [id, session] : call.instance.sessions) lines += LineOf(*session, call.now_ms());
+    for (const auto& [id, session] : call.instance.sessions) {
+      lines += LineOf(*session, call.now_ms());
+      if (!call.reply.HasRoomFor(lines.size())) break;
+    }
   }
   call.reply.Verbatim(lines);
 }

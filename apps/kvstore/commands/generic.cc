@@ -79,20 +79,18 @@ void Scan(Call& call) {
   ScanOptions options;
   if (!GetScanOptions(call, 1, /*with_type=*/true, &options)) return;
   const bool all = options.match == "*";
-  std::string found;   // the keys come behind the next cursor, which is known last
-  Reply inner(&found, call.reply.protocol());
+  call.reply.Array(2);
+  const size_t mark = call.reply.mark();   // the keys come behind the next cursor, which is known last
   size_t count = 0;
   const uint64_t next =
       call.keys.Scan(options.cursor, options.count, [&](std::string_view key, const Entry& entry) {
         if (options.type.data() != nullptr && !Is(options.type, TypeName(entry.type))) return;
         if (!all && !GlobMatches(options.match, key)) return;
-        inner.Bulk(key);
+        call.reply.Bulk(key);
         ++count;
       });
-  call.reply.Array(2);
-  call.reply.Bulk(std::to_string(next));
-  call.reply.Array(count);
-  call.reply.Raw(found);
+  call.reply.InsertArray(mark, count);
+  call.reply.InsertBulk(mark, std::to_string(next));
 }
 
 void RandomKey(Call& call) {

@@ -68,7 +68,10 @@ void HMGet(Call& call) {
   if (!FindHash(call, &entry)) return;
   Elements hash = Hash(call, entry);
   call.reply.Array(call.args.size() - 2);
-  for (std::string_view field : call.args.subspan(2)) ReplyField(call, hash, field);
+  for (std::string_view field : call.args.subspan(2)) {
+    ReplyField(call, hash, field);
+    if (call.reply.full()) return;   // a field may be named as often as the client likes
+  }
 }
 
 void HGetAll(Call& call) {

@@ -114,7 +114,10 @@ void All(Call& call) {
 void Info(Call& call) {
   if (call.args.size() == 2) return All(call);
   call.reply.Array(call.args.size() - 2);
-  for (const std::string_view name : call.args.subspan(2)) ReplyInfo(call, FindByFullName(name));
+  for (const std::string_view name : call.args.subspan(2)) {
+    ReplyInfo(call, FindByFullName(name));
+    if (call.reply.full()) return;   // one may be named as often as the client likes
+  }
 }
 
 void Count(Call& call) { call.reply.Integer(static_cast<int64_t>(AllCommands().size())); }
@@ -146,7 +149,10 @@ void Docs(Call& call) {
   }
   if (call.args.size() == 2) wanted.assign(AllCommands().begin(), AllCommands().end());
   call.reply.Map(wanted.size());
-  for (const Command* command : wanted) ReplyDocs(call, *command);
+  for (const Command* command : wanted) {
+    ReplyDocs(call, *command);
+    if (call.reply.full()) return;
+  }
 }
 
 // --- COMMAND LIST, GETKEYS ---

@@ -255,12 +255,14 @@ void SPop(Call& call) {
 void ReplyPicks(Call& call, Elements& set, uint64_t count) {
   call.reply.Array(count);
   if (count < set.size() / kPickCost) {
-    for (uint64_t i = 0; i < count; ++i) call.reply.Bulk(set.Random(call.Random()));
+    for (uint64_t i = 0; i < count && !call.reply.full(); ++i) {
+      call.reply.Bulk(set.Random(call.Random()));
+    }
     return;
   }
   const std::vector<std::string> members = Sample(call, set, set.size());
   // None at all: the disk has failed under the walk. The reply never leaves then (Server::Commit).
-  for (uint64_t i = 0; i < count; ++i) {
+  for (uint64_t i = 0; i < count && !call.reply.full(); ++i) {
     call.reply.Bulk(members.empty() ? std::string() : members[Uniform(call, members.size())]);
   }
 }

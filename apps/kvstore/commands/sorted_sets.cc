@@ -28,14 +28,23 @@ bool GetScore(Call& call, std::string_view text, double* score, std::string_view
   return true;
 }
 
+// So many members follow, by ReplyMember.
+static void ReplyMembersHeader(Call& call, uint64_t members, Scores scores) {
+  const bool flat = scores == Scores::kYes && call.reply.protocol() != 3;
+  call.reply.Array(flat ? 2 * members : members);
+}
+
+static void ReplyMember(Call& call, const ScoredMember& member, Scores scores) {
+  if (scores == Scores::kYes && call.reply.protocol() == 3) call.reply.Array(2);
+  call.reply.Bulk(member.member);
+  if (scores == Scores::kYes) call.reply.Double(member.score);
+}
+
 void ReplyMembers(Call& call, const std::vector<ScoredMember>& members, Scores scores) {
-  const bool with_scores = scores == Scores::kYes,
-             pairs = with_scores && call.reply.protocol() == 3;
-  call.reply.Array(with_scores && !pairs ? 2 * members.size() : members.size());
+  ReplyMembersHeader(call, members.size(), scores);
   for (const ScoredMember& each : members) {
-    if (pairs) call.reply.Array(2);
-    call.reply.Bulk(each.member);
-    if (with_scores) call.reply.Double(each.score);
+    if (call.reply.full()) return;
+    ReplyMember(call, each, scores);
   }
 }
 
@@ -251,16 +260,21 @@ std::vector<ScoredMember> PickDifferent(Call& call, SortedSet& set, uint64_t cou
   return members;
 }
 
-std::vector<ScoredMember> PickWithRepetition(Call& call, SortedSet& set, uint64_t count) {
-  std::vector<ScoredMember> members;
+// Straight into the reply: they may be more than all that is stored.
+void ReplyPicks(Call& call, SortedSet& set, uint64_t count, Scores scores) {
+  ReplyMembersHeader(call, count, scores);
   if (count < set.size() / kPickCost) {
-    while (members.size() < count) members.push_back(PickOne(call, set));
-    return members;
+    for (uint64_t i = 0; i < count && !call.reply.full(); ++i) {
+      ReplyMember(call, PickOne(call, set), scores);
+    }
+    return;
   }
   const std::vector<ScoredMember> all = set.ByRank(0, set.size() - 1);
   // None at all: the disk has failed under the walk. The reply never leaves then (Server::Commit).
-  while (!all.empty() && members.size() < count) members.push_back(all[Uniform(call, all.size())]);
-  return members;
+  if (all.empty()) return;
+  for (uint64_t i = 0; i < count && !call.reply.full(); ++i) {
+    ReplyMember(call, all[Uniform(call, all.size())], scores);
+  }
 }
 
 std::string NotBetween(int64_t least, int64_t most) {
@@ -297,7 +311,7 @@ void ZRandMember(Call& call) {
   if (count < -kMaxPicks) {
     return call.reply.Error(NotBetween(-kMaxPicks, std::numeric_limits<int64_t>::max()));
   }
-  if (count < 0) return ReplyMembers(call, PickWithRepetition(call, *set, -count), scores);
+  if (count < 0) return ReplyPicks(call, *set, -count, scores);
   const uint64_t wanted = std::min<uint64_t>(count, set->size());
   ReplyMembers(call,
                wanted < set->size() / kPickCost ? PickDifferent(call, *set, wanted)

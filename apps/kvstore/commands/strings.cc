@@ -158,6 +158,7 @@ void MGet(Call& call) {
   for (const std::string_view key : call.args.subspan(1)) {
     const Entry entry = call.keys.Find(key);
     entry.type == Type::kString ? ReplyString(call, entry) : call.reply.Null();
+    if (call.reply.full()) return;   // a key may be named as often as the client likes
   }
 }
 

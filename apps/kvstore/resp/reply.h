@@ -1,4 +1,4 @@
-// Replies in RESP2 or RESP3, appended to a buffer.
+// Replies in RESP2 or RESP3, appended to a buffer, which takes no more than it is allowed.
 #ifndef UNDERSTUDY_APPS_KVSTORE_RESP_REPLY_H_
 #define UNDERSTUDY_APPS_KVSTORE_RESP_REPLY_H_
 
@@ -17,7 +17,14 @@ class Reply {
   int protocol() const { return protocol_; }
   void set_protocol(int protocol) { protocol_ = protocol; }
 
-  void Ok() { out_->append("+OK\r\n"); }
+  // `bytes` may still be appended, what is put in at a mark included. Without it: as many as there are.
+  void Allow(size_t bytes);
+  bool HasRoomFor(size_t bytes) const { return !full_ && bytes <= most_ - out_->size(); }
+  // Something was more than that: it, and everything after it, was left out, so what is in the buffer is no
+  // reply. Whoever writes in a loop stops then; whoever changes data meanwhile goes on to the end.
+  bool full() const { return full_; }
+
+  void Ok() { Append("+OK\r\n"); }
   void Simple(std::string_view text);      // "+text"; no CR or LF inside
   // "-text", text with its code: "ERR no such key". CR and LF inside become spaces, and those at the end
   // go, as Redis does.
@@ -41,15 +48,22 @@ class Reply {
   void InsertArray(size_t mark, size_t elements);
   void InsertMap(size_t mark, size_t pairs);
   void InsertSet(size_t mark, size_t elements);
+  void InsertBulk(size_t mark, std::string_view bytes);   // an element before those
 
   // Already in the wire's form.
-  void Raw(std::string_view bytes) { out_->append(bytes); }
+  void Raw(std::string_view bytes) { Append(bytes); }
 
  private:
   void Header(char type, size_t count);
+  // Whether there is room for so many bytes; if not, it is full.
+  bool Take(size_t bytes);
+  void Append(std::string_view bytes);
+  void Insert(size_t mark, std::string_view bytes);
 
   std::string* out_;
   int protocol_;
+  size_t most_ = SIZE_MAX;   // of *out_
+  bool full_ = false;
 };
 
 }  // namespace kvstore

@@ -66,7 +66,30 @@ TEST(ReplyTest, HeadersPutInAfterTheirElements) {
   const std::string elements = ":0\r\n:1\r\n:2\r\n:3\r\n";
   ExpectBoth(with(&Reply::InsertArray), "+OK\r\n*4\r\n" + elements);
   Expect(with(&Reply::InsertMap), "+OK\r\n*4\r\n" + elements, "+OK\r\n%2\r\n" + elements);
+  ExpectBoth([](Reply& r) { r.Ok(); r.InsertBulk(r.mark() - 5, "7"); }, "$1\r\n7\r\n+OK\r\n");
   Expect(with(&Reply::InsertSet), "+OK\r\n*4\r\n" + elements, "+OK\r\n~4\r\n" + elements);
+}
+
+TEST(ReplyTest, TakesNoMoreThanItIsAllowed) {
+  std::string out = "before";
+  Reply reply(&out, 2);
+  reply.Allow(11);
+  const size_t mark = reply.mark();
+  reply.Bulk("12345");
+  EXPECT_FALSE(reply.full());
+  EXPECT_TRUE(reply.HasRoomFor(0));
+  EXPECT_FALSE(reply.HasRoomFor(1));
+  reply.InsertArray(mark, 1);
+  EXPECT_TRUE(reply.full());
+  EXPECT_FALSE(reply.HasRoomFor(0));
+  EXPECT_EQ(out, "before$5\r\n12345\r\n");
+
+  reply.Allow(3);
+  EXPECT_FALSE(reply.full());
+  reply.Error("ERR");
+  EXPECT_TRUE(reply.full());
+  reply.Raw("1");   // would fit, but what comes before it does not
+  EXPECT_EQ(out, "before$5\r\n12345\r\n");
 }
 
 TEST(ReplyTest, TheProtocolMayChangeBetweenReplies) {
