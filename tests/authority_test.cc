@@ -74,7 +74,7 @@ TEST_F(AuthorityTest, AFirewallThatRejectsMakesNoSecondPrimary) {
   talk->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   ExpectServes();
-  EXPECT_THAT(pair_->process(Host::kB).Log(), HasSubstr("(a is silent)"));
+  ExpectLog(Host::kB, "(a is silent)");
 }
 
 TEST_F(AuthorityTest, AFirewallThatRejectsLetsNobodyBeginBesideAServingNode) {
@@ -107,7 +107,7 @@ TEST_F(AuthorityTest, TheWitnessTellsOfADeath) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   pair_->process(Host::kA).Kill();
   ExpectTakenOverBy(Host::kB);
-  EXPECT_THAT(pair_->process(Host::kB).Log(), HasSubstr("(the process of a is gone)"));
+  ExpectLog(Host::kB, "(the process of a is gone)");
   auto heard = status(Host::kB).Metric("understudy_last_words_heard_total");
   ASSERT_TRUE(heard.ok()) << heard.status();
   EXPECT_GE(*heard, 1);
@@ -119,7 +119,7 @@ TEST_F(AuthorityTest, WithoutAWitnessTheLeaseRunsOut) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   pair_->process(Host::kA).Kill();
   ExpectTakenOverBy(Host::kB);
-  EXPECT_THAT(pair_->process(Host::kB).Log(), HasSubstr("(a is silent)"));
+  ExpectLog(Host::kB, "(a is silent)");
   ExpectServes();
 }
 
@@ -182,7 +182,7 @@ TEST_F(HungReplayTest, DoesNotHoldThePrimaryUp) {
   Hang();
   ExpectState(Host::kA, "solo", &fleet);
   EXPECT_THAT(Reason(Host::kA), HasSubstr("hangs"));
-  EXPECT_THAT(pair_->process(Host::kA).Log(), HasSubstr("serving without a secondary: the replay of b hangs"));
+  ExpectLog(Host::kA, "serving without a secondary: the replay of b hangs");
   const uint64_t before = talk->received();
   ASSERT_EQ(fleet.RunUntil([&] { return talk->received() > before + 10000; }, kPatience), "");
   EXPECT_EQ(status(Host::kA).State(), "solo") << "it does not join again while it hangs";

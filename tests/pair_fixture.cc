@@ -116,6 +116,12 @@ void PairTest::TearDown() {
   if (HasFailure() && pair_ != nullptr) std::cout << pair_->LogTails(40) << std::endl;
 }
 
+void PairTest::ExpectLog(Host host, const std::string& words, Fleet* fleet) {
+  Fleet nobody(client());
+  const auto said = [&] { return pair_->process(host).Log().find(words) != std::string::npos; };
+  EXPECT_EQ((fleet != nullptr ? *fleet : nobody).RunUntil(said, kPatience), "") << "waiting for: " << words;
+}
+
 void PairTest::Strike(Host host, Way way) {
   switch (way) {
     case Way::kKilled: return pair_->process(host).Signal(SIGKILL);

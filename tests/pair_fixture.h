@@ -62,6 +62,8 @@ class PairTest : public testing::Test {
   // State of `host` becomes `state`, while the clients go on.
   void ExpectState(Host host, const std::string& state, Fleet* fleet = nullptr,
                    milliseconds timeout = seconds(10));
+  // `host` has said `words` in its log, or does so soon: a thread of its own writes it.
+  void ExpectLog(Host host, const std::string& words, Fleet* fleet = nullptr);
   // By its own account. (After a short absence a secondary may have joined again.)
   bool Serves(Host host);
   // New clients are served, everything of the workbench's works.

@@ -27,10 +27,6 @@ class ServerApiTest : public PairTest {
     ASSERT_TRUE(started.ok()) << started;
   }
   // The clients go on until `host` has logged `text`.
-  void ExpectLog(Host host, const std::string& text, Fleet& fleet) {
-    const auto logged = [&] { return pair_->process(host).Log().find(text) != std::string::npos; };
-    EXPECT_EQ(fleet.RunUntil(logged, kPatience), "") << "waiting for: " << text;
-  }
   // A client of its own: `words`, one a line, are answered like this.
   void ExpectRecord(const std::string& words, const std::string& answer) {
     Plan plan = AskPlan("RECORD\n" + words, answer);
@@ -57,13 +53,13 @@ TEST_F(ServerApiTest, WhenBothDisksAreFullTheServerRefusesAndServesOn) {
   std::ofstream(full_) << "yes";
   Fleet fleet(client());
   StreamClient* echo = fleet.Add(EchoPlan({.bytes = 1u << 30, .seed = TestSeed()}));
-  ExpectLog(Host::kA, kFull, fleet);
+  ExpectLog(Host::kA, kFull, &fleet);
   ExpectRecord("b\n?\n", "full\na\n");
   pair_->process(Host::kA).Signal(SIGKILL);
   ExpectTakenOverBy(Host::kB, &fleet);
   ExpectRecord("c\n?\n", "full\na\n");   // it has learned of it through the log
   ASSERT_EQ(std::remove(full_.c_str()), 0);
-  ExpectLog(Host::kB, kWritable, fleet);
+  ExpectLog(Host::kB, kWritable, &fleet);
   ExpectRecord("d\n?\n", "kept d\nd\n");
   echo->FinishEcho(100000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
@@ -75,10 +71,10 @@ TEST_F(ServerApiTest, TheDiskOfTheSecondaryCountsAsWell) {
   std::ofstream(full_) << "yes";
   Fleet fleet(client());
   StreamClient* echo = fleet.Add(EchoPlan({.bytes = 1u << 30, .seed = TestSeed()}));
-  ExpectLog(Host::kA, kFull, fleet);
+  ExpectLog(Host::kA, kFull, &fleet);
   ExpectRecord("b\n", "full\n");
   ASSERT_EQ(std::remove(full_.c_str()), 0);
-  ExpectLog(Host::kA, kWritable, fleet);
+  ExpectLog(Host::kA, kWritable, &fleet);
   ExpectRecord("c\n", "kept c\n");
   ExpectState(Host::kB, "protected", &fleet);
   echo->FinishEcho(100000);
@@ -95,7 +91,7 @@ TEST_F(ServerApiTest, ANodeThatIsAloneKeepsBackWhatItCannotWrite) {
   plan.half_close_after_send = true;
   Fleet fleet(client());
   StreamClient* held = fleet.Add(plan);
-  ExpectLog(Host::kA, kFull, fleet);
+  ExpectLog(Host::kA, kFull, &fleet);
   ExpectRecord("a\n?\n", "full\nFILL\n");
   ASSERT_EQ(fleet.RunFor(milliseconds(100)), "");
   EXPECT_EQ(held->received(), 0u);
@@ -151,8 +147,8 @@ TEST_F(ServerApiTest, NodesThatDifferInAFlagOfTheApplicationAreNoPair) {
   ASSERT_NO_FATAL_FAILURE(StartWith({"--must_agree=one"}, {"--must_agree=two"}));
   Fleet nobody(client());
   const std::string what = "--must_agree must be the same on both nodes, and is ";
-  ExpectLog(Host::kA, what, nobody);
-  ExpectLog(Host::kB, what, nobody);
+  ExpectLog(Host::kA, what, &nobody);
+  ExpectLog(Host::kB, what, &nobody);
   ExpectState(Host::kB, "joining");
   ExpectState(Host::kA, "solo");
   ExpectServes();
@@ -161,7 +157,7 @@ TEST_F(ServerApiTest, NodesThatDifferInAFlagOfTheApplicationAreNoPair) {
 TEST_F(ServerApiTest, NodesThatDifferInALimitAreNoPair) {
   ASSERT_NO_FATAL_FAILURE(StartWith({"--max_pending_output_mb=3"}, {"--max_pending_output_mb=4"}));
   Fleet nobody(client());
-  ExpectLog(Host::kB, "--max_pending_output_mb must be the same on both nodes, and is ", nobody);
+  ExpectLog(Host::kB, "--max_pending_output_mb must be the same on both nodes, and is ", &nobody);
   ExpectState(Host::kA, "solo");
 }
 
@@ -177,8 +173,8 @@ TEST_F(ServerApiTest, AClientThatDoesNotTakeItsOutputIsEndedAloneOnBothNodes) {
   plan.reading = false;
   const StreamClient* asks = greedy.Add(plan);
   ASSERT_EQ(greedy.RunUntil([&] { return asks->sent() == plan.send.size(); }, kPatience), "");
-  ExpectLog(Host::kA, "(--max_pending_output_mb)", others);
-  ExpectLog(Host::kB, "(--max_pending_output_mb)", others);
+  ExpectLog(Host::kA, "(--max_pending_output_mb)", &others);
+  ExpectLog(Host::kB, "(--max_pending_output_mb)", &others);
   EXPECT_THAT(greedy.RunUntilDone(kPatience), HasSubstr("reset"));
   pair_->process(Host::kA).Signal(SIGKILL);
   ExpectTakenOverBy(Host::kB, &others);
@@ -202,7 +198,7 @@ TEST_F(ServerApiTest, TheLargestOfManyHalfRequestsIsEnded) {
   ASSERT_EQ(small.RunUntil(sent, kPatience), "");
   large.Add(GatherPlan(30'000'000, 1, TestSeed()));
   EXPECT_THAT(large.RunUntilDone(kPatience), HasSubstr("reset"));
-  ExpectLog(Host::kB, "(--max_buffered_mb)", small);
+  ExpectLog(Host::kB, "(--max_buffered_mb)", &small);
   for (StreamClient* one : gather) one->ReleaseSend();
   EXPECT_EQ(small.RunUntilDone(kPatience), "");
 }
@@ -225,7 +221,7 @@ TEST_F(ServerApiTest, TheOtherNodeSurvivesARequestThatMadeTheServerThrow) {
   ASSERT_TRUE(ended.has_value());
   EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 1);
   EXPECT_THAT(pair_->process(Host::kA).Log(), AllOf(HasSubstr(kThrew), HasSubstr(kBegin)));
-  ExpectLog(Host::kB, "the other node's Server threw, or died, in a call for connection ", others);
+  ExpectLog(Host::kB, "the other node's Server threw, or died, in a call for connection ", &others);
   echo->FinishEcho(100000);
   EXPECT_EQ(others.RunUntilDone(kPatience), "");
 }
@@ -238,8 +234,8 @@ TEST_F(ServerApiTest, ATransactionalServerThrowsAndServesOn) {
   StreamClient* echo = others.Add(EchoPlan({.bytes = 1u << 30, .seed = TestSeed()}));
   poison.Add(AskPlan("THROW\n", ""));
   EXPECT_THAT(poison.RunUntilDone(kPatience), HasSubstr("reset"));
-  ExpectLog(Host::kA, kBegin, others);
-  ExpectLog(Host::kB, kBegin, others);
+  ExpectLog(Host::kA, kBegin, &others);
+  ExpectLog(Host::kB, kBegin, &others);
   ExpectState(Host::kB, "protected", &others);
   echo->FinishEcho(100000);
   EXPECT_EQ(others.RunUntilDone(kPatience), "");
@@ -271,7 +267,7 @@ TEST_F(ServerApiTest, TheOtherNodeSurvivesARequestThatEndedTheProcess) {
   const auto ended = pair_->process(Host::kA).Wait(seconds(10));
   ASSERT_TRUE(ended.has_value());
   EXPECT_TRUE(WIFSIGNALED(*ended) && WTERMSIG(*ended) == SIGSEGV) << *ended;
-  ExpectLog(Host::kB, "the other node's Server threw, or died, in a call for connection ", others);
+  ExpectLog(Host::kB, "the other node's Server threw, or died, in a call for connection ", &others);
   echo->FinishEcho(100000);
   EXPECT_EQ(others.RunUntilDone(kPatience), "");
 }
