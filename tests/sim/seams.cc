@@ -734,10 +734,11 @@ absl::Status SouthWrapper::Check() {
   if (!host.bypassed || World::now_in->mutations().blind_fence) return absl::OkStatus();
   if (host.bypass_stays) return absl::UnavailableError("packets get past the programs");
   host.bypassed = false;
+  ++host.times_mended;
   return absl::OkStatus();
 }
 int SouthWrapper::change_fd() const { return -1; }
-uint64_t SouthWrapper::mended() const { return 0; }
+uint64_t SouthWrapper::mended() const { return impl_->process->host->times_mended; }
 void SouthWrapper::NoteSent(Slot slot, Seq snd_max) {
   sim::South::Connection& c = impl_->At(slot);
   if (c.egress_seen) c.snd_max = SeqMax(c.snd_max, snd_max);

@@ -693,11 +693,8 @@ bool World::Egress(Host& host, Packet packet, bool by_hand, const South::Sender&
         !process.dead && programs.Egress(filtered, by_hand, sender, host.Monotonic(now_).count());
     const bool as_it_is = passes && filtered.ack == packet.ack && filtered.window == packet.window;
     as_it_is ? ToClients(host, packet) : LeaveUnfiltered(host, packet);
-    // What it was offered, and how far it was sent, they do not know.
-    if (Client* client = ClientOf(packet); client != nullptr) {
-      client->edge_seen = false;
-      client->unseen = SeqMax(client->unseen.value_or(packet.end()), packet.end());
-    }
+    // What it was offered they do not know.
+    if (Client* client = ClientOf(packet); client != nullptr) client->edge_seen = false;
     return true;
   }
   if (process.dead) {
@@ -1057,7 +1054,6 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
   if (client == nullptr) {
     return Violate("I1", absl::StrCat("acknowledges what nobody has sent: ", packet.ToString()));
   }
-  if (client->unseen.has_value() && !SeqBefore(packet.end(), *client->unseen)) client->unseen.reset();
   if (IsExcused(*client)) return NoteSynAck(*client, packet);
   const Shadow* shadow = nullptr;
   const ModelServer* reference = Reference(&shadow);
@@ -1158,7 +1154,7 @@ void World::CheckStreams() {
 }
 
 bool World::Done(Client& client) {
-  if (client.over || IsExcused(client) || client.unseen.has_value()) return true;
+  if (client.over || IsExcused(client)) return true;
   for (Host& host : hosts_) {
     if (register_.holder != host.name || host.process == nullptr) continue;
     const ModelServer::Transcript* said = host.process->server->Find(client.name);

@@ -153,6 +153,7 @@ struct Host {
   // What leaves does not meet the south wrapper's programs: another's filter lets it pass before.
   bool bypassed = false;
   bool bypass_stays = false;   // when they are put in front again
+  uint64_t times_mended = 0;
   std::map<FourTuple, Socket> sockets;
   // Of which the kernel has let go, but no process yet (in the listener's queue, or accepted), by number.
   std::map<uint64_t, Socket> past;
@@ -181,9 +182,6 @@ struct Client {
   // not the log's.
   std::optional<Seq> promised;
   bool misled = false;
-  // How far it was sent past the programs. They do not believe what it acknowledges of that, until something
-  // further leaves; a Server that waits for the acknowledgement may wait so long.
-  std::optional<Seq> unseen;
   // The wire as seen by an observer between hosts and client.
   bool syn_ack_seen = false;
   Seq iss = 0;

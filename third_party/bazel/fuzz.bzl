@@ -1,5 +1,44 @@
 """cc_fuzz_test: a libFuzzer target, run for a short while as a test."""
 
+# Of Abseil, whatever an object file may want: each knows the others.
+ABSEIL = ["-Wl,--start-group"] + ["-labsl_" + name for name in [
+    "bad_optional_access",
+    "bad_variant_access",
+    "base",
+    "city",
+    "civil_time",
+    "cord",
+    "cord_internal",
+    "cordz_functions",
+    "cordz_handle",
+    "cordz_info",
+    "debugging_internal",
+    "demangle_internal",
+    "exponential_biased",
+    "graphcycles_internal",
+    "hash",
+    "hashtablez_sampler",
+    "int128",
+    "log_severity",
+    "low_level_hash",
+    "malloc_internal",
+    "raw_hash_set",
+    "raw_logging_internal",
+    "spinlock_wait",
+    "stacktrace",
+    "status",
+    "statusor",
+    "str_format_internal",
+    "strerror",
+    "strings",
+    "strings_internal",
+    "symbolize",
+    "synchronization",
+    "throw_delegate",
+    "time",
+    "time_zone",
+]] + ["-Wl,--end-group"]
+
 def cc_fuzz_test(name, srcs, hdrs, corpus, runs = 200000, seconds = 10, max_len = 4096, libs = [], thrift = [], tags = None):
     """Compiles a fuzzer with clang, AddressSanitizer and UndefinedBehaviorSanitizer, and runs it.
 
