@@ -203,7 +203,12 @@ absl::Status Executor::Dispatch(const RecordView& record) {
         if (!connection.ok()) return connection.status();
         if ((*connection)->connected_) return absl::InvalidArgumentError("connected twice");
         (*connection)->connected_ = true;
-        server_->OnConnect(**connection);
+        // Aborted before the Server has heard of it, for the call that would tell it: it never does.
+        if ((*connection)->abort_wanted_) {
+          (*connection)->closed_told_ = true;
+        } else {
+          server_->OnConnect(**connection);
+        }
         return absl::OkStatus();
       });
     case RecordKind::kPeerClosed:

@@ -48,10 +48,13 @@ void HostWatch::LookAsPrimary(Time now) { LookAtAddress(now, /*rightful=*/0); }
 void HostWatch::LookAtAddress(Time now, size_t rightful) {
   if (now < next_address_look_) return;
   next_address_look_ = now + (conflict_.empty() ? kConflictPause : kConflictAgain);
-  address_->ProbeAll(kConflictWait, [this, rightful, alive = std::weak_ptr<char>(alive_)](
+  address_->ProbeAll(kConflictWait, [this, now, rightful, alive = std::weak_ptr<char>(alive_)](
                                         const absl::StatusOr<std::vector<MacAddress>>& who) {
     if (alive.expired() || !who.ok()) return;   // who cannot ask knows no more than before
     if (who->size() <= rightful) return NoteConflict("");
+    // Once may be an address that moves, or a stale answer: it is asked again soon, and believed then.
+    next_address_look_ = std::min(next_address_look_, replication::MonotonicTime(now + kConflictAgain));
+    if (rightful > 0 && !std::exchange(doubted_, true)) return;
     const std::string macs = absl::StrJoin(*who, " and ", [](std::string* out, const MacAddress& mac) {
       absl::StrAppend(out, tcpshim::ToString(mac));
     });
@@ -63,6 +66,7 @@ void HostWatch::LookAtAddress(Time now, size_t rightful) {
 
 void HostWatch::NoteConflict(std::string conflict) {
   conflict_ = std::move(conflict);
+  doubted_ = !conflict_.empty();
   if (conflict_.empty()) return;
   ++conflicts_;
   LOG_EVERY_T(ERROR, 60) << conflict_;
@@ -72,7 +76,9 @@ void HostWatch::NoteConflict(std::string conflict) {
 
 bool HostWatch::LookAsSecondary(Time now, bool primary_lives, std::optional<std::vector<uint32_t>> clients) {
   LookAtPort(now);
-  // Where nothing is known to be in the way, nobody asks when the primary is dead: then there is no time.
+  // Where nothing is known to be in the way, nobody asks when the primary is dead: then there is no time. Where
+  // something is, each second without an answer is one without the service.
+  if (!primary_lives && !conflict_.empty()) next_address_look_ = std::min(next_address_look_, now + kConflictWait);
   LookAtAddress(now, /*rightful=*/primary_lives || conflict_.empty() ? 1 : 0);
   if (clients.has_value()) {
     clients_ = *std::move(clients);
@@ -107,9 +113,9 @@ void HostWatch::TellRoutes() {
     unreachable_.clear();
     return;
   }
-  unreachable_ = absl::StrCat("after a takeover ", without_route_.size(), " client addresses could not be reached "
-                              "through the service interface of this node, ", tcpshim::IpText(without_route_.front()),
-                              " among them: there is no route, or it leads elsewhere");
+  unreachable_ = absl::StrCat("client addresses that could not be reached through the service interface of this node "
+                              "after a takeover: ", without_route_.size(), ", ", tcpshim::IpText(without_route_.front()),
+                              " among them; there is no route, or it leads elsewhere");
   LOG_EVERY_T(WARNING, 60) << unreachable_;
 }
 

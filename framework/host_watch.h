@@ -61,6 +61,7 @@ class HostWatch {
   tcpshim::UniqueFd listener_;
   std::string port_taken_, conflict_, unreachable_;
   Time next_port_look_{}, next_address_look_{}, next_route_look_{};
+  bool doubted_ = false;     // the last look has found a conflict
   uint64_t conflicts_ = 0;
 
   std::vector<uint32_t> clients_;

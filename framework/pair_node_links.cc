@@ -203,7 +203,7 @@ void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {
   peer_cannot_write_ = reply.__isset.cannot_write && reply.cannot_write;
   if (std::string warning = replication::Printable(reply.warning, kMaxWarning); warning != heir_warns_) {
     heir_warns_ = std::move(warning);
-    LOG_IF(WARNING, !heir_warns_.empty()) << "the secondary says: " << heir_warns_;
+    if (!heir_warns_.empty()) LogAgain(absl::StrCat("the secondary says: ", heir_warns_));
   }
   const bool lagged = replay_lag_bytes_ >= kMaxReplayLag;
   primary_->OnAppendReply(reply, Now());

@@ -194,6 +194,7 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
   auto config = ConfigFromFlags();
   if (!config.ok()) return Complain(program, config.status(), kWrongFlags);
   // Before there are threads, or anything else that must not outlive this process.
+  config->max_connections = RaiseOpenFiles();
   const auto witness = WitnessFor(*config);
   auto log = OpenLog();
   if (!log.ok()) return Complain(program, log.status(), kWrongFlags);
@@ -201,7 +202,6 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
     const absl::Status released = Release(*config);
     return released.ok() ? EXIT_SUCCESS : Complain(program, released, kCannotRun);
   }
-  config->max_connections = RaiseOpenFiles();
   LOG_IF(WARNING, !witness.ok()) << witness.status().message()
                                  << "; the other node finds a death when the lease has run out";
   std::signal(SIGPIPE, SIG_IGN);

@@ -237,7 +237,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   Live* FindNewest(const tcpshim::FourTuple& tuple);
   bool IsAcceptOf(int fd, const Live& live) const;
   Live* OpenUnseen(const tcpshim::FourTuple& tuple, bool local);
-  bool IsLocal(uint32_t ip) const { return south_.is_local != nullptr && south_.is_local(ip); }
+  bool IsLocal(uint32_t ip);
   void Connect(Live& live);
   void ConnectWaiting();
   void Supersede(Live& old);
@@ -277,7 +277,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
 
   // serving_takeover.cc
   tcpshim::Endpoint EndpointOf(const ConnectionState& state) const;
-  bool IsOfDeadHost(const ConnectionState& state) const;
+  bool IsOfDeadHost(const ConnectionState& state);
   bool IsRestoredLate(const ConnectionState& state) const;
   bool RestoreOne(const ConnectionState& state);
   bool RestoreLocal(Live& live, const tcpshim::Endpoint& endpoint);
@@ -342,6 +342,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   std::vector<ConnectionId> refused_by_log_;     // whose input was refused until the next OnStable
   std::vector<ConnectionId> look_;               // of the watched, those to look at in this turn
   std::vector<ConnectionId> not_restored_;
+  absl::flat_hash_map<uint32_t, bool> local_ips_;   // while taking over: IsLocal, the same to all that ask
   // Restored but for the socket: this host has no route to their clients yet.
   struct Routeless {
     ConnectionId id;

@@ -187,6 +187,14 @@ Serving::Live* Serving::OpenUnseen(const FourTuple& tuple, bool local) {
   return silent_ ? nullptr : &AddLive(opened.connection);
 }
 
+bool Serving::IsLocal(uint32_t ip) {
+  if (south_.is_local == nullptr) return false;
+  if (!taking_over_) return south_.is_local(ip);
+  const auto [known, is_new] = local_ips_.try_emplace(ip);
+  if (is_new) known->second = south_.is_local(ip);
+  return known->second;
+}
+
 // Sockets come out of the listener's queue in the order in which handshakes were completed, those of earlier
 // incarnations too.
 bool Serving::IsAcceptOf(int fd, const Live& live) const {

@@ -63,6 +63,7 @@ void Serving::FlushDirty() {
 // Lets leave what is stable for one connection. May end it: `live` is gone then.
 void Serving::Flush(Live& live) {
   if (!live.has_socket) {
+    if (live.released.abort && !live.state->connected()) return EndHandshake(live);
     if (!live.syn_ack_sent && live.slot.has_value()) {
       live.syn_ack_sent = true;
       south_.wrapper->Allow(*live.slot, SOUTH_OPEN);
@@ -130,7 +131,8 @@ void Serving::SendHeldAck(Live& live) {
 
 void Serving::OnFenceMended() {
   for (auto& [id, live] : live_) {
-    if (live->has_socket && live->slot.has_value()) AskWhatItHas(*live);
+    // Of the others nothing is awaited. Who does not hear this is asked again: IsUnbelieved.
+    if (live->has_socket && live->slot.has_value() && live->written > live->state->view().acked) AskWhatItHas(*live);
   }
 }
 

@@ -78,7 +78,7 @@ Endpoint Serving::EndpointOf(const ConnectionState& state) const {
 }
 
 // Of a client of the dead primary's host, and one of this host whose handshake is not complete.
-bool Serving::IsOfDeadHost(const ConnectionState& state) const {
+bool Serving::IsOfDeadHost(const ConnectionState& state) {
   return state.opened().local || (!state.connected() && IsLocal(state.opened().tuple.remote.ip));
 }
 
@@ -400,6 +400,7 @@ void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::s
     Watch(*live);
   });
   taking_over_ = false;
+  local_ips_.clear();
   timestamp_shift_ = 0;
   FlushDirty();
   EndTurn();

@@ -175,11 +175,11 @@ class ForkedWitness final : public Witness {
 // The same under a high number: of a process that ends the kernel closes the highest first, and its end of the
 // socket shall not have to wait for all the others.
 UniqueFd MovedUp(UniqueFd fd) {
-  constexpr rlim_t kHigh = 1000;
+  // Above those of so many clients; the kernel's table has 8 bytes for each number below.
+  constexpr rlim_t kHigh = 200'000;
   rlimit files = {};
-  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return fd;
-  const int lowest = static_cast<int>(std::min(kHigh, files.rlim_cur * 3 / 4));
-  UniqueFd high(fcntl(fd.get(), F_DUPFD_CLOEXEC, lowest));
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == 0) return fd;
+  UniqueFd high(fcntl(fd.get(), F_DUPFD_CLOEXEC, static_cast<int>(std::min(kHigh, files.rlim_cur - 1))));
   return high ? std::move(high) : std::move(fd);
 }
 

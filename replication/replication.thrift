@@ -9,7 +9,7 @@
 
 namespace cpp understudy.replication.wire
 
-const i32 PROTOCOL_VERSION = 3
+const i32 PROTOCOL_VERSION = 4
 
 enum RefuseReason {
   WRONG_VERSION = 1,        // the other end speaks another protocol
