@@ -119,7 +119,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::string& node,
                    const std::optional<Fault>& fault = std::nullopt);
 
-  // Segments may have left past the south wrapper, which does not know of them: clients are asked what they have.
+  // Segments may have left past the south wrapper, which does not know of them.
   void OnFenceMended();
 
   // Everything up to `lsn` is stable.
@@ -140,7 +140,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   struct Counters {
     uint64_t accepted = 0, accepts_refused = 0, ended = 0, broken = 0, superseded = 0;
     uint64_t half_open_refused = 0, half_open_evicted = 0, half_open_expired = 0, half_open_reset = 0;
-    uint64_t acks_by_hand = 0, acks_asked_for = 0, syn_acks_by_hand = 0, rsts_vouched = 0, time_wait_acks = 0;
+    uint64_t acks_by_hand = 0, acks_past_programs = 0, syn_acks_by_hand = 0, rsts_vouched = 0, time_wait_acks = 0;
     uint64_t refused_elsewhere = 0;
     uint64_t local_clients = 0;      // of this host: see OpenUnseen
     uint64_t bytes_received = 0, bytes_sent = 0, segments_resent = 0;
@@ -177,7 +177,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     std::optional<tcpshim::SouthWrapper::Slot> slot;   // none: of this host, or superseded, or standalone
     bool has_socket = false;
     bool syn_ack_sent = false;
-    std::chrono::steady_clock::time_point next_doubt{};   // see IsUnbelieved
+    std::chrono::steady_clock::time_point next_doubt{};   // see BelieveTcp
     uint8_t syn_acks = 0;                      // SYN-ACKs sent after a takeover
     bool superseded = false;                   // its client has begun anew from the same port
     bool dirty = false;                        // in dirty_
@@ -258,8 +258,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   uint32_t TimestampByHand(const Live& live) const;
   PeerView ViewOf(const Live& live) const;
   bool FinAcked(const Live& live) const;
-  void AskWhatItHas(Live& live);
-  bool IsUnbelieved(Live& live);
+  void BelieveTcp(Live& live);
   static bool MustWatch(const Live& live);
   void Watch(Live& live);
   void Look(Live& live);

@@ -23,7 +23,7 @@ inline void AppendServingCounters(const Serving::Counters& c,
   out.emplace_back("handshakes_expired_total", c.half_open_expired);
   out.emplace_back("handshakes_refused_elsewhere_total", c.refused_elsewhere);
   out.emplace_back("local_clients_total", c.local_clients);
-  out.emplace_back("acks_asked_for_total", c.acks_asked_for);
+  out.emplace_back("acks_past_programs_total", c.acks_past_programs);
   out.emplace_back("acks_sent_by_hand_total", c.acks_by_hand);
   out.emplace_back("syn_acks_sent_by_hand_total", c.syn_acks_by_hand);
   out.emplace_back("rsts_vouched_for_total", c.rsts_vouched);

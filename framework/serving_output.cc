@@ -130,35 +130,22 @@ void Serving::SendHeldAck(Live& live) {
 }
 
 void Serving::OnFenceMended() {
-  for (auto& [id, live] : live_) {
-    // Of the others nothing is awaited. Who does not hear this is asked again: IsUnbelieved.
-    if (live->has_socket && live->slot.has_value() && live->written > live->state->view().acked) AskWhatItHas(*live);
-  }
+  for (auto& [id, live] : live_) BelieveTcp(*live);
 }
 
-// An acknowledgement of what the south wrapper has not seen leave is not believed, and does not come again. So it is
-// told what TCP may have sent, and the client is made to repeat its own: by a segment from before its window, as
-// keepalive probes are (RFC 9293, 3.10.7.4).
-void Serving::AskWhatItHas(Live& live) {
-  const ConnectionState& state = *live.state;
-  south_.wrapper->NoteSent(*live.slot, state.SeqOf(live.written) + live.fin_written);
-  Segment segment = AckByHand(live);
-  segment.seq = state.SeqOf(state.view().acked) - 1;
-  ++counters_.acks_asked_for;
-  (void)south_.sender->Send(segment);
-  Watch(live);
-}
-
-// TCP has taken an acknowledgement that the south wrapper has not: what it was for has left past the programs, and
-// nobody has noticed. Looked at now and then only.
-bool Serving::IsUnbelieved(Live& live) {
-  const auto now = clock_->Monotonic();
-  if (!live.slot.has_value() || live.superseded || live.unheard_until != 0 || now < live.next_doubt) return false;
-  live.next_doubt = now + kDoubtInterval;
+// An acknowledgement of what the south wrapper has not seen leave is not believed, and does not come again. But TCP has
+// taken it: what TCP knows counts.
+void Serving::BelieveTcp(Live& live) {
+  if (!live.has_socket || !live.slot.has_value() || live.superseded || live.unheard_until != 0) return;
   const Seq sent = live.state->SeqOf(live.written) + live.fin_written;
   const Seq taken = sent - static_cast<Seq>(tcpshim::UnackedBytes(north_->fd(live.id)));
   const auto client = south_.wrapper->Client(*live.slot);
-  return tcpshim::SeqAfter(taken, client.has_value() ? client->una : live.state->opened().iss + 1);
+  if (!client.has_value() || !tcpshim::SeqAfter(taken, client->una)) {
+    return south_.wrapper->NotePast(*live.slot, sent, live.state->opened().iss);
+  }
+  ++counters_.acks_past_programs;
+  south_.wrapper->NotePast(*live.slot, sent, taken);
+  Watch(live);
 }
 
 // A TSval for a segment by hand: not before what has left (I6), and not ahead of what the socket itself
@@ -254,7 +241,10 @@ void Serving::CheckWatched() {
       if (live == nullptr) continue;
     }
     if (live->resent.has_value()) ResendAgain(*live);
-    if (ticking_ && IsUnbelieved(*live)) AskWhatItHas(*live);
+    if (ticking_ && clock_->Monotonic() >= live->next_doubt) {   // the fence had a hole, and nobody has noticed
+      live->next_doubt = clock_->Monotonic() + kDoubtInterval;
+      BelieveTcp(*live);
+    }
     if (!CheckProgress(*live)) {
       watched_.erase(id);
     } else if (live->slot.has_value() && AwaitAck(*live)) {

@@ -84,6 +84,9 @@ bool ReceiveTwo(int socket, UniqueFd& first, UniqueFd& second, std::string& text
   return true;
 }
 
+// What is meant for the server is no order to the witness, not even that of a service manager who ends all.
+constexpr std::array kNotForIt = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2};
+
 // --- The child ------------------------------------------------------------------------------------
 
 template <size_t kCount>
@@ -112,11 +115,10 @@ bool IsExiting(int stat) {
   return rest != nullptr && sscanf(rest, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && (flags & kExiting) != 0;
 }
 
-[[noreturn]] void Watch(int server, int stat, int socket, const std::string& word, const FatalCall& fatal) {
-  // What is meant for the server is no order to the witness, not even that of a service manager who ends all.
-  for (const int signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2}) {
-    ::signal(signal, SIG_IGN);
-  }
+[[noreturn]] void Watch(int server, int stat, int socket, const std::string& word, const FatalCall& fatal,
+                        const sigset_t& before) {
+  for (const int signal : kNotForIt) ::signal(signal, SIG_IGN);
+  (void)sigprocmask(SIG_SETMASK, &before, nullptr);
   (void)setsid();
   (void)prctl(PR_SET_NAME, "witness");
   (void)!chdir("/");
@@ -202,11 +204,17 @@ absl::StatusOr<std::unique_ptr<Witness>> StartWitness() {
   if (page == MAP_FAILED) return Failed("shared memory");
   auto* const fatal = new (page) FatalCall();
   UniqueFd own = MovedUp(UniqueFd(ends[0])), its(ends[1]);
+  // Until it ignores them.
+  sigset_t blocked, before;
+  sigemptyset(&blocked);
+  for (const int signal : kNotForIt) sigaddset(&blocked, signal);
+  (void)sigprocmask(SIG_BLOCK, &blocked, &before);
   const pid_t child = fork();
+  if (child != 0) (void)sigprocmask(SIG_SETMASK, &before, nullptr);
   if (child < 0) return Failed("fork");
   if (child == 0) {
     own.reset();
-    Watch(self.get(), stat.get(), its.get(), word, *fatal);
+    Watch(self.get(), stat.get(), its.get(), word, *fatal, before);
   }
   auto witness = std::make_unique<ForkedWitness>(replication::HashOfLastWord(word), std::move(own), fatal);
   explicit_bzero(word.data(), word.size());

@@ -676,12 +676,23 @@ std::optional<SouthWrapper::ClientView> SouthWrapper::Client(Slot slot) const {
   return ClientView{copy.una, static_cast<uint16_t>(copy.window), Load(c.client_tsval)};
 }
 
-void SouthWrapper::NoteSent(Slot slot, Seq snd_max) {
+void SouthWrapper::NotePast(Slot slot, Seq snd_max, Seq una) {
   south_connection& c = impl_->At(slot);
-  if (Load(c.egress_seen) == 0) return;   // the next segment that leaves tells
-  std::atomic_ref<__u32> at(c.snd_max);
-  for (Seq before = at.load(); SeqAfter(snd_max, before) && !at.compare_exchange_weak(before, snd_max);) {
+  // Else the next segment tells, that leaves or that comes.
+  if (Load(c.egress_seen) != 0) {
+    std::atomic_ref<__u32> at(c.snd_max);
+    for (Seq before = at.load(); SeqAfter(snd_max, before) && !at.compare_exchange_weak(before, snd_max);) {
+    }
   }
+  if (Load(c.ingress_seen) == 0) return;
+  std::atomic_ref<__u64> both(c.una_and_window);
+  south_connection copy;
+  copy.una_and_window = both.load();
+  __u64 before = copy.una_and_window;
+  if (!SeqAfter(una, copy.una)) return;
+  copy.una = una;
+  // What an arriving segment has put there meanwhile is newer.
+  (void)both.compare_exchange_strong(before, copy.una_and_window);
 }
 
 std::optional<SouthWrapper::ServerView> SouthWrapper::Sent(Slot slot) const {

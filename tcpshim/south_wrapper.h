@@ -131,8 +131,9 @@ class SouthWrapper {
   // One SOUTH_EVENT_ACKED when the client acknowledges `una` or more; a new call replaces the old wish. True:
   // it has done so already, and no event comes. An event may be lost (ring buffer full): look now and then.
   bool WakeWhenAcked(Slot slot, Seq una);
-  // So much may have left past the programs (see Check), up to `snd_max`: the client is believed when it acknowledges it.
-  void NoteSent(Slot slot, Seq snd_max);
+  // What TCP knows of segments that went past the programs (see Check): up to `snd_max` may have left, so that the
+  // client is believed when it acknowledges that; `una` it has acknowledged. Neither moves back.
+  void NotePast(Slot slot, Seq snd_max, Seq una);
   // What has left for the client; nullopt before the first segment.
   std::optional<ServerView> Sent(Slot slot) const;
 

@@ -739,9 +739,10 @@ absl::Status SouthWrapper::Check() {
 }
 int SouthWrapper::change_fd() const { return -1; }
 uint64_t SouthWrapper::mended() const { return impl_->process->host->times_mended; }
-void SouthWrapper::NoteSent(Slot slot, Seq snd_max) {
+void SouthWrapper::NotePast(Slot slot, Seq snd_max, Seq una) {
   sim::South::Connection& c = impl_->At(slot);
   if (c.egress_seen) c.snd_max = SeqMax(c.snd_max, snd_max);
+  if (c.ingress_seen) c.una = SeqMax(c.una, una);
 }
 absl::Status SouthWrapper::FollowInterface() { return absl::OkStatus(); }   // interfaces stay
 std::array<uint64_t, SOUTH_COUNTERS> SouthWrapper::Counters() const { return {}; }
@@ -830,7 +831,10 @@ void CloseSilently(UniqueFd fd) { fd.release(); }
 uint64_t SocketCookie(int fd) { return static_cast<uint64_t>(fd - sim::kFirstFd); }
 
 size_t SegmentSize(int) { return 0; }
-uint32_t UnackedBytes(int) { return 0; }   // asked of standalone nodes' sockets only
+uint32_t UnackedBytes(int fd) {
+  const sim::Socket* socket = SocketOf(fd);
+  return socket == nullptr ? 0 : static_cast<uint32_t>(socket->tcp->unacked());
+}
 uint32_t UnsentBytes(int fd) {
   const sim::Socket* socket = SocketOf(fd);
   return socket == nullptr ? 0 : static_cast<uint32_t>(socket->tcp->unsent());

@@ -104,6 +104,8 @@ class Tcp {
   bool reset() const { return state_ == State::kReset; }
   size_t readable() const { return receive_.size(); }
   // A FIN counts as a byte, as SIOCOUTQNSD has it.
+  // Sent or not; a FIN counts as a byte, as SIOCOUTQ has it.
+  size_t unacked() const { return send_.size() + (fin_wanted_ && !fin_acked_ ? 1 : 0); }
   size_t unsent() const { return una_ + send_.size() - nxt_ + (fin_wanted_ && !fin_sent_ ? 1 : 0); }
   // Everything up to the peer's FIN has been read.
   bool at_end() const { return fin_received_ && receive_.empty(); }
