@@ -1,4 +1,6 @@
-"""Counts the test cases of one or more `bazel test`: count_tests.py (EVENTS_JSON BAZEL_STATUS)...
+"""Counts the test cases of one or more `bazel test`: count_tests.py [--all-but=TAG] (EVENTS_JSON BAZEL_STATUS)...
+
+--all-but: in the first run, a test that a filter has left out and that has no such tag counts as failed.
 
 Prints "N passed, N failed", in sum, and exits with 0 only if Bazel was content, something ran in each run
 and nothing failed. A case is a test case of a test.xml (one per shard); a test that leaves none is one case.
@@ -35,9 +37,9 @@ def path_of(output):
 
 
 def read_events(path):
-    """The last attempt of each (label, run, shard), and the labels of tests without a result."""
+    """The last attempt of each (label, run, shard); the tests with their tags; and those that ran."""
     results = {}
-    tests = set()
+    tests = {}
     ran = set()
     with open(path, encoding="utf-8") as events:
         for line in events:
@@ -49,15 +51,15 @@ def read_events(path):
                 results[key["label"], key.get("run", 1), key.get("shard", 1)] = event["testResult"]
                 ran.add(key["label"])
             elif "targetConfigured" in identity and "testSize" in event.get("configured", {}):
-                tests.add(identity["targetConfigured"]["label"])
+                tests[identity["targetConfigured"]["label"]] = set(event["configured"].get("tag", []))
             elif "targetCompleted" in identity and "aborted" in event:
                 # Left out by a filter or a missing platform, rather than broken.
                 if event["aborted"].get("reason") == "SKIPPED":
-                    tests.discard(identity["targetCompleted"]["label"])
+                    tests.pop(identity["targetCompleted"]["label"], None)
     return results, tests, ran
 
 
-def count_run(events, bazel_status):
+def count_run(events, bazel_status, all_but=None):
     """The cases of one run, and its exit status."""
     total = collections.Counter()
     if not os.path.exists(events) or os.path.getsize(events) == 0:
@@ -76,10 +78,15 @@ def count_run(events, bazel_status):
         total.update(passed=passed, failed=failed, skipped=skipped)
 
     # What did not build did not pass.
-    for label in sorted(tests - ran):
-        if bazel_status not in (0, 4):
+    left_out = 0
+    for label in sorted(tests.keys() - ran):
+        if bazel_status not in (0, 4) or (all_but is not None and all_but not in tests[label]):
             print(f"did not run: {label}")
             total["failed"] += 1
+        else:
+            left_out += 1
+    if left_out:
+        print(f"left out by a filter: {left_out} targets")
 
     if total["passed"] + total["failed"] == 0:
         print("no test ran")
@@ -91,8 +98,13 @@ def count_run(events, bazel_status):
 def main():
     total = collections.Counter()
     worst = 0
-    for events, bazel_status in zip(sys.argv[1::2], sys.argv[2::2]):
-        counted, status = count_run(events, int(bazel_status))
+    arguments = sys.argv[1:]
+    all_but = None
+    if arguments and arguments[0].startswith("--all-but="):
+        all_but = arguments.pop(0).removeprefix("--all-but=")
+    for events, bazel_status in zip(arguments[0::2], arguments[1::2]):
+        counted, status = count_run(events, int(bazel_status), all_but)
+        all_but = None
         total.update(counted)
         worst = worst or status
     if total["skipped"]:

@@ -21,9 +21,9 @@ class CountTestsTest(unittest.TestCase):
         self.events = []
         self.results = 0
 
-    def target(self, label):
+    def target(self, label, tags=()):
         self.events.append({"id": {"targetConfigured": {"label": label}},
-                            "configured": {"targetKind": "cc_test rule", "testSize": "SMALL"}})
+                            "configured": {"targetKind": "cc_test rule", "testSize": "SMALL", "tag": list(tags)}})
 
     def result(self, label, status, cases=None, shard=1, attempt=1):
         """`cases` is the inside of test.xml; without, the test leaves no such file."""
@@ -98,6 +98,15 @@ class CountTestsTest(unittest.TestCase):
         self.target("//b:b")
         self.result("//a:a", "PASSED", PASS)
         self.assertEqual(self.count(1), ("1 passed, 1 failed", 1))
+
+    def test_only_what_is_meant_to_be_is_left_out(self):
+        self.result("//a:a", "PASSED", PASS)
+        self.target("//b:b", ["soak", "local"])
+        self.assertEqual(self.count(), ("1 passed, 0 failed", 0))
+        self.assertEqual(self.count(before=["--all-but=soak"]), ("1 passed, 0 failed", 0))
+        self.target("//c:c", ["local"])
+        self.assertEqual(self.count(), ("1 passed, 0 failed", 0))
+        self.assertEqual(self.count(before=["--all-but=soak"]), ("1 passed, 1 failed", 1))
 
     def test_nothing_ran_is_no_success(self):
         self.assertEqual(self.count(), ("0 passed, 0 failed", 1))
