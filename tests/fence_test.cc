@@ -59,7 +59,6 @@ class FenceTest : public PairTest {
   }
 
   StreamClient* StartClients(Fleet* fleet) {
-    fleet->EndWhenThrough();   // who lingers for a second longer is reset, rightly
     uint64_t seed = TestSeed();
     StreamClient* talk = fleet->Add(EchoPlan({.bytes = 1u << 30,
                                               .seed = seed,

@@ -202,10 +202,6 @@ class Fleet {
   // For a while; the answer is "" or the error of a client.
   std::string RunFor(std::chrono::milliseconds time);
 
-  // From here on a client that is through ends its side at once, as most programs do. Otherwise it stays, until the
-  // fleet goes.
-  void EndWhenThrough() { ends_ = true; }
-
   std::chrono::microseconds longest_pause() const;
   const std::vector<std::unique_ptr<Client>>& clients() const { return clients_; }
 
@@ -218,7 +214,6 @@ class Fleet {
   Namespace& where_;
   uint32_t ip_;
   uint16_t port_;
-  bool ends_ = false;
   std::vector<std::unique_ptr<Client>> clients_;
 };
 
