@@ -78,7 +78,8 @@ absl::StatusOr<std::unique_ptr<Pair>> Pair::Start(Lab& lab, const Options& optio
   done = pair->status(Host::kA).WaitForState("solo", kStartTime);
   if (done.ok() && options.with_secondary) {
     done = pair->StartNode(Host::kB, "secondary");
-    for (Host host : {Host::kA, Host::kB}) {
+    // The primary last: between the join and the secondary's look at the register it says so, and then not any more.
+    for (Host host : {Host::kB, Host::kA}) {
       if (done.ok()) done = pair->status(host).WaitForState("protected", kStartTime);
     }
   }
