@@ -8,6 +8,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "apps/kvstore/commands/collections.h"
 #include "apps/kvstore/commands/command.h"
+#include "apps/kvstore/commands/picks.h"
 #include "apps/kvstore/resp/number.h"
 #include "apps/kvstore/store/elements.h"
 
@@ -154,52 +155,22 @@ void SDiff(Call& call) {
 
 // --- Random members ---
 
-// A member picked alone costs about as much as this many in a walk through all.
-constexpr uint64_t kPickCost = 32;
 // When less than this part of a set stays, moving that is cheaper than erasing the rest.
 constexpr uint64_t kMoved = 4;
-// SRANDMEMBER with a count below zero repeats members: its answer may be larger than all that is stored.
-// Redis goes on until its memory is full.
-constexpr int64_t kMaxPicks = int64_t{1} << 24;
+// As picks.h sees a set.
+struct Source {
+  using Member = std::string;
+  Elements& set;
 
-std::string NotBetween(int64_t least, int64_t most) {
-  return "ERR value is out of range, value must between " + std::to_string(least) + " and " +
-         std::to_string(most);
-}
-
-// From 0 to below - 1. REQUIRES: below > 0.
-uint64_t Uniform(Call& call, uint64_t below) {
-  return static_cast<uint64_t>((static_cast<unsigned __int128>(call.Random()) * below) >> 64);
-}
-
-// `count` different members in one walk, each choice equally likely. REQUIRES: count <= set.size().
-std::vector<std::string> Sample(Call& call, Elements& set, uint64_t count) {
-  std::vector<std::string> members;
-  members.reserve(count);
-  uint64_t left = set.size();
-  set.ForEach([&](std::string_view member, std::string_view) {
-    if (members.size() < count && Uniform(call, left) < count - members.size()) members.emplace_back(member);
-    --left;
-  });
-  return members;
-}
-
-// The same for a few of a large set: one by one. Names may be chosen so that some are hardly ever hit; then
-// the walk does it.
-std::vector<std::string> PickDifferent(Call& call, Elements& set, uint64_t count) {
-  std::vector<std::string> members;
-  Seen seen;
-  for (uint64_t attempt = 0; members.size() < count; ++attempt) {
-    if (attempt == 2 * count + 8) return Sample(call, set, count);
-    std::string member = set.Random(call.Random());
-    if (seen.insert(member).second) members.push_back(std::move(member));
+  uint64_t size() const { return set.size(); }
+  std::string Pick(Call& call) { return set.Random(call.Random()); }
+  std::vector<std::string> All(Call& call) { return Sample(call, *this, size()); }
+  static std::string_view NameOf(const std::string& member) { return member; }
+  template <typename Visit>
+  void Walk(Visit visit) {
+    set.ForEach([&](std::string_view member, std::string_view) { visit([&] { return std::string(member); }); });
   }
-  return members;
-}
-
-std::vector<std::string> Choose(Call& call, Elements& set, uint64_t count) {
-  return count < set.size() / kPickCost ? PickDifferent(call, set, count) : Sample(call, set, count);
-}
+};
 
 // Takes all but `kept` members: these make a new set, in the place of the old one.
 void PopAllBut(Call& call, const Entry& entry, uint64_t kept) {
@@ -224,7 +195,8 @@ void PopMany(Call& call, const Entry& entry, uint64_t count) {
   const uint64_t kept = entry.count - std::min(count, entry.count);
   if (kept < entry.count / kMoved || kept == 0) return PopAllBut(call, entry, kept);
   Elements set = SetOf(call, entry);
-  const std::vector<std::string> members = Choose(call, set, count);
+  Source source{set};
+  const std::vector<std::string> members = Choose(call, source, count);
   call.reply.Set(members.size());
   for (const std::string& member : members) {
     set.Erase(member);
@@ -251,22 +223,6 @@ void SPop(Call& call) {
   call.reply.Bulk(member);
 }
 
-// `count` times any member, again and again the same if it comes so.
-void ReplyPicks(Call& call, Elements& set, uint64_t count) {
-  call.reply.Array(count);
-  if (count < set.size() / kPickCost) {
-    for (uint64_t i = 0; i < count && !call.reply.full(); ++i) {
-      call.reply.Bulk(set.Random(call.Random()));
-    }
-    return;
-  }
-  const std::vector<std::string> members = Sample(call, set, set.size());
-  // None at all: the disk has failed under the walk. The reply never leaves then (Server::Commit).
-  for (uint64_t i = 0; i < count && !call.reply.full(); ++i) {
-    call.reply.Bulk(members.empty() ? std::string() : members[Uniform(call, members.size())]);
-  }
-}
-
 void SRandMember(Call& call) {
   constexpr int64_t kMaxCount = std::numeric_limits<int64_t>::max();
   if (call.args.size() > 3) return call.reply.Error(kSyntaxError);
@@ -281,12 +237,16 @@ void SRandMember(Call& call) {
   if (count < -kMaxPicks) return call.reply.Error(NotBetween(-kMaxPicks, kMaxCount));
   Elements set = SetOf(call, entry);
   if (!with_count) return call.reply.Bulk(set.Random(call.Random()));
-  if (count < 0) return ReplyPicks(call, set, -count);
+  Source source{set};
+  if (count < 0) {
+    call.reply.Array(static_cast<size_t>(-count));
+    return PickRepeatedly(call, source, -count, [&](const std::string& member) { call.reply.Bulk(member); });
+  }
   if (static_cast<uint64_t>(count) >= set.size()) {
     call.reply.Array(set.size());
     return ReplyMembers(call, set);
   }
-  const std::vector<std::string> members = Choose(call, set, count);
+  const std::vector<std::string> members = Choose(call, source, count);
   call.reply.Array(members.size());
   for (const std::string& member : members) call.reply.Bulk(member);
 }

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "absl/container/flat_hash_set.h"
 #include "apps/kvstore/commands/collections.h"
+#include "apps/kvstore/commands/picks.h"
 #include "apps/kvstore/resp/number.h"
 
 namespace kvstore {
@@ -218,69 +218,27 @@ void ZPopMax(Call& call) { Pop(call, /*highest=*/true); }
 
 // --- ZRANDMEMBER ---
 
-// With a count below zero it repeats members: its answer may be larger than all that is stored.
-constexpr int64_t kMaxPicks = int64_t{1} << 24;
-// A member picked alone costs about as much as this many in a walk through all.
-constexpr uint64_t kPickCost = 32;
+// As picks.h sees a sorted set.
+struct Source {
+  using Member = ScoredMember;
+  SortedSet& set;
 
-uint64_t Uniform(Call& call, uint64_t below) {
-  return static_cast<uint64_t>((static_cast<unsigned __int128>(call.Random()) * below) >> 64);
-}
-
-ScoredMember PickOne(Call& call, SortedSet& set) {
-  std::string member = set.Random(call.Random());
-  const double score = set.Score(member).value_or(0);
-  return {std::move(member), score};
-}
-
-// `count` different ones, each choice equally likely.
-std::vector<ScoredMember> Sample(Call& call, SortedSet& set, uint64_t count) {
-  std::vector<ScoredMember> members;
-  uint64_t left = set.size();
-  set.ForRange(SortedSet::Place::Start(), SortedSet::Place::End(), false,
-               [&](std::string_view member, double score) {
-                 const uint64_t wanted = count - members.size();
-                 if (Uniform(call, left--) < wanted)
-                   members.push_back({std::string(member), score});
-                 return members.size() < count;
-               });
-  return members;
-}
-
-// The same for a few of many: one by one. Names may be chosen so that some are hardly ever hit;
-// then the walk does it.
-std::vector<ScoredMember> PickDifferent(Call& call, SortedSet& set, uint64_t count) {
-  std::vector<ScoredMember> members;
-  absl::flat_hash_set<std::string> seen;  // only asked whether something is in it
-  for (uint64_t attempt = 0; members.size() < count; ++attempt) {
-    if (attempt == 2 * count + 8) return Sample(call, set, count);
-    ScoredMember one = PickOne(call, set);
-    if (seen.insert(one.member).second) members.push_back(std::move(one));
+  uint64_t size() const { return set.size(); }
+  ScoredMember Pick(Call& call) {
+    std::string member = set.Random(call.Random());
+    const double score = set.Score(member).value_or(0);
+    return {std::move(member), score};
   }
-  return members;
-}
-
-// Straight into the reply: they may be more than all that is stored.
-void ReplyPicks(Call& call, SortedSet& set, uint64_t count, Scores scores) {
-  ReplyMembersHeader(call, count, scores);
-  if (count < set.size() / kPickCost) {
-    for (uint64_t i = 0; i < count && !call.reply.full(); ++i) {
-      ReplyMember(call, PickOne(call, set), scores);
-    }
-    return;
+  std::vector<ScoredMember> All(Call&) { return set.ByRank(0, size() - 1); }
+  static std::string_view NameOf(const ScoredMember& member) { return member.member; }
+  template <typename Visit>
+  void Walk(Visit visit) {
+    set.ForRange(SortedSet::Place::Start(), SortedSet::Place::End(), /*backwards=*/false,
+                 [&](std::string_view member, double score) {
+                   return visit([&] { return ScoredMember{std::string(member), score}; });
+                 });
   }
-  const std::vector<ScoredMember> all = set.ByRank(0, set.size() - 1);
-  // None at all: the disk has failed under the walk. The reply never leaves then (Server::Commit).
-  if (all.empty()) return;
-  for (uint64_t i = 0; i < count && !call.reply.full(); ++i) {
-    ReplyMember(call, all[Uniform(call, all.size())], scores);
-  }
-}
-
-std::string NotBetween(int64_t least, int64_t most) {
-  return "ERR value is out of range, value must between " + std::to_string(least) + " and " +
-         std::to_string(most);
-}
+};
 
 // The count, and WITHSCORES. False: the error is written.
 bool GetPickOptions(Call& call, int64_t* count, Scores* scores) {
@@ -311,12 +269,12 @@ void ZRandMember(Call& call) {
   if (count < -kMaxPicks) {
     return call.reply.Error(NotBetween(-kMaxPicks, std::numeric_limits<int64_t>::max()));
   }
-  if (count < 0) return ReplyPicks(call, *set, -count, scores);
-  const uint64_t wanted = std::min<uint64_t>(count, set->size());
-  ReplyMembers(call,
-               wanted < set->size() / kPickCost ? PickDifferent(call, *set, wanted)
-                                                : Sample(call, *set, wanted),
-               scores);
+  Source source{*set};
+  if (count < 0) {
+    ReplyMembersHeader(call, static_cast<uint64_t>(-count), scores);
+    return PickRepeatedly(call, source, -count, [&](const ScoredMember& each) { ReplyMember(call, each, scores); });
+  }
+  ReplyMembers(call, Choose(call, source, std::min<uint64_t>(count, source.size())), scores);
 }
 
 // --- The table ---

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/kvstore/commands/collections.h"
 #include "apps/kvstore/commands/command.h"
 #include "apps/kvstore/store/sorted_set.h"
 
@@ -26,22 +27,13 @@ void ReplyMembers(Call& call, const std::vector<ScoredMember>& members, Scores s
 // with how many.
 void StoreMembers(Call& call, std::string_view key, const std::vector<ScoredMember>& members);
 
-// A row of the table; `keys` from first to last.
-constexpr Command SortedSetCommand(std::string_view name, int arity, uint32_t flags,
-                                   void (*run)(Call&), std::string_view since,
-                                   std::string_view complexity, std::string_view summary,
-                                   int last_key = 1) {
-  return {.name = name,
-          .arity = arity,
-          .flags = flags,
-          .first_key = 1,
-          .last_key = last_key,
-          .key_step = 1,
-          .run = run,
-          .group = "sorted-set",
-          .since = since,
-          .complexity = complexity,
-          .summary = summary};
+// A row of the table. `last_key`: 2, of a command with a destination.
+constexpr Command SortedSetCommand(std::string_view name, int arity, uint32_t flags, void (*run)(Call&),
+                                   std::string_view since, std::string_view complexity,
+                                   std::string_view summary, int last_key = 1) {
+  Command command = KeyCommand("sorted-set", name, arity, flags, run, since, complexity, summary);
+  command.last_key = last_key;
+  return command;
 }
 
 }  // namespace kvstore
