@@ -79,15 +79,19 @@ void ReopenOnSignal(boost::asio::signal_set& signals, LogSink& log) {
   });
 }
 
-// Each connection is an open file, and what is given to everybody at first is seldom enough. Returns how many
-// connections may be open then; the rest is for the node itself.
-uint64_t RaiseOpenFiles() {
+// Each connection is an open file, and what is given to everybody at first is seldom enough.
+void RaiseOpenFiles() {
+  rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &files);
+}
+
+// How many connections may be open; the rest is for the node itself.
+uint64_t MaxConnections() {
   constexpr rlim_t kOwn = 100;
   rlimit files;
   if (getrlimit(RLIMIT_NOFILE, &files) != 0) return 0;
-  const rlim_t before = files.rlim_cur;
-  files.rlim_cur = files.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &files) != 0) files.rlim_cur = before;
   const uint64_t connections = files.rlim_cur > kOwn ? files.rlim_cur - kOwn : 0;
   LOG(INFO) << "up to " << files.rlim_cur << " open files: " << connections << " connections";
   return connections;
@@ -193,8 +197,8 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
   }
   auto config = ConfigFromFlags();
   if (!config.ok()) return Complain(program, config.status(), kWrongFlags);
+  RaiseOpenFiles();   // the witness's socket gets the highest number
   // Before there are threads, or anything else that must not outlive this process.
-  config->max_connections = RaiseOpenFiles();
   const auto witness = WitnessFor(*config);
   auto log = OpenLog();
   if (!log.ok()) return Complain(program, log.status(), kWrongFlags);
@@ -202,6 +206,7 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
     const absl::Status released = Release(*config);
     return released.ok() ? EXIT_SUCCESS : Complain(program, released, kCannotRun);
   }
+  config->max_connections = MaxConnections();
   LOG_IF(WARNING, !witness.ok()) << witness.status().message()
                                  << "; the other node finds a death when the lease has run out";
   std::signal(SIGPIPE, SIG_IGN);
