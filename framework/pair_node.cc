@@ -527,7 +527,6 @@ NodeStatus PairNode::Status() const {
     status.peer = primary_->peer();
     if (status.reason.empty()) status.reason = host_->conflict();
     if (status.reason.empty() && !status.peer.empty()) status.reason = heir_lacks_;
-    if (status.reason.empty() && !heir_warns_.empty()) status.reason = absl::StrCat(status.peer, " says: ", heir_warns_);
     status.last_lsn = primary_->last_lsn();
     status.stable_lsn = primary_->stable_lsn();
     status.applied_lsn = executor_->applied_lsn();
@@ -538,6 +537,9 @@ NodeStatus PairNode::Status() const {
     if (status.reason.empty() && primary_->state() != PrimaryCore::State::kProtected) {
       const auto since = std::chrono::duration_cast<std::chrono::seconds>(Now() - primary_->alone_since());
       status.reason = absl::StrCat("no secondary for ", since.count(), " s: ", primary_->why_alone());
+    }
+    if (status.reason.empty() && !heir_warns_.empty()) {
+      status.reason = absl::StrCat(status.peer, " says: ", heir_warns_);
     }
   } else if (secondary_ != nullptr) {
     status.epoch = secondary_->epoch();
