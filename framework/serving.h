@@ -177,7 +177,6 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     std::optional<tcpshim::SouthWrapper::Slot> slot;   // none: of this host, or superseded, or standalone
     bool has_socket = false;
     bool syn_ack_sent = false;
-    std::chrono::steady_clock::time_point next_doubt{};   // see BelieveTcp
     uint8_t syn_acks = 0;                      // SYN-ACKs sent after a takeover
     bool superseded = false;                   // its client has begun anew from the same port
     bool dirty = false;                        // in dirty_
@@ -196,6 +195,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     // word was an old one. 0: it is past.
     uint64_t claimed_until = 0;
     std::optional<Resent> resent;
+    std::chrono::steady_clock::time_point next_doubt{};   // while it is watched: see BelieveTcp
     Released released;
     uint64_t written = 0;                      // output offset handed to TCP
     size_t read_size = 4096;                   // grows with what the client sends

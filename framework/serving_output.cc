@@ -133,9 +133,10 @@ void Serving::OnFenceMended() {
   for (auto& [id, live] : live_) BelieveTcp(*live);
 }
 
-// An acknowledgement of what the south wrapper has not seen leave is not believed, and does not come again. But TCP has
-// taken it: what TCP knows counts.
+// An acknowledgement of what the south wrapper has not seen leave is not believed, and does not come again. But TCP
+// has taken it: what TCP knows counts.
 void Serving::BelieveTcp(Live& live) {
+  live.next_doubt = clock_->Monotonic() + kDoubtInterval;
   if (!live.has_socket || !live.slot.has_value() || live.superseded || live.unheard_until != 0) return;
   const Seq sent = live.state->SeqOf(live.written) + live.fin_written;
   const Seq taken = sent - static_cast<Seq>(tcpshim::UnackedBytes(north_->fd(live.id)));
@@ -211,7 +212,10 @@ bool Serving::MustWatch(const Live& live) {
 
 void Serving::Watch(Live& live) {
   if (MustWatch(live)) {
-    if (watched_.insert(live.id).second) ScheduleTick();
+    if (watched_.insert(live.id).second) {
+      live.next_doubt = clock_->Monotonic() + kDoubtInterval;
+      ScheduleTick();
+    }
     Look(live);
   }
 }
@@ -226,6 +230,7 @@ void Serving::CheckWatched() {
   if (ticking_) {   // a report may have been lost, and lingering ends by the clock
     for (ConnectionId id : watched_) Look(*Find(id));
   }
+  const auto now = clock_->Monotonic();
   for (ConnectionId id : std::exchange(look_, {})) {
     Live* live = Find(id);
     if (live == nullptr) continue;
@@ -241,10 +246,8 @@ void Serving::CheckWatched() {
       if (live == nullptr) continue;
     }
     if (live->resent.has_value()) ResendAgain(*live);
-    if (ticking_ && clock_->Monotonic() >= live->next_doubt) {   // the fence had a hole, and nobody has noticed
-      live->next_doubt = clock_->Monotonic() + kDoubtInterval;
-      BelieveTcp(*live);
-    }
+    // Perhaps the fence had a hole, and nobody has noticed.
+    if (ticking_ && now >= live->next_doubt) BelieveTcp(*live);
     if (!CheckProgress(*live)) {
       watched_.erase(id);
     } else if (live->slot.has_value() && AwaitAck(*live)) {
