@@ -158,6 +158,18 @@ TEST_F(FaultTest, TheOtherNodeEndsTheConnectionWithoutTheCall) {
   EXPECT_THAT(server.TakeCalls(), ElementsAre("1 closed fault"));
 }
 
+// The call that ended the other node may have been OnConnect.
+TEST_F(FaultTest, NorIsOnConnectCalledWhereItWasTheLast) {
+  server.transactional = false;
+  Begin();
+  Ok(log.Open(3));
+  Ok(log.Add(RecordKind::kFault, Encode(Fault{3, 0})));
+  Ok(log.Connect(3));
+  EXPECT_TRUE(executor->Find(3)->abort_wanted());
+  Ok(log.End(3));
+  EXPECT_THAT(server.TakeCalls(), testing::IsEmpty());
+}
+
 TEST_F(FaultTest, NorIsAnOnClosedThatThrewCalledAgain) {
   server.transactional = false;
   Begin();

@@ -208,22 +208,39 @@ TEST_F(ServerApiTest, TheLargestOfManyHalfRequestsIsEnded) {
 constexpr char kThrew[] = "(Received), connection ";
 constexpr char kBegin[] = "bytes, which begin 54 48 52 4f 57 0a";   // THROW
 
-TEST_F(ServerApiTest, TheOtherNodeSurvivesARequestThatMadeTheServerThrow) {
-  resets_allowed_ = true;
-  ASSERT_NO_FATAL_FAILURE(StartPair());
-  Fleet others(client()), poison(client());
-  StreamClient* echo = others.Add(EchoPlan({.bytes = 1u << 30, .seed = TestSeed()}));
-  ASSERT_EQ(others.RunUntilAllReceive(1000, kPatience), "");
-  poison.Add(AskPlan("THROW\n", ""));
-  EXPECT_THAT(poison.RunUntilDone(kPatience), HasSubstr("reset"));
-  ExpectTakenOverBy(Host::kB, &others);
-  const auto ended = pair_->process(Host::kA).Wait(seconds(10));
-  ASSERT_TRUE(ended.has_value());
-  EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 1);
+// `request` ends A's process, and how; B ends the connection and serves all others.
+class PoisonTest : public ServerApiTest {
+ protected:
+  void ExpectSurvived(const std::string& request, int* ended) {
+    resets_allowed_ = true;
+    ASSERT_NO_FATAL_FAILURE(StartPair());
+    Fleet others(client()), poison(client());
+    StreamClient* echo = others.Add(EchoPlan({.bytes = 1u << 30, .seed = TestSeed()}));
+    ASSERT_EQ(others.RunUntilAllReceive(1000, kPatience), "");
+    poison.Add(AskPlan(request, ""));
+    EXPECT_THAT(poison.RunUntilDone(kPatience), HasSubstr("reset"));
+    ExpectTakenOverBy(Host::kB, &others);
+    const auto status = pair_->process(Host::kA).Wait(seconds(10));
+    ASSERT_TRUE(status.has_value());
+    *ended = *status;
+    ExpectLog(Host::kB, "the other node's Server threw, or died, in a call for connection ", &others);
+    echo->FinishEcho(100000);
+    EXPECT_EQ(others.RunUntilDone(kPatience), "");
+  }
+};
+
+TEST_F(PoisonTest, TheOtherNodeSurvivesARequestThatMadeTheServerThrow) {
+  int ended = 0;
+  ASSERT_NO_FATAL_FAILURE(ExpectSurvived("THROW\n", &ended));
+  EXPECT_TRUE(WIFEXITED(ended) && WEXITSTATUS(ended) == 1) << ended;
   EXPECT_THAT(pair_->process(Host::kA).Log(), AllOf(HasSubstr(kThrew), HasSubstr(kBegin)));
-  ExpectLog(Host::kB, "the other node's Server threw, or died, in a call for connection ", &others);
-  echo->FinishEcho(100000);
-  EXPECT_EQ(others.RunUntilDone(kPatience), "");
+}
+
+// The heir has not got the request, and the client sends it again: it is not to be the end of both.
+TEST_F(PoisonTest, TheOtherNodeSurvivesARequestThatEndedTheProcess) {
+  int ended = 0;
+  ASSERT_NO_FATAL_FAILURE(ExpectSurvived("CRASH\n", &ended));
+  EXPECT_TRUE(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGSEGV) << ended;
 }
 
 TEST_F(ServerApiTest, ATransactionalServerThrowsAndServesOn) {
@@ -252,24 +269,6 @@ TEST_F(ServerApiTest, ASignalIsExplained) {
   EXPECT_THAT(pair_->process(Host::kA).Log(),
               AllOf(HasSubstr("the process died inside a call of the Server: record "),
                     HasSubstr("bytes, which begin 43 52 41 53 48 0a")));
-}
-
-// The heir has not got the request, and the client sends it again: it is not to be the end of both.
-TEST_F(ServerApiTest, TheOtherNodeSurvivesARequestThatEndedTheProcess) {
-  resets_allowed_ = true;
-  ASSERT_NO_FATAL_FAILURE(StartPair());
-  Fleet others(client()), poison(client());
-  StreamClient* echo = others.Add(EchoPlan({.bytes = 1u << 30, .seed = TestSeed()}));
-  ASSERT_EQ(others.RunUntilAllReceive(1000, kPatience), "");
-  poison.Add(AskPlan("CRASH\n", ""));
-  EXPECT_THAT(poison.RunUntilDone(kPatience), HasSubstr("reset"));
-  ExpectTakenOverBy(Host::kB, &others);
-  const auto ended = pair_->process(Host::kA).Wait(seconds(10));
-  ASSERT_TRUE(ended.has_value());
-  EXPECT_TRUE(WIFSIGNALED(*ended) && WTERMSIG(*ended) == SIGSEGV) << *ended;
-  ExpectLog(Host::kB, "the other node's Server threw, or died, in a call for connection ", &others);
-  echo->FinishEcho(100000);
-  EXPECT_EQ(others.RunUntilDone(kPatience), "");
 }
 
 // --- Requests that are left unread ------------------------------------------------------------------------
