@@ -58,9 +58,9 @@ void HostWatch::LookAtAddress(Time now, size_t rightful) {
     const std::string macs = absl::StrJoin(*who, " and ", [](std::string* out, const MacAddress& mac) {
       absl::StrAppend(out, tcpshim::ToString(mac));
     });
-    NoteConflict(rightful == 0 ? absl::StrCat("another host (", macs, ") has the service address, too: clients may be "
-                                              "led to either")
-                               : absl::StrCat("more than one host has the service address: ", macs));
+    NoteConflict(rightful > 0 ? absl::StrCat("more than one host has the service address: ", macs)
+                              : absl::StrCat("another host (", macs,
+                                             ") has the service address, too: clients may be led to either"));
   });
 }
 
@@ -113,8 +113,9 @@ void HostWatch::TellRoutes() {
     unreachable_.clear();
     return;
   }
-  unreachable_ = absl::StrCat("client addresses that could not be reached through the service interface of this node "
-                              "after a takeover: ", without_route_.size(), ", ", tcpshim::IpText(without_route_.front()),
+  unreachable_ = absl::StrCat("client addresses that could not be reached through the service interface of this "
+                              "node after a takeover: ", without_route_.size(), ", ",
+                              tcpshim::IpText(without_route_.front()),
                               " among them; there is no route, or it leads elsewhere");
   LOG_EVERY_T(WARNING, 60) << unreachable_;
 }

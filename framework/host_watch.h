@@ -37,8 +37,8 @@ class HostWatch {
   // A node that serves: has anybody else the address?
   void LookAsPrimary(Time now);
   // A node that may have to take over. `clients`: the addresses of those that it would have to restore, each once;
-  // nullopt: nothing new is known of them. `primary_lives`: it has been heard lately. True: the clients are wanted for
-  // the next time.
+  // nullopt: nothing new is known of them. `primary_lives`: it has been heard lately. True: the clients are wanted
+  // for the next time.
   bool LookAsSecondary(Time now, bool primary_lives, std::optional<std::vector<uint32_t>> clients);
 
   // Why this node must not take over now; empty: nothing that is known.

@@ -155,7 +155,8 @@ absl::StatusOr<Opened> DecodeOpened(std::string_view in) {
   reader.Get(body.connection).Get(body.tuple.local).Get(body.tuple.remote).Get(body.iss).Get(body.irs);
   reader.Get(o.peer_mss).Get(o.own_mss).GetFlag(o.window_scaling).Get(o.snd_wscale).Get(o.rcv_wscale);
   reader.GetFlag(o.sack).GetFlag(o.timestamps).Get(body.window);
-  reader.Get(body.timestamp).Get(body.timestamp_echo).Get(body.timestamp_offset).GetFlag(body.ecn).GetFlag(body.local);
+  reader.Get(body.timestamp).Get(body.timestamp_echo).Get(body.timestamp_offset);
+  reader.GetFlag(body.ecn).GetFlag(body.local);
   if (std::max(o.snd_wscale, o.rcv_wscale) > kMaxWindowShift) {
     return absl::InvalidArgumentError("window scale above 14");
   }

@@ -89,8 +89,7 @@ constexpr std::array kNotForIt = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIG
 
 // --- The child ------------------------------------------------------------------------------------
 
-template <size_t kCount>
-void KeepOnly(std::array<int*, kCount> kept) {
+void KeepOnly(std::array<int*, 3> kept) {
   const int null = open("/dev/null", O_RDWR);
   for (int fd = 0; fd < 3; ++fd) (void)dup2(null, fd);
   for (int* fd : kept) {
@@ -122,7 +121,7 @@ bool IsExiting(int stat) {
   (void)setsid();
   (void)prctl(PR_SET_NAME, "witness");
   (void)!chdir("/");
-  KeepOnly(std::array{&server, &stat, &socket});
+  KeepOnly({&server, &stat, &socket});
 
   UniqueFd pulse, gate_fd;
   std::string key;
@@ -164,6 +163,7 @@ class ForkedWitness final : public Witness {
   const std::string& last_word_hash() const override { return hash_; }
   FatalCall* fatal_call() override { return fatal_; }
   absl::Status Entrust(int pulse_fd, int gate_fd, const std::string& key) override {
+    // Without the letter a message with no key would be none.
     if (SendTwo(socket_.get(), pulse_fd, gate_fd, "k" + key)) return absl::OkStatus();
     return absl::UnavailableError(absl::StrCat("the witness is gone: ", strerror(errno)));
   }

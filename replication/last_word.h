@@ -41,8 +41,8 @@ struct LastWord {
   std::string word;
   FatalCall fatal;
 };
-// The datagram: magic, word, the fatal call, and with a key (auth.h) a HMAC of all that: who forwards a word shall not
-// name another connection.
+// The datagram: magic, word, the fatal call, and with a key (auth.h) an HMAC of all that: who forwards a word shall
+// not name another connection.
 std::string EncodeLastWord(const LastWord& last, std::string_view key);
 // nullopt: not one of these, or not of one who has the key.
 std::optional<LastWord> DecodeLastWord(std::string_view datagram, std::string_view key);

@@ -33,8 +33,8 @@ class SecondaryCore {
   // Of late: not for suspect_after, and its process is not known to be gone.
   bool HearsPrimary(MonotonicTime now) const { return !Suspicious(now); }
   // Why this node could not take over, as far as it knows: it cannot use the arbiter, or that is another one
-  // than the primary's; or what OnObstacle said. Empty: it could, if it is kProtected. A primary that takes no joiner of which it does not
-  // know that it could is told with each answer.
+  // than the primary's; or what OnObstacle said. Empty: it could, if it is kProtected. A primary that takes no
+  // joiner of which it does not know that it could is told with each answer.
   const std::string& cannot_take_over() const { return obstacle_.empty() ? cannot_take_over_ : obstacle_; }
 
   // --- Events; each leaves actions for Take() ---
@@ -77,7 +77,8 @@ class SecondaryCore {
   // Carrier of this node's service interface: without it it does not ask to take over.
   void OnServiceCarrier(bool up, MonotonicTime now);
 
-  // Why this host could not serve now; empty: nothing is in the way. While something is, it does not ask to take over.
+  // Why this host could not serve now; empty: nothing is in the way. While something is, it does not ask to take
+  // over.
   void OnObstacle(const std::string& what, MonotonicTime now);
 
   void OnTick(MonotonicTime now);

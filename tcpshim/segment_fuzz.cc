@@ -22,8 +22,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto read = ParsePacket(packet);
   Expect(read.ok() || !ParsePacket(packet, /*verify_checksum=*/true).ok());
   if (!read.ok()) return 0;
-  Expect(read->payload.empty() ||
-         (read->payload.data() >= packet.data() && read->payload.data() + read->payload.size() <= packet.data() + size));
+  const std::string_view payload = read->payload;
+  Expect(payload.empty() ||
+         (payload.data() >= packet.data() && payload.data() + payload.size() <= packet.data() + size));
   const auto& segment = *read;
   const auto built = BuildPacket(segment);
   Expect(built.ok());

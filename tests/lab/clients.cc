@@ -456,8 +456,8 @@ void Fleet::Turn(int wait_ms) {
     if (wanted[i].revents == 0) continue;
     uint64_t before = who[i]->received_ + who[i]->sent_;
     who[i]->OnReady(wanted[i].revents);
-    // Who is through ends its side, as most programs do. A server that has closed waits for a second, and resets, rightly,
-    // whoever comes later.
+    // Who is through ends its side, as most programs do. A server that has closed waits for a second, and resets,
+    // rightly, whoever comes later.
     if (who[i]->done_) (void)shutdown(who[i]->fd_, SHUT_WR);
     progress = progress || who[i]->done_ || who[i]->received_ + who[i]->sent_ != before;
   }
