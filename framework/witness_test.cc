@@ -1,5 +1,6 @@
 #include "framework/witness.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/if_ether.h>
 #include <netinet/in.h>
@@ -67,7 +68,8 @@ class WitnessTest : public testing::Test {
     socklen_t size = sizeof to;
     if (getsockname(peer_.get(), reinterpret_cast<sockaddr*>(&to), &size) != 0) _exit(11);
     if (connect(own.get(), reinterpret_cast<sockaddr*>(&to), size) != 0) _exit(12);
-    // Opened after the witness's: closed before it, or behind, if of a lower number.
+    // What is open since the witness was started: one that tells the test when it is closed, and those before it.
+    if (slow_files_ > 0 && (dup(marker_[1].get()) < 0 || close(marker_[1].release()) != 0)) _exit(18);
     for (int i = 0; i < slow_files_; ++i) {
       if (socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ARP)) < 0) _exit(17);
     }
@@ -108,6 +110,7 @@ class WitnessTest : public testing::Test {
 
   replication::FatalCall fatal_;
   int slow_files_ = 0;   // of each the kernel takes some milliseconds to close
+  UniqueFd marker_[2];
   UniqueFd peer_, gate_fd_;
   south_control* control_;
   int talk_[2];
@@ -138,9 +141,15 @@ TEST_F(WitnessTest, TellsOfEachKindOfEnd) {
 
 TEST_F(WitnessTest, TellsBeforeTheKernelHasClearedAway) {
   slow_files_ = 200;
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  for (int i = 0; i < 2; ++i) marker_[i].reset(ends[i]);
   ASSERT_NO_FATAL_FAILURE(StartServer(true));
+  marker_[1].reset();
   kill(server_, SIGKILL);
   EXPECT_EQ(replication::HashOfLastWord(Hear(kPatienceMs)), hash_);
+  pollfd marker = {marker_[0].get(), 0, 0};
+  EXPECT_EQ(poll(&marker, 1, 0), 0) << "heard behind all files of the dead";
   siginfo_t end = {};
   EXPECT_EQ(waitid(P_PID, static_cast<id_t>(server_), &end, WEXITED | WNOHANG | WNOWAIT), 0);
   EXPECT_EQ(end.si_pid, 0) << "its files are still being closed";
