@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -68,8 +69,9 @@ class WitnessTest : public testing::Test {
     socklen_t size = sizeof to;
     if (getsockname(peer_.get(), reinterpret_cast<sockaddr*>(&to), &size) != 0) _exit(11);
     if (connect(own.get(), reinterpret_cast<sockaddr*>(&to), size) != 0) _exit(12);
-    // What is open since the witness was started: one that tells the test when it is closed, and those before it.
-    if (slow_files_ > 0 && (dup(marker_[1].get()) < 0 || close(marker_[1].release()) != 0)) _exit(18);
+    // What is open since the witness was started, and by no other process: one file that tells the test when it is
+    // closed, and those that the kernel closes before it.
+    if (!marker_.empty() && open(marker_.c_str(), O_WRONLY | O_CLOEXEC) < 0) _exit(18);
     for (int i = 0; i < slow_files_; ++i) {
       if (socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ARP)) < 0) _exit(17);
     }
@@ -110,7 +112,7 @@ class WitnessTest : public testing::Test {
 
   replication::FatalCall fatal_;
   int slow_files_ = 0;   // of each the kernel takes some milliseconds to close
-  UniqueFd marker_[2];
+  std::string marker_;    // a pipe that hangs up when the server's files are closed; "": none
   UniqueFd peer_, gate_fd_;
   south_control* control_;
   int talk_[2];
@@ -141,15 +143,15 @@ TEST_F(WitnessTest, TellsOfEachKindOfEnd) {
 
 TEST_F(WitnessTest, TellsBeforeTheKernelHasClearedAway) {
   slow_files_ = 200;
-  int ends[2];
-  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
-  for (int i = 0; i < 2; ++i) marker_[i].reset(ends[i]);
+  marker_ = testing::TempDir() + "/marker." + std::to_string(getpid());
+  ASSERT_EQ(mkfifo(marker_.c_str(), 0600), 0);
+  const UniqueFd end_of_files(open(marker_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   ASSERT_NO_FATAL_FAILURE(StartServer(true));
-  marker_[1].reset();
+  EXPECT_EQ(unlink(marker_.c_str()), 0);
   kill(server_, SIGKILL);
   EXPECT_EQ(replication::HashOfLastWord(Hear(kPatienceMs)), hash_);
-  pollfd marker = {marker_[0].get(), 0, 0};
-  EXPECT_EQ(poll(&marker, 1, 0), 0) << "heard behind all files of the dead";
+  pollfd closed = {end_of_files.get(), 0, 0};
+  EXPECT_EQ(poll(&closed, 1, 0), 0) << "heard behind all files of the dead";
   siginfo_t end = {};
   EXPECT_EQ(waitid(P_PID, static_cast<id_t>(server_), &end, WEXITED | WNOHANG | WNOWAIT), 0);
   EXPECT_EQ(end.si_pid, 0) << "its files are still being closed";
