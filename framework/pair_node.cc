@@ -33,6 +33,8 @@ constexpr std::chrono::seconds kGiveBackPatience{5};
 constexpr std::chrono::milliseconds kGiveBackRetry{50};
 // Before a node ends that is of no use any more: long enough for whoever watches its status.
 constexpr std::chrono::seconds kUselessGrace{2};
+// And that has received what the other node does not have.
+constexpr std::chrono::seconds kTellWithin{1};
 
 replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* witness, Server& server) {
   replication::ProtocolConfig protocol;
@@ -414,7 +416,8 @@ bool PairNode::CanReachClients() const { return address_->carrier() && fence_->s
 // stable, and speak when it must not: it ends, without a word to clients, and the other one goes on. One that
 // does not serve must not begin to.
 void PairNode::OnFence(const absl::Status& fence) {
-  if (silent_) return;
+  if (silent_ || dying_.has_value()) return;
+  if (!fence.ok() && primary_ != nullptr && primary_->state() == PrimaryCore::State::kProtected) return TellTheRest(fence);
   if (!fence.ok() && (primary_ != nullptr || taking_over_)) return GiveUp(fence);
   if (fence.ok()) {
     LOG(WARNING) << "packets on " << config_.interface << " meet the south wrapper's programs again";
@@ -425,6 +428,17 @@ void PairNode::OnFence(const absl::Status& fence) {
   }
   if (secondary_ != nullptr) secondary_->OnServiceCarrier(CanReachClients(), Now());
   Pump();
+}
+
+// Clients may hold acknowledgements of what the other node does not have. So nothing more is let in, the programs'
+// help or not, and what has come in goes there before this node ends.
+void PairNode::TellTheRest(const absl::Status& why) {
+  LOG(ERROR) << "cannot serve any more: " << why.message();
+  reason_ = std::string(why.message());
+  south_->CloseGate();
+  if (absl::Status removed = address_->Remove(); !removed.ok()) LOG(ERROR) << removed;
+  dying_ = Dying{why, std::nullopt, Now() + kTellWithin};
+  serving_->TakeTheRest();
 }
 
 void PairNode::FallSilentForGood(const std::string& reason) {

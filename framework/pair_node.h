@@ -82,6 +82,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void OpenGate();
   void OnFence(const absl::Status& fence);
   bool CanReachClients() const;             // and none gets past the south wrapper
+  void TellTheRest(const absl::Status& why);
   void FallSilentForGood(const std::string& reason);
   void BeSilent(const std::string& reason);
   void GiveUp(absl::Status why);
@@ -204,10 +205,11 @@ class PairNode final : public Node, private Journal, private replication::Link::
   replication::MonotonicTime stop_limit_{};
   // As primary: batches that the secondary has not replayed yet, by last LSN and bytes.
   std::deque<std::pair<replication::Lsn, size_t>> replay_lag_;
-  // The Server threw: this node ends when the other has the log up to `last`, or in any case at `at_most`.
+  // The Server threw, or packets get past the south wrapper: this node ends when the other has the log up to
+  // `last`, or in any case at `at_most`.
   struct Dying {
     absl::Status why;
-    replication::Lsn last;
+    std::optional<replication::Lsn> last;            // none: what clients have sent is still being taken
     replication::MonotonicTime at_most;
   };
   std::optional<Dying> dying_;

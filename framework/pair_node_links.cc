@@ -555,7 +555,8 @@ void PairNode::OnServerThrew(absl::Status why, replication::RecordBatch last, Ls
 
 void PairNode::DieIfTold() {
   if (!dying_.has_value() || silent_) return;
-  if (primary_->stable_lsn() >= dying_->last || Now() >= dying_->at_most) GiveUp(dying_->why);
+  if (!dying_->last.has_value() && serving_->HasTheRest()) dying_->last = primary_->last_lsn();
+  if (primary_->stable_lsn() >= dying_->last.value_or(UINT64_MAX) || Now() >= dying_->at_most) GiveUp(dying_->why);
 }
 
 bool PairNode::PeerCannotWrite() const {

@@ -231,7 +231,7 @@ absl::Span<char> Serving::BeginReceive(ConnectionId id) {
   const auto is_its = [id](const Waiting& waiting) { return waiting.connection == id; };
   if (std::any_of(waiting_.begin(), waiting_.end(), is_its)) ExecuteWaiting();
   if (silent_) return {};
-  if (TooMuchPending(*live->state)) {
+  if (!taking_the_rest_ && TooMuchPending(*live->state)) {
     live->paused = true;
     Watch(*live);
     return {};

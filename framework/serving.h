@@ -122,6 +122,11 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   // Segments may have left past the south wrapper, which does not know of them.
   void OnFenceMended();
 
+  // The last turns of a node that may have acknowledged what is not in the log: whatever TCP has received is taken,
+  // however much is pending. See that nothing more comes in.
+  void TakeTheRest();
+  bool HasTheRest() const;
+
   // Everything up to `lsn` is stable.
   void OnStable(replication::Lsn lsn);
 
@@ -307,6 +312,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool silent_ = false;
   bool server_threw_ = false;        // nothing is executed any more
   bool in_turn_ = false;
+  bool taking_the_rest_ = false;
   bool taking_over_ = false;         // from RestoreEndpoints to ResumeTurns: nothing new happens
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for what is posted
   struct Shutdown {

@@ -1,6 +1,7 @@
-// A graceful end, for a node that is alone: its clients are not left in silence.
+// The ends of a node that still has something to do for its clients.
 //
-// The log ends before it begins: no record is made any more, the Server is not called. What clients still
+// Of one that has promised them more than the log has: it takes what is left in its sockets. Of one that is alone: its
+// clients are not left in silence. The log ends before that begins: no record is made any more, the Server is not called. What clients still
 // send is read and thrown away, so that no RST cuts off bytes on their way to them.
 #include <algorithm>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "framework/serving.h"
 #include "glog/logging.h"
+#include "tcpshim/endpoint.h"
 
 namespace understudy {
 
@@ -18,6 +20,20 @@ constexpr size_t kDiscardSize = 64 << 10;
 // For a client that has everything and keeps its side open: what it may have on its way is let come.
 constexpr std::chrono::milliseconds kLinger{500};
 }  // namespace
+
+void Serving::TakeTheRest() {
+  taking_the_rest_ = true;
+  for (auto& [id, live] : live_) {
+    if (std::exchange(live->paused, false)) north_->Resume(id);
+  }
+}
+
+bool Serving::HasTheRest() const {
+  return std::all_of(live_.begin(), live_.end(), [this](const auto& entry) {
+    const Live& live = *entry.second;
+    return !live.has_socket || !live.state->connected() || tcpshim::UnreadBytes(north_->fd(live.id)) == 0;
+  });
+}
 
 void Serving::ShutDown(std::chrono::milliseconds limit, std::function<void()> finished) {
   ExecuteWaiting();

@@ -433,6 +433,11 @@ uint32_t UnsentBytes(int fd) {
   return ::ioctl(fd, SIOCOUTQNSD, &bytes) == 0 ? static_cast<uint32_t>(bytes) : 0;
 }
 
+uint32_t UnreadBytes(int fd) {
+  int bytes = 0;
+  return ::ioctl(fd, SIOCINQ, &bytes) == 0 ? static_cast<uint32_t>(bytes) : 0;
+}
+
 bool IsUnanswered(int fd, std::chrono::milliseconds limit) {
   tcp_info info;
   // Both counts are of the kernel, and go back to 0 when the client says something.

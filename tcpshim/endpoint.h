@@ -72,6 +72,8 @@ size_t SegmentSize(int fd);
 // that have not been sent yet. 0 also for a socket that is no more.
 uint32_t UnackedBytes(int fd);
 uint32_t UnsentBytes(int fd);
+// Bytes that TCP has received and nobody has read. 0 also for a socket that is no more.
+uint32_t UnreadBytes(int fd);
 
 // The client has been silent for `limit`, although something of ours waits for its acknowledgement and has been
 // sent, or its window probed, at least twice since. A client whose window is closed and who answers probes is

@@ -229,7 +229,8 @@ TEST(SimTest, PacketsThatGetPastTheProgramsAreNoticed) {
       const Outcome outcome = world.RunBypass(stays);
       EXPECT_FALSE(outcome.violation.has_value()) << "seed " << seed << ": " << Shown(outcome.violation);
       const replication::Register kept{2, "a", "b"}, taken{3, "b", ""};
-      EXPECT_EQ(world.reg(), stays ? taken : kept) << "seed " << seed;
+      EXPECT_EQ(world.reg(), stays ? taken : kept) << "seed " << seed << ": " << world.reg().ToString();
+      EXPECT_EQ(outcome.unkept, 0) << "seed " << seed << (stays ? ": lost by a node that ended" : ": lost");
       unfiltered += outcome.unfiltered;
     }
   }

@@ -484,7 +484,8 @@ Outcome World::RunBypass(bool stays) {
   RefreshArp();
   RunUntil(now_ + milliseconds(300) + RandomNanos(milliseconds(500)));
   Bypass(hosts_[0], stays);
-  RunUntil(now_ + seconds(1));
+  hosts_[0].bypass_found_later = stays;
+  RunUntil(now_ + milliseconds(1300));
   if (hosts_[0].bypassed && !hosts_[0].process->failed) Violate("fence", "nobody has noticed");
   if (outcome_.violation.has_value()) return std::move(outcome_);
   Heal();
@@ -496,6 +497,7 @@ Outcome World::RunBypass(bool stays) {
   }
   for (auto& client : clients_) {
     if (!Done(*client)) Violate("liveness", absl::StrCat(client->name, ": ", client->tcp->ToString()));
+    outcome_.unkept += IsUnkept(*client);
   }
   return std::move(outcome_);
 }
@@ -932,6 +934,15 @@ bool World::IsExcused(Client& client) {
   if (*client.promised - (client.isn + 1) > said->in.size() + said->peer_closed) return true;
   client.promised.reset();
   return false;
+}
+
+// True: it was told of bytes that no log has. (A FIN may be beyond: a connection that has ended takes none.)
+bool World::IsUnkept(Client& client) {
+  if (!IsExcused(client) || client.misled) return false;
+  const Shadow* shadow = nullptr;
+  const ModelServer* reference = Reference(&shadow);
+  const ModelServer::Transcript* said = reference == nullptr ? nullptr : reference->Find(client.name);
+  return *client.promised - (client.isn + 1) > (said == nullptr ? 0 : said->in.size()) + 1;
 }
 
 void World::Leave(Host& host, const Packet& packet) {

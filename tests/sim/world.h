@@ -153,6 +153,7 @@ struct Host {
   // What leaves does not meet the south wrapper's programs: another's filter lets it pass before.
   bool bypassed = false;
   bool bypass_stays = false;   // when they are put in front again
+  bool bypass_found_later = false;
   uint64_t times_mended = 0;
   std::map<FourTuple, Socket> sockets;
   // Of which the kernel has let go, but no process yet (in the listener's queue, or accepted), by number.
@@ -202,6 +203,7 @@ struct Outcome {
   bool service_lost = false;  // more failures than a pair survives: liveness was not asked
   Nanos until_done{0};        // from when all was mended
   int takeovers = 0;
+  int unkept = 0;            // clients that were told, past the programs, of bytes that no log has in the end
   uint64_t unfiltered = 0;   // packets that the programs would not have let leave like that
   int restarts = 0, rejoined = 0;   // processes that began anew, and those that became the secondary again
   uint64_t packets = 0, turns = 0, stalls = 0;
@@ -281,6 +283,11 @@ class World {
   void PulseThread(Process& process);
   // Perhaps the call of the Server that this process is in takes long: the world goes on meanwhile.
   void MaybeStall(Process& process);
+  // From `in` on for `time`: what the primary sends waits.
+  void SlowReplication(Nanos in, Nanos time) {
+    At(in, [this] { SetReplication(0, false); });
+    At(in + time, [this] { SetReplication(0, true); });
+  }
   void WhenReplicationPasses(std::function<void()> run) { waiting_.push_back(std::move(run)); }
   Host& host(int i) { return hosts_[i]; }
 
@@ -317,6 +324,7 @@ class World {
   void Leave(Host& host, const Packet& packet);
   void LeaveUnfiltered(Host& host, const Packet& packet);
   bool IsExcused(Client& client);
+  bool IsUnkept(Client& client);
   static void NoteSynAck(Client& client, const Packet& packet);
   void ToHosts(const Packet& packet);
   void Ingress(Host& host, const Packet& packet);
