@@ -471,8 +471,13 @@ void PairNode::BeSilent(const std::string& reason) {
   DropLink();
 }
 
+void PairNode::Leave(const std::string& reason) {
+  BeSilent(reason);
+  if (witness_ != nullptr) witness_->TellNow();
+}
+
 void PairNode::GiveUp(absl::Status why) {
-  BeSilent(std::string(why.message()));   // run.cc says why, in one line
+  Leave(std::string(why.message()));   // run.cc says why, in one line
   // Not from inside a callback of something that this ends.
   boost::asio::post(loop_, [this, why = std::move(why), alive = alive_] {
     if (*alive) failed_(why);
@@ -498,7 +503,9 @@ void PairNode::StopWhenPossible() {
                               std::exchange(stopped_, nullptr));
   }
   const bool asking = serves && primary_->state() == PrimaryCore::State::kAlone;
-  if (!asking || Now() >= stop_limit_) std::exchange(stopped_, nullptr)();
+  if (asking && Now() < stop_limit_) return;
+  Leave("stopped");
+  std::exchange(stopped_, nullptr)();
 }
 
 const char* PairNode::State() const {

@@ -86,6 +86,8 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void FallSilentForGood(const std::string& reason);
   void BeSilent(const std::string& reason);
   void GiveUp(absl::Status why);
+  // Silent for good, and the other node is told.
+  void Leave(const std::string& reason);
   void StopWhenPossible();
   void EndAsUseless(const std::string& reason);   // after a grace
   const char* State() const;

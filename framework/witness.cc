@@ -62,8 +62,13 @@ bool SendTwo(int socket, int first, int second, const std::string& text) {
   return sendmsg(socket, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
 }
 
-// False: nothing came, or the other end is gone.
-bool ReceiveTwo(int socket, UniqueFd& first, UniqueFd& second, std::string& text) {
+// A message without descriptors: the server is through.
+constexpr char kThrough = 't';
+
+enum class Heard { kNothing, kTwo, kThrough };
+
+// Nothing also when the other end is gone.
+Heard Receive(int socket, UniqueFd& first, UniqueFd& second, std::string& text) {
   Descriptors descriptors = {};
   std::string room(kMaxText, '\0');
   iovec bytes = {room.data(), room.size()};
@@ -73,15 +78,17 @@ bool ReceiveTwo(int socket, UniqueFd& first, UniqueFd& second, std::string& text
   message.msg_control = &descriptors;
   message.msg_controllen = sizeof descriptors;
   const ssize_t size = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (size < 1) return false;
+  if (size < 1) return Heard::kNothing;
   const cmsghdr* const head = CMSG_FIRSTHDR(&message);
-  if (head == nullptr || head->cmsg_len != CMSG_LEN(2 * sizeof(int))) return false;
+  if (head == nullptr || head->cmsg_len != CMSG_LEN(2 * sizeof(int))) {
+    return room[0] == kThrough ? Heard::kThrough : Heard::kNothing;
+  }
   std::array<int, 2> fds;
   memcpy(fds.data(), CMSG_DATA(head), sizeof fds);
   first.reset(fds[0]);
   second.reset(fds[1]);
   text.assign(room, 0, static_cast<size_t>(size));
-  return true;
+  return Heard::kTwo;
 }
 
 // What is meant for the server is no order to the witness, not even that of a service manager who ends all.
@@ -133,7 +140,10 @@ bool IsExiting(int stat) {
       _exit(1);
     }
     gone = wait[0].revents != 0;
-    while (ReceiveTwo(socket, pulse, gate_fd, key)) gate = tcpshim::SouthGate(gate_fd.get());
+    for (Heard heard; (heard = Receive(socket, pulse, gate_fd, key)) != Heard::kNothing;) {
+      if (heard == Heard::kTwo) gate = tcpshim::SouthGate(gate_fd.get());
+      if (heard == Heard::kThrough) gone = true;
+    }
     if ((wait[1].revents & (POLLHUP | POLLERR)) != 0) {
       // The kernel closes the files of a process when its last thread will run no more, and that is death enough.
       // It may take 50 ms more until the process as a whole is gone: each packet socket waits for RCU.
@@ -167,6 +177,7 @@ class ForkedWitness final : public Witness {
     if (SendTwo(socket_.get(), pulse_fd, gate_fd, "k" + key)) return absl::OkStatus();
     return absl::UnavailableError(absl::StrCat("the witness is gone: ", strerror(errno)));
   }
+  void TellNow() override { (void)send(socket_.get(), &kThrough, 1, MSG_NOSIGNAL | MSG_DONTWAIT); }
 
  private:
   const std::string hash_;

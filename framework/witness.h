@@ -5,7 +5,7 @@
 // that was started forks, before it has threads, memory or descriptors worth speaking of; it goes on as the
 // server (service managers see the process they have started), the child as its witness. The child waits
 // on a pidfd, and for the kernel to close the server's end of their socket, which it does up to 50 ms before.
-// When the server is gone it
+// When the server is gone, or says that it is through, it
 //   1. closes the server's gate, so that from here on not one packet of the dead passes (the filter needs up
 //      to 7 ms to notice by itself, south_wrapper.h);
 //   2. says the last word (replication/last_word.h) on the dead process's own pulse socket, a few times, with the
@@ -33,6 +33,8 @@ class Witness {
   // From here on the death of this process will be told. The witness gets copies of both descriptors, and the pair's
   // key; a later call replaces those of an earlier one. Unavailable: the witness is gone.
   virtual absl::Status Entrust(int pulse_fd, int gate_fd, const std::string& key) = 0;
+  // This process has fallen silent and serves no more: the word need not wait until it has cleared away what it has.
+  virtual void TellNow() = 0;
 };
 
 // Forks. Call it from main, before any other thread and before anything is opened that must not outlive this

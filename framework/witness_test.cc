@@ -82,6 +82,7 @@ class WitnessTest : public testing::Test {
     for (char told = 0;;) {
       if (read(talk_[1], &told, 1) != 1) _exit(15);
       if (told == 'x') _exit(0);
+      if (told == 't') (*witness)->TellNow();
       if (write(talk_[1], &told, 1) != 1) _exit(16);
     }
   }
@@ -139,6 +140,18 @@ TEST_F(WitnessTest, TellsOfEachKindOfEnd) {
     for (int again = 1; again < 7; ++again) EXPECT_EQ(Hear(kPatienceMs), word) << again;
     EXPECT_EQ(waitpid(server_, nullptr, 0), server_);
   }
+}
+
+TEST_F(WitnessTest, TellsWhenTheServerIsThroughAndLives) {
+  ASSERT_NO_FATAL_FAILURE(StartServer(true));
+  EXPECT_EQ(write(talk_[0], "t", 1), 1);
+  EXPECT_EQ(replication::HashOfLastWord(Hear(kPatienceMs)), hash_);
+  EXPECT_EQ(gate(), 0u);
+  char said = 0;
+  EXPECT_EQ(read(talk_[0], &said, 1), 1);
+  EXPECT_TRUE(ServerAnswers());
+  EXPECT_EQ(write(talk_[0], "x", 1), 1);
+  EXPECT_EQ(waitpid(server_, nullptr, 0), server_);
 }
 
 TEST_F(WitnessTest, TellsBeforeTheKernelHasClearedAway) {

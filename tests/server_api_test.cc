@@ -223,6 +223,7 @@ class PoisonTest : public ServerApiTest {
     const auto status = pair_->process(Host::kA).Wait(seconds(10));
     ASSERT_TRUE(status.has_value());
     *ended = *status;
+    ExpectLog(Host::kB, "(the process of a is gone)", &others);   // its witness said so
     ExpectLog(Host::kB, "the other node's Server threw, or died, in a call for connection ", &others);
     echo->FinishEcho(100000);
     EXPECT_EQ(others.RunUntilDone(kPatience), "");

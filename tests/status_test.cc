@@ -160,7 +160,7 @@ TEST_F(StatusTest, WhoAsksAndDoesNotListenDisturbsNobody) {
   ExpectState(primary(), "protected");
 }
 
-// SIGTERM is an order: status 0, and the secondary takes the clients over as after any other end.
+// SIGTERM is an order: status 0, and the secondary takes the clients over at once.
 TEST_F(StatusTest, SigtermEndsInOrder) {
   Fleet fleet(client());
   StreamClient* talk = fleet.Add(EchoPlan({.bytes = 1u << 30,
@@ -173,6 +173,7 @@ TEST_F(StatusTest, SigtermEndsInOrder) {
   auto ended = pair_->process(primary()).Wait(seconds(10));
   ASSERT_TRUE(ended.has_value());
   EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 0) << *ended;
+  ExpectLog(Host::kB, "(the process of a is gone)");
   talk->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
 }

@@ -99,8 +99,8 @@ void Shadow::Apply(const replication::RecordBatch& batch) {
   }
 }
 
-SimWitness::SimWitness(std::string word)
-    : word_(std::move(word)), hash_(replication::HashOfLastWord(word_)) {}
+SimWitness::SimWitness(std::string word, std::function<void()> tell)
+    : word_(std::move(word)), hash_(replication::HashOfLastWord(word_)), tell_(std::move(tell)) {}
 
 Process::Process(World* world, Host* host, Manner manner)
     : world(world),
@@ -264,7 +264,8 @@ void World::StartProcess(Host& host, Role role) {
   auto server = std::make_unique<ModelServer>(manner_);
   process.server = server.get();
   server->on_call = [this, &process] { MaybeStall(process); };
-  process.witness = std::make_unique<SimWitness>(Bytes(*this, replication::kLastWordSize));
+  process.witness = std::make_unique<SimWitness>(Bytes(*this, replication::kLastWordSize),
+                                                 [this, &process] { SayLastWord(process); });
   Running here(&process);
   process.node = std::make_unique<PairNode>(
       process.loop, config, std::move(server), process.clock.get(), process.witness.get(),

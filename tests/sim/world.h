@@ -63,21 +63,23 @@ struct Shadow {
   std::string fault;                     // a record did not apply
 };
 
-// Knows when its process dies; World::Kill makes it speak.
+// Knows when its process dies: World::Kill makes it speak.
 class SimWitness final : public Witness {
  public:
-  explicit SimWitness(std::string word);
+  SimWitness(std::string word, std::function<void()> tell);
   const std::string& last_word_hash() const override { return hash_; }
   replication::FatalCall* fatal_call() override { return &fatal_; }
   absl::Status Entrust(int, int, const std::string&) override {
     entrusted_ = true;
     return absl::OkStatus();
   }
+  void TellNow() override { tell_(); }
   const std::string& word() const { return word_; }
   bool entrusted() const { return entrusted_; }
 
  private:
   const std::string word_, hash_;
+  const std::function<void()> tell_;
   replication::FatalCall fatal_;
   bool entrusted_ = false;
 };
