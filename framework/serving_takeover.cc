@@ -432,8 +432,7 @@ void Serving::Stop() {
 }
 
 void Serving::FallSilent() {
-  if (silent_) return;
-  Stop();
+  Stop();   // if it was not: a Server that threw has stopped already, and its clients shall not hear of it
   if (north_ == nullptr) return;
   north_->StopListening();
   for (auto& [id, live] : live_) {

@@ -1,12 +1,16 @@
 #include "tests/pair_fixture.h"
 
+#include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <random>
 
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 
 namespace understudy::lab {
@@ -120,6 +124,19 @@ void PairTest::ExpectLog(Host host, const std::string& words, Fleet* fleet) {
   Fleet nobody(client());
   const auto said = [&] { return pair_->process(host).Log().find(words) != std::string::npos; };
   EXPECT_EQ((fleet != nullptr ? *fleet : nobody).RunUntil(said, kPatience), "") << "waiting for: " << words;
+}
+
+void PairTest::ExpectNoSockets(Host host) {
+  std::string sockets;
+  lab_->host(host).Run([&] {
+    std::ifstream table("/proc/thread-self/net/tcp");
+    sockets.assign(std::istreambuf_iterator<char>(table), {});
+  });
+  in_addr service;
+  ASSERT_EQ(inet_pton(AF_INET, Lab::kServiceIp, &service), 1);
+  const std::string address = absl::StrFormat("%08X:%04X", service.s_addr, Lab::kServicePort);
+  EXPECT_THAT(sockets, testing::HasSubstr("local_address"));
+  EXPECT_THAT(sockets, testing::Not(testing::HasSubstr(address)));
 }
 
 void PairTest::Strike(Host host, Way way) {

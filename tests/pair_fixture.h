@@ -64,6 +64,9 @@ class PairTest : public testing::Test {
                    milliseconds timeout = seconds(10));
   // `host` has said `words` in its log, or does so soon: a thread of its own writes it.
   void ExpectLog(Host host, const std::string& words, Fleet* fleet = nullptr);
+  // Nothing is left in the kernel of `host` that would go on about a connection of the service: a process that ends in
+  // order closes them silently.
+  void ExpectNoSockets(Host host);
   // By its own account. (After a short absence a secondary may have joined again.)
   bool Serves(Host host);
   // New clients are served, everything of the workbench's works.

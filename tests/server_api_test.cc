@@ -234,6 +234,7 @@ TEST_F(PoisonTest, TheOtherNodeSurvivesARequestThatMadeTheServerThrow) {
   int ended = 0;
   ASSERT_NO_FATAL_FAILURE(ExpectSurvived("THROW\n", &ended));
   EXPECT_TRUE(WIFEXITED(ended) && WEXITSTATUS(ended) == 1) << ended;
+  ExpectNoSockets(Host::kA);
   EXPECT_THAT(pair_->process(Host::kA).Log(), AllOf(HasSubstr(kThrew), HasSubstr(kBegin)));
 }
 

@@ -173,6 +173,7 @@ TEST_F(StatusTest, SigtermEndsInOrder) {
   auto ended = pair_->process(primary()).Wait(seconds(10));
   ASSERT_TRUE(ended.has_value());
   EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 0) << *ended;
+  ExpectNoSockets(Host::kA);
   ExpectLog(Host::kB, "(the process of a is gone)");
   talk->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
