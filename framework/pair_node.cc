@@ -50,6 +50,8 @@ replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* 
   protocol.lease_guard = std::max(config.suspect_after / 4, std::chrono::milliseconds(1));
   protocol.settings = server.MustAgree();
   for (const auto& [name, value] : config.must_agree) protocol.settings["--" + name] = value;
+  protocol.settings["--heartbeat_ms"] = absl::StrCat(config.heartbeat.count());
+  protocol.settings["--suspect_after_ms"] = absl::StrCat(config.suspect_after.count());
   return protocol;
 }
 

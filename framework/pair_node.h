@@ -115,6 +115,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void TellObstacle();
   void NoteAbsence();
   void NoteWhatBecame();
+  void SayWhenProtected();
   int64_t ClockOffUs() const;   // logged time less this host's wall clock, now
   void NoteClockOff();
   std::optional<replication::PulseMessage> OnPulse(std::string_view datagram);
@@ -196,6 +197,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   bool silent_ = false;
   boost::asio::steady_timer useless_;
   bool ending_ = false;                              // useless_ runs
+  bool told_protected_ = false;
   bool told_alone_ = true;                           // of the secondary's loss
   std::string reason_;                               // for the status
   std::string heir_lacks_;                           // that this node has; for the status

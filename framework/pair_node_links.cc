@@ -207,7 +207,8 @@ void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {
   }
   const bool lagged = replay_lag_bytes_ >= kMaxReplayLag;
   primary_->OnAppendReply(reply, Now());
-  if (const std::string& cannot = primary_->peer_cannot_take_over(); !cannot.empty()) {
+  // That it has not looked yet is said by each secondary that joins, and not so a moment later.
+  if (const std::string& cannot = primary_->peer_cannot_take_over(); !cannot.empty() && cannot != replication::kNotChecked) {
     LogAgain(absl::StrCat("NOT PROTECTED: ", primary_->peer(), " could not take over: ", cannot));
   }
   ForgetReplayed(primary_->peer_applied_lsn());
@@ -326,8 +327,18 @@ void PairNode::Pump() {
   ScheduleTick();
 }
 
+void PairNode::SayWhenProtected() {
+  const bool is = std::string_view(State()) == "protected";
+  if (std::exchange(told_protected_, is) == is || !is) return;
+  LOG(INFO) << "protected: "
+            << (primary_ != nullptr ? absl::StrCat(primary_->peer(), " has the log")
+                                    : absl::StrCat("this node has the log of ", secondary_->primary()))
+            << ", and could take over";
+}
+
 // Says once what an operator has to know, and ends a node that can never serve.
 void PairNode::NoteWhatBecame() {
+  SayWhenProtected();
   if (secondary_ != nullptr && secondary_->state() == replication::SecondaryCore::State::kSilent) {
     EndAsUseless(secondary_->why());
   }

@@ -5,6 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 namespace understudy::replication {
 
@@ -15,7 +16,8 @@ bool IsNodeName(std::string_view name) {
 }
 
 std::string Printable(std::string_view text, size_t max) {
-  std::string out = absl::CHexEscape(std::string(text.substr(0, max)));
+  // Quotes begin no line, and people quote values.
+  std::string out = absl::StrReplaceAll(absl::CHexEscape(std::string(text.substr(0, max))), {{"\\\"", "\""}, {"\\'", "'"}});
   if (text.size() > max) absl::StrAppend(&out, "... (", text.size(), " bytes)");
   return out;
 }

@@ -19,7 +19,7 @@ TEST(NamesTest, NamesOfNodes) {
 }
 
 TEST(NamesTest, TextOfOthersIsOneLine) {
-  EXPECT_EQ(Printable("plain text, no \"quotes\""), "plain text, no \\\"quotes\\\"");
+  EXPECT_EQ(Printable("plain text, \"quotes\" too"), "plain text, \"quotes\" too");
   EXPECT_EQ(Printable("a\nE1125 forged"), "a\\nE1125 forged");
   EXPECT_EQ(Printable("\x1b[2J\xff"), "\\x1b[2J\\xff");
   EXPECT_EQ(Printable(std::string(5000, 'x'), 3), "xxx... (5000 bytes)");

@@ -78,6 +78,7 @@ PrimaryCore::PrimaryCore(ProtocolConfig config, Register held, Lsn last_lsn, Mon
       lost_at_(now),
       check_at_(now + config_.register_check) {
   replay_moved_at_ = alone_since_ = now;
+  why_alone_ = last_lsn == 0 ? "no node has joined yet" : "it took over, and no node has joined since";
   CHECK_EQ(held_.holder, config_.node);
   CHECK(held_.secondary.empty()) << held_.ToString();
   CHECK_GT(config_.suspect_after.count(), config_.lease_guard.count());
@@ -261,8 +262,9 @@ PrimaryCore::Refusal PrimaryCore::CheckFreshJoin(const wire::JoinRequest& reques
     return Refuse(RefuseReason::NEEDS_STATE_TRANSFER,
                   absl::StrCat("the log behind ", request.last_lsn, " of epoch ", request.epoch,
                                " is not here; it ends at ", last_lsn_,
-                               ". A node can join only while the primary has all of its log: to be a pair again, "
-                               "stop both nodes and start them anew"));
+                               ". A node can join only while the primary has all of its log. To be a pair again: stop "
+                               "both, then start ", config_.node, " with --role=primary and ", request.node,
+                               " with --role=secondary; clients are cut off meanwhile"));
   }
   return std::nullopt;
 }

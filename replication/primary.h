@@ -188,7 +188,7 @@ class PrimaryCore {
     Lsn applied_lsn;
   };
   std::optional<Stuck> stuck_;
-  std::string why_alone_ = "no node has joined yet";
+  std::string why_alone_;
   MonotonicTime alone_since_;
   Actions actions_;
 

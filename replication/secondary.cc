@@ -47,7 +47,6 @@ constexpr milliseconds kMinBackOff(1);
 constexpr milliseconds kSlowRetry(1000);
 // An arbiter that takes longer will not be there when it is needed.
 constexpr milliseconds kCheckPatience(1000);
-constexpr char kNotChecked[] = "it has not looked at the arbiter yet";
 
 }  // namespace
 

@@ -12,6 +12,9 @@
 
 namespace understudy::replication {
 
+// What keeps a secondary from taking over until it has asked the arbiter for the first time.
+inline constexpr char kNotChecked[] = "it has not looked at the arbiter yet";
+
 class SecondaryCore {
  public:
   enum class State {

@@ -157,8 +157,18 @@ TEST_F(ServerApiTest, NodesThatDifferInAFlagOfTheApplicationAreNoPair) {
 TEST_F(ServerApiTest, NodesThatDifferInALimitAreNoPair) {
   ASSERT_NO_FATAL_FAILURE(StartWith({"--max_pending_output_mb=3"}, {"--max_pending_output_mb=4"}));
   Fleet nobody(client());
-  ExpectLog(Host::kB, "--max_pending_output_mb must be the same on both nodes, and is ", &nobody);
+  ExpectLog(Host::kB, "--max_pending_output_mb must be the same on both nodes, and is \"3\" on a and \"4\" on b", &nobody);
   ExpectState(Host::kA, "solo");
+}
+
+TEST_F(ServerApiTest, NodesThatDifferInWhatTheyWaitForAreNoPair) {
+  ASSERT_NO_FATAL_FAILURE(StartWith({}, {"--suspect_after_ms=12345"}));
+  Fleet nobody(client());
+  const std::string what = "--suspect_after_ms must be the same on both nodes, and is ";
+  ExpectLog(Host::kA, what, &nobody);
+  ExpectLog(Host::kB, what, &nobody);
+  ExpectState(Host::kA, "solo");
+  EXPECT_EQ(status(Host::kA).Status()->epoch, 1u) << "it was not even begun with";
 }
 
 // --- Memory --------------------------------------------------------------------------------------------

@@ -168,6 +168,9 @@ TEST_F(StatusTest, SigtermEndsInOrder) {
                                            .max_ahead = 2000,
                                            .pace = milliseconds(1)}));
   ASSERT_EQ(fleet.RunUntil([&] { return talk->received() > 10000; }, kPatience), "");
+  ExpectLog(Host::kA, "protected: b has the log, and could take over", &fleet);
+  ExpectLog(Host::kB, "protected: this node has the log of a, and could take over", &fleet);
+  EXPECT_THAT(pair_->process(Host::kA).Log(), testing::Not(testing::HasSubstr("NOT PROTECTED")));
   pair_->process(primary()).Signal(SIGTERM);
   ExpectTakenOverBy(Host::kB, &fleet);
   auto ended = pair_->process(primary()).Wait(seconds(10));
@@ -175,6 +178,9 @@ TEST_F(StatusTest, SigtermEndsInOrder) {
   EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 0) << *ended;
   ExpectNoSockets(Host::kA);
   ExpectLog(Host::kB, "(the process of a is gone)");
+  const auto page = status(Host::kB).Get("/status");
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_THAT(page->body, testing::HasSubstr("it took over, and no node has joined since"));
   talk->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
 }
