@@ -1,6 +1,7 @@
 #include "framework/host_watch.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -19,6 +20,11 @@ constexpr std::chrono::milliseconds kConflictPause{10'000}, kConflictAgain{1'000
 // Each route is a question to the kernel of some microseconds, on a loop that has 80 ms.
 constexpr std::chrono::milliseconds kRoutePause{200}, kRoundPause{1'000};
 constexpr size_t kRoutesPerLook = 64;
+// An answer of ARP counts for 15 s at least, and may be used until it has been asked for again.
+constexpr std::chrono::milliseconds kNeighbourPause{200}, kNeighbourPass{5'000};
+constexpr size_t kNeighboursPerLook = 16;
+// The kernel begins to throw neighbours out at 128 (gc_thresh1). Routers come first: behind one are many clients.
+constexpr size_t kMaxNextHops = 100;
 }  // namespace
 
 HostWatch::HostWatch(tcpshim::ServiceAddress* address, const tcpshim::SocketAddress& service)
@@ -84,9 +90,12 @@ bool HostWatch::LookAsSecondary(Time now, bool primary_lives, std::optional<std:
     clients_ = *std::move(clients);
     next_client_ = 0;
     without_route_.clear();
+    routers_.clear();
+    direct_.clear();
     in_round_ = true;
     next_route_look_ = now;
   }
+  LookAtNeighbours(now);
   if (now < next_route_look_) return false;
   if (in_round_) {
     LookAtRoutes(now);
@@ -100,10 +109,18 @@ void HostWatch::LookAtRoutes(Time now) {
   for (size_t i = 0; i < kRoutesPerLook && next_client_ < clients_.size(); ++i) {
     const uint32_t ip = clients_[next_client_++];
     const auto route = address_->RouteTo(ip);
-    if (!route.ok() || (!route->here && !route->local)) without_route_.push_back(ip);
+    if (!route.ok() || (!route->here && !route->local)) {
+      without_route_.push_back(ip);
+    } else if (!route->local && route->next_hop != 0) {
+      std::set<uint32_t>& hops = route->next_hop == ip ? direct_ : routers_;
+      if (hops.size() < kMaxNextHops) hops.insert(route->next_hop);
+    }
   }
   in_round_ = next_client_ < clients_.size();
-  if (!in_round_) TellRoutes();
+  if (!in_round_) {
+    TellRoutes();
+    NoteNextHops();
+  }
   next_route_look_ = now + (in_round_ ? kRoutePause : kRoundPause);
 }
 
@@ -118,6 +135,47 @@ void HostWatch::TellRoutes() {
                               tcpshim::IpText(without_route_.front()),
                               " among them; there is no route, or it leads elsewhere");
   LOG_EVERY_T(WARNING, 60) << unreachable_;
+}
+
+// --- Neighbours ------------------------------------------------------------------------------------
+// The kernel keeps some hundred packets for a neighbour whose hardware address it does not know. What an heir sends
+// first, to all clients at once, is more than that where they share a router: the rest would be lost.
+
+void HostWatch::NoteNextHops() {
+  std::vector<uint32_t> hops(routers_.begin(), routers_.end());
+  hops.insert(hops.end(), direct_.begin(), direct_.end());
+  hops.resize(std::min(hops.size(), kMaxNextHops));
+  std::vector<uint32_t> fresh;
+  std::copy_if(hops.begin(), hops.end(), std::back_inserter(fresh), [&](uint32_t hop) {
+    return std::find(next_hops_.begin(), next_hops_.end(), hop) == next_hops_.end();
+  });
+  to_resolve_.insert(to_resolve_.begin(), fresh.begin(), fresh.end());
+  next_hops_ = std::move(hops);
+}
+
+void HostWatch::LookAtNeighbours(Time now) {
+  if (now < next_neighbour_look_) return;
+  if (now >= next_pass_) {
+    to_resolve_.assign(next_hops_.begin(), next_hops_.end());
+    next_pass_ = now + kNeighbourPass;
+  }
+  if (to_resolve_.empty()) return;
+  next_neighbour_look_ = now + kNeighbourPause;
+  for (size_t i = 0; i < kNeighboursPerLook && !to_resolve_.empty(); ++i) {
+    Resolve(to_resolve_.front());
+    to_resolve_.pop_front();
+  }
+}
+
+void HostWatch::OnAskingToTakeOver() {
+  to_resolve_.clear();
+  for (uint32_t hop : next_hops_) Resolve(hop);
+}
+
+void HostWatch::Resolve(uint32_t next_hop) {
+  const absl::Status resolved = address_->Resolve(next_hop);
+  if (resolved.ok()) return;
+  LOG_EVERY_T(WARNING, 60) << resolved;   // its clients are served somewhat later then
 }
 
 }  // namespace understudy

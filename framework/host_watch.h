@@ -1,13 +1,16 @@
 // What a node's host and its segment have in store for the service, found out while there is time to mend it: a taken
-// port, another host with the service address, clients that there is no route to.
+// port, another host with the service address, clients that there is no route to, neighbours whose hardware address is
+// not known.
 #ifndef UNDERSTUDY_FRAMEWORK_HOST_WATCH_H_
 #define UNDERSTUDY_FRAMEWORK_HOST_WATCH_H_
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,6 +44,9 @@ class HostWatch {
   // for the next time.
   bool LookAsSecondary(Time now, bool primary_lives, std::optional<std::vector<uint32_t>> clients);
 
+  // The takeover is being asked for: the next that leaves here is for the clients.
+  void OnAskingToTakeOver();
+
   // Why this node must not take over now; empty: nothing that is known.
   const std::string& obstacle() const { return port_taken_.empty() ? conflict_ : port_taken_; }
   // Who else has the service address; empty: nobody. Of a primary, a warning.
@@ -54,6 +60,9 @@ class HostWatch {
   void LookAtAddress(Time now, size_t rightful);
   void LookAtRoutes(Time now);
   void TellRoutes();
+  void NoteNextHops();
+  void LookAtNeighbours(Time now);
+  void Resolve(uint32_t next_hop);
   void NoteConflict(std::string conflict);
 
   tcpshim::ServiceAddress* const address_;
@@ -68,6 +77,11 @@ class HostWatch {
   bool in_round_ = false;    // through clients_
   size_t next_client_ = 0;
   std::vector<uint32_t> without_route_;   // of this round through clients_
+  std::set<uint32_t> routers_, direct_;   // likewise: the next hops
+
+  std::vector<uint32_t> next_hops_;       // those that are kept resolved
+  std::deque<uint32_t> to_resolve_;
+  Time next_neighbour_look_{}, next_pass_{};
 
   const std::shared_ptr<char> alive_ = std::make_shared<char>();   // for answers that come late
 };

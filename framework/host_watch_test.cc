@@ -13,16 +13,24 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using tcpshim::MacAddress;
 using tcpshim::ServiceAddress;
+using testing::_;
+using testing::Contains;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::SizeIs;
+using testing::UnorderedElementsAre;
 
 constexpr MacAddress kOne = {2, 0, 0, 0, 0, 1}, kOther = {2, 0, 0, 0, 0, 2};
 
-// A segment on which `answer` is said to each probe, and a host that has no route to `without_route`.
+// A segment on which `answer` is said to each probe, and a host that has no route to `without_route` and goes to
+// `behind_router` by way of kRouter.
 class FakeAddress final : public ServiceAddress {
  public:
   absl::StatusOr<std::vector<MacAddress>> answer = std::vector<MacAddress>{};
-  std::set<uint32_t> without_route, elsewhere;
+  static constexpr uint32_t kRouter = 1000;
+  std::set<uint32_t> without_route, elsewhere, behind_router;
+  std::vector<uint32_t> resolved;   // in that order
   int probes = 0, routes = 0;
 
   // What was asked is answered.
@@ -37,7 +45,11 @@ class FakeAddress final : public ServiceAddress {
   absl::StatusOr<Route> RouteTo(uint32_t ip) override {
     ++routes;
     if (without_route.contains(ip)) return absl::NotFoundError("no route");
-    return Route{.local = false, .here = !elsewhere.contains(ip)};
+    return Route{.local = false, .here = !elsewhere.contains(ip), .next_hop = behind_router.contains(ip) ? kRouter : ip};
+  }
+  absl::Status Resolve(uint32_t next_hop) override {
+    resolved.push_back(next_hop);
+    return absl::OkStatus();
   }
   absl::Status Add() override { return absl::OkStatus(); }
   absl::Status Remove() override { return absl::OkStatus(); }
@@ -158,6 +170,56 @@ TEST_F(HostWatchTest, EachClientIsLookedForSomeAtATime) {
   address_.elsewhere.clear();
   Look(milliseconds(10), true, std::vector<uint32_t>{3});
   EXPECT_THAT(watch_.unreachable(), IsEmpty());
+}
+
+// --- Neighbours ---
+
+TEST_F(HostWatchTest, EachNextHopIsKeptResolved) {
+  address_.behind_router = {3, 4, 5};
+  address_.without_route = {7};
+  address_.elsewhere = {8};
+  Look(milliseconds(0), true, std::vector<uint32_t>{2, 3, 4, 5, 7, 8});
+  Look(milliseconds(10));
+  EXPECT_THAT(address_.resolved, UnorderedElementsAre(2, FakeAddress::kRouter)) << "each once";
+  Look(milliseconds(4'900));
+  EXPECT_THAT(address_.resolved, SizeIs(2));
+  Look(milliseconds(100));
+  EXPECT_THAT(address_.resolved, ElementsAre(_, _, FakeAddress::kRouter, 2)) << "again, long before it is forgotten";
+}
+
+TEST_F(HostWatchTest, ANewNextHopNeedNotWait) {
+  Look(milliseconds(0), true, std::vector<uint32_t>{2});
+  Look(milliseconds(200));
+  Look(milliseconds(1'000), true, std::vector<uint32_t>{2, 3});
+  Look(milliseconds(10));
+  EXPECT_THAT(address_.resolved, ElementsAre(2, 3));
+}
+
+TEST_F(HostWatchTest, ASegmentIsNotFloodedWithQuestions) {
+  std::vector<uint32_t> clients;
+  for (uint32_t ip = 1; ip <= 500; ++ip) clients.push_back(ip);
+  address_.behind_router = {400};
+  Look(milliseconds(0), true, clients);
+  for (int i = 0; i < 8; ++i) Look(milliseconds(200));   // each is asked for its route
+  const size_t asked = address_.resolved.size();
+  EXPECT_LE(asked, 32u);
+  for (int i = 0; i < 30; ++i) Look(milliseconds(100));
+  ASSERT_THAT(address_.resolved, SizeIs(100)) << "and no more than the kernel keeps";
+  EXPECT_THAT(address_.resolved, Contains(FakeAddress::kRouter));
+}
+
+TEST_F(HostWatchTest, WhenTheTakeoverIsAskedForAllAreResolved) {
+  std::vector<uint32_t> clients;
+  for (uint32_t ip = 1; ip <= 50; ++ip) clients.push_back(ip);
+  address_.behind_router = {50};
+  Look(milliseconds(0), true, clients);
+  Look(milliseconds(10));
+  address_.resolved.clear();
+  watch_.OnAskingToTakeOver();
+  EXPECT_THAT(address_.resolved, SizeIs(50));
+  EXPECT_EQ(address_.resolved.front(), FakeAddress::kRouter);
+  Look(milliseconds(500));
+  EXPECT_THAT(address_.resolved, SizeIs(50)) << "that was all";
 }
 
 }  // namespace

@@ -368,7 +368,10 @@ void PairNode::Carry(Action& action) {
     void operator()(replication::Dial&) { node.DialPeerOnce(); }
     void operator()(replication::ReadRegister&) { node.Ask(nullptr, nullptr); }
     void operator()(replication::CheckArbiter&) { node.CheckArbiter(); }
-    void operator()(replication::SwapRegister& a) { node.Ask(&a.expected, &a.desired); }
+    void operator()(replication::SwapRegister& a) {
+      node.Ask(&a.expected, &a.desired);
+      if (node.secondary_ != nullptr) node.host_->OnAskingToTakeOver();   // while the arbiter thinks
+    }
     void operator()(replication::StableUpTo& a) { if (node.serving_) node.serving_->OnStable(a.lsn); }
     void operator()(replication::Lease& a) { node.Leased(a.until); }
     void operator()(replication::FallSilent& a) { node.FallSilentForNow(a.reason); }

@@ -116,6 +116,7 @@ int Rtnetlink::GetRoute(uint32_t ip, NetRoute& route) {
   asked->rtm_dst_len = 32;
   mnl_attr_put_u32(header, RTA_DST, htonl(ip));
   route = {};
+  route.next_hop = ip;
   return Request(
       header,
       [](const nlmsghdr* answer, void* data) {
@@ -124,15 +125,61 @@ int Rtnetlink::GetRoute(uint32_t ip, NetRoute& route) {
         found->local = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(answer))->rtm_type == RTN_LOCAL;
         return mnl_attr_parse(
             answer, sizeof(rtmsg),
-            [](const nlattr* attribute, void* route) {
-              if (mnl_attr_get_type(attribute) == RTA_OIF) {
-                static_cast<NetRoute*>(route)->interface = static_cast<int>(mnl_attr_get_u32(attribute));
+            [](const nlattr* attribute, void* data) {
+              auto* route = static_cast<NetRoute*>(data);
+              switch (mnl_attr_get_type(attribute)) {
+                case RTA_OIF:
+                  route->interface = static_cast<int>(mnl_attr_get_u32(attribute));
+                  break;
+                case RTA_GATEWAY:
+                  route->next_hop = ntohl(mnl_attr_get_u32(attribute));
+                  break;
+                case RTA_VIA:   // a router of another family
+                  route->next_hop = 0;
+                  break;
+                default:
+                  break;
               }
               return MNL_CB_OK;
             },
             data);
       },
       &route);
+}
+
+int Rtnetlink::RequestNeighbour(uint16_t type, uint16_t flags, uint8_t neighbour_flags, int index, uint32_t ip,
+                                mnl_cb_t on_answer, void* data) {
+  std::array<char, 256> buffer{};
+  nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
+  header->nlmsg_type = type;
+  header->nlmsg_flags = flags;
+  auto* neighbour = static_cast<ndmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(ndmsg)));
+  neighbour->ndm_family = AF_INET;
+  neighbour->ndm_ifindex = index;
+  neighbour->ndm_flags = neighbour_flags;
+  mnl_attr_put_u32(header, NDA_DST, htonl(ip));
+  return Request(header, on_answer, data);
+}
+
+int Rtnetlink::GetNeighbour(int index, uint32_t ip, uint16_t& state) {
+  return RequestNeighbour(
+      RTM_GETNEIGH, 0, 0, index, ip,
+      [](const nlmsghdr* answer, void* data) {
+        if (answer->nlmsg_type == RTM_NEWNEIGH) {
+          *static_cast<uint16_t*>(data) = static_cast<const ndmsg*>(mnl_nlmsg_get_payload(answer))->ndm_state;
+        }
+        return MNL_CB_OK;
+      },
+      &state);
+}
+
+int Rtnetlink::UseNeighbour(int index, uint32_t ip) {
+  uint16_t state = NUD_NONE;
+  const int known = GetNeighbour(index, ip, state);
+  if (known != 0 && known != ENOENT) return known;
+  // What somebody has entered for good would be good no longer: the kernel takes that mark off what is used like this.
+  if ((state & (NUD_PERMANENT | NUD_NOARP)) != 0) return 0;
+  return RequestNeighbour(RTM_NEWNEIGH, NLM_F_CREATE, NTF_USE, index, ip, nullptr, nullptr);
 }
 
 int Rtnetlink::ChangeAddress(uint16_t type, uint16_t flags, int index, uint32_t ip) {

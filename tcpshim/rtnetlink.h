@@ -1,4 +1,4 @@
-// What rtnetlink is asked here: interfaces, addresses, routes. Requests are answered at once.
+// What rtnetlink is asked here: interfaces, addresses, routes, neighbours. Requests are answered at once.
 #ifndef UNDERSTUDY_TCPSHIM_RTNETLINK_H_
 #define UNDERSTUDY_TCPSHIM_RTNETLINK_H_
 
@@ -42,6 +42,7 @@ NetLink ReadLink(const nlmsghdr* header);
 struct NetRoute {
   bool local = false;   // the address is this host's own
   int interface = 0;    // index of that through which they leave
+  uint32_t next_hop = 0;   // whose hardware address they get: a router, or the address itself. 0: no IPv4 address
 };
 
 class Rtnetlink {
@@ -54,10 +55,16 @@ class Rtnetlink {
   int GetLink(const std::string& name, int index, NetLink& link);
   // ENETUNREACH and the like: there is none.
   int GetRoute(uint32_t ip, NetRoute& route);
+  // What the kernel knows of a neighbour, NUD_*. ENOENT: nothing.
+  int GetNeighbour(int index, uint32_t ip, uint16_t& state);
+  // Makes the kernel look for it, or confirm what it knows of it, as a packet to it would.
+  int UseNeighbour(int index, uint32_t ip);
   // ip/32 on an interface. `type`: RTM_NEWADDR, RTM_DELADDR; `flags`: NLM_F_CREATE and the like.
   int ChangeAddress(uint16_t type, uint16_t flags, int index, uint32_t ip);
 
  private:
+  int RequestNeighbour(uint16_t type, uint16_t flags, uint8_t neighbour_flags, int index, uint32_t ip,
+                       mnl_cb_t on_answer, void* data);
   int Request(nlmsghdr* header, mnl_cb_t on_answer = nullptr, void* data = nullptr);
 
   MnlSocket socket_;

@@ -103,7 +103,14 @@ class RtnetlinkAddress final : public ServiceAddress {
     NetRoute route;
     const int error = requests_.GetRoute(ip, route);
     if (error != 0) return absl::NotFoundError(absl::StrCat("no route to ", IpText(ip), ": ", std::strerror(error)));
-    return Route{route.local, route.interface == link_.index};
+    return Route{route.local, route.interface == link_.index, route.next_hop};
+  }
+
+  absl::Status Resolve(uint32_t next_hop) override {
+    if (link_.index == 0) return absl::NotFoundError(absl::StrCat("there is no interface ", interface_));
+    const int error = requests_.UseNeighbour(link_.index, next_hop);
+    if (error == 0) return absl::OkStatus();
+    return NetlinkStatus(error, absl::StrCat("cannot look for ", IpText(next_hop), " on ", interface_));
   }
 
   uint64_t times_put_back() const override { return times_put_back_; }

@@ -71,8 +71,12 @@ class ServiceAddress {
   struct Route {
     bool local = false;   // it is this host's own
     bool here = false;    // through this interface
+    uint32_t next_hop = 0;   // whose hardware address they get: a router's, or its own; 0: that of no IPv4 address
   };
   virtual absl::StatusOr<Route> RouteTo(uint32_t ip) = 0;
+  // Sees to it that the hardware address of a neighbour on this interface is known, or is confirmed, as a packet to it
+  // would. Nothing waits for that, and nothing is said of the service address.
+  virtual absl::Status Resolve(uint32_t next_hop) = 0;
 
   virtual uint32_t mtu() const = 0;          // of the interface; 0: there is none now
   virtual int interface_index() const = 0;   // 0: there is none now

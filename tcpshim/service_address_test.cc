@@ -38,6 +38,7 @@ using ::testing::HasSubstr;
 using Clock = std::chrono::steady_clock;
 
 constexpr uint32_t kIp = 0xC6120001;   // 198.18.0.1
+constexpr uint32_t kNeighbour = 0xC6120009;
 const MacAddress kMac = {0x02, 0, 0, 0, 0, 0x0a};
 
 const auto* const kEnvironment = ::testing::AddGlobalTestEnvironment(new NamespacesNeeded);
@@ -87,7 +88,22 @@ class ServiceAddressTest : public ::testing::Test {
     return count;
   }
 
+  // What `ip neigh` says of kNeighbour.
+  std::string Neighbour() {
+    InNamespace here(node_);
+    FILE* out = ::popen("ip -4 neigh show 198.18.0.9 dev eth0", "r");
+    char line[500] = "";
+    (void)!std::fgets(line, sizeof(line), out);
+    ::pclose(out);
+    return line;
+  }
+
   struct Arp { Clock::time_point at; std::string frame; };
+  static std::string SenderOf(const Arp& arp) {
+    uint32_t ip;
+    std::memcpy(&ip, arp.frame.data() + ETH_HLEN + 14, sizeof(ip));
+    return IpText(ntohl(ip));
+  }
   void Hear() {
     char frame[200];
     ssize_t n;
@@ -124,6 +140,58 @@ TEST_F(ServiceAddressTest, AddressOfAnotherPrefixIsLeftAlone) {
   EXPECT_TRUE(address_->Remove().ok());
   EXPECT_EQ(0, Addresses());
   node_.Ip("addr del 198.18.0.1/24 dev eth0");   // still there
+}
+
+// --- Neighbours ---
+
+TEST_F(ServiceAddressTest, TellsTheNextHop) {
+  node_.Ip("addr add 198.18.0.7/24 dev eth0\nroute add 198.19.0.0/16 via 198.18.0.9");
+  InNamespace here(node_);
+  const auto direct = address_->RouteTo(0xC6120008), routed = address_->RouteTo(0xC6130001);
+  ASSERT_TRUE(direct.ok() && routed.ok());
+  EXPECT_TRUE(direct->here && routed->here);
+  EXPECT_EQ(direct->next_hop, 0xC6120008);
+  EXPECT_EQ(routed->next_hop, kNeighbour);
+}
+
+TEST_F(ServiceAddressTest, ResolvesANeighbourInTheNameOfItsInterface) {
+  node_.Ip("addr add 198.18.0.7/24 dev eth0");
+  neighbour_.Ip("addr add 198.18.0.9/24 dev eth0");
+  ASSERT_TRUE(address_->Resolve(kNeighbour).ok());
+  ASSERT_TRUE(RunUntil([&] { return Neighbour().find("REACHABLE") != std::string::npos; })) << Neighbour();
+  Hear();
+  ASSERT_FALSE(heard_.empty());
+  for (const Arp& arp : heard_) EXPECT_EQ(SenderOf(arp), "198.18.0.7") << "not the service's, which this host has not";
+}
+
+// Then ARP asks in nobody's name, and is answered all the same.
+TEST_F(ServiceAddressTest, ResolvesANeighbourWithoutAnAddressOfItsOwn) {
+  node_.Ip("route add 198.18.0.0/24 dev eth0");
+  neighbour_.Ip("addr add 198.18.0.9/24 dev eth0");
+  ASSERT_TRUE(address_->Resolve(kNeighbour).ok());
+  ASSERT_TRUE(RunUntil([&] { return Neighbour().find("REACHABLE") != std::string::npos; })) << Neighbour();
+  Hear();
+  ASSERT_FALSE(heard_.empty());
+  for (const Arp& arp : heard_) EXPECT_EQ(SenderOf(arp), "0.0.0.0");
+}
+
+TEST_F(ServiceAddressTest, AStaleNeighbourIsAskedAgainAndStaysKnown) {
+  neighbour_.Ip("addr add 198.18.0.9/24 dev eth0");
+  node_.Ip("addr add 198.18.0.7/24 dev eth0");
+  node_.Sysctl("net.ipv4.neigh.eth0.delay_first_probe_time", "0");
+  node_.Ip("neigh add 198.18.0.9 lladdr 02:00:00:00:00:0f dev eth0 nud stale");   // another host had it
+  ASSERT_TRUE(address_->Resolve(kNeighbour).ok());
+  ASSERT_TRUE(RunUntil([&] {
+    (void)address_->Resolve(kNeighbour);
+    return Neighbour().find("REACHABLE") != std::string::npos;
+  })) << Neighbour();
+  EXPECT_EQ(Neighbour().find("02:00:00:00:00:0f"), std::string::npos) << Neighbour();
+}
+
+TEST_F(ServiceAddressTest, WhatAnOperatorHasEnteredIsLeftAlone) {
+  node_.Ip("addr add 198.18.0.7/24 dev eth0\nneigh add 198.18.0.9 lladdr 02:00:00:00:00:0f dev eth0 nud permanent");
+  ASSERT_TRUE(address_->Resolve(kNeighbour).ok());
+  EXPECT_THAT(Neighbour(), HasSubstr("02:00:00:00:00:0f PERMANENT"));
 }
 
 // --- The address is kept ---

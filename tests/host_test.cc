@@ -1,6 +1,9 @@
 // What others do on a node's host: take its port, its address, its interface.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -10,7 +13,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 #include "tests/pair_fixture.h"
 
 namespace understudy::lab {
@@ -46,6 +55,16 @@ class HostTest : public PairTest {
     done = lab_->host(host).Ip(absl::StrCat("addr add ", Lab::host_ip(host), "/24 dev ", Lab::kServiceInterface,
                                             "\nlink set ", Lab::kServiceInterface, " up"));
     ASSERT_TRUE(done.ok()) << done;
+  }
+  // What its kernel knows of those on the service network.
+  std::string Neighbours(Host host) {
+    std::string all;
+    lab_->host(host).Run([&] {
+      FILE* out = popen(absl::StrCat("ip -4 neigh show dev ", Lab::kServiceInterface).c_str(), "r");
+      for (char line[200]; fgets(line, sizeof(line), out) != nullptr;) all += line;
+      pclose(out);
+    });
+    return all;
   }
   // In its status.
   bool Says(Host host, const std::string& words) {
@@ -342,6 +361,114 @@ TEST_F(HostTest, TheRouteToTheClientsComesLater) {
   ASSERT_EQ(fleet.RunFor(milliseconds(1500)), "");
   ASSERT_TRUE(lab_->host(Host::kB).Ip("addr add " + address).ok());
   Finish(&fleet, talk);
+  ExpectServes();
+}
+
+// Answers ARP requests for the client's address in place of its kernel: late, and not at all when it is told so. The
+// client's kernel asks nobody either of whom it has heard: that would tell its own hardware address.
+class SlowArp {
+ public:
+  SlowArp(Lab& lab, milliseconds late) : late_(late) {
+    CHECK(lab.client().SetSysctl(absl::StrCat("net.ipv4.conf.", Lab::kClientInterface, ".arp_ignore"), "8").ok());
+    const std::string neighbours = absl::StrCat("net.ipv4.neigh.", Lab::kClientInterface, ".");
+    CHECK(lab.client().SetSysctl(neighbours + "delay_first_probe_time", "1000").ok());
+    fd_ = lab.client().Socket(AF_PACKET, SOCK_RAW, 0);
+    sockaddr_ll address = {};
+    address.sll_family = AF_PACKET;
+    address.sll_protocol = htons(ETH_P_ARP);
+    lab.client().Run([&] { address.sll_ifindex = static_cast<int>(if_nametoindex(Lab::kClientInterface)); });
+    PCHECK(bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
+    mac_ = lab.client_mac();
+    thread_ = std::thread([this] { Loop(); });
+  }
+  ~SlowArp() {
+    ends_ = true;
+    thread_.join();
+    close(fd_);
+  }
+  void SetAnswers(bool answers) { answers_ = answers; }
+
+ private:
+  struct Frame {
+    MacAddress to, from;
+    uint16_t protocol, hardware, network;
+    uint8_t sizes[2];
+    uint16_t operation;
+    MacAddress sender;
+    uint8_t sender_ip[4];
+    MacAddress target;
+    uint8_t target_ip[4];
+  } __attribute__((packed));
+
+  void Loop() {
+    while (!ends_) {
+      pollfd wait = {fd_, POLLIN, 0};
+      Frame frame;
+      if (poll(&wait, 1, 50) != 1 || recv(fd_, &frame, sizeof(frame), 0) < static_cast<ssize_t>(sizeof(frame))) continue;
+      constexpr uint8_t kClient[4] = {198, 18, 0, 9};
+      if (frame.operation != htons(1) || memcmp(frame.target_ip, kClient, sizeof(kClient)) != 0) continue;
+      std::this_thread::sleep_for(late_);
+      if (!answers_) continue;
+      frame.operation = htons(2);
+      frame.to = frame.target = frame.sender;
+      frame.from = frame.sender = mac_;
+      memcpy(frame.target_ip, frame.sender_ip, sizeof(kClient));
+      memcpy(frame.sender_ip, kClient, sizeof(kClient));
+      PCHECK(send(fd_, &frame, sizeof(frame), 0) == static_cast<ssize_t>(sizeof(frame)));
+    }
+  }
+
+  const milliseconds late_;
+  int fd_ = -1;
+  MacAddress mac_;
+  std::atomic<bool> answers_{true}, ends_{false};
+  std::thread thread_;
+};
+
+// Behind one router there are more clients than the kernel keeps packets for a neighbour that it must find first. What
+// the heir sends by hand must not wait there: here it would wait for ever.
+TEST_F(HostTest, TheHeirKnowsTheRouterBeforeItTakesOver) {
+  constexpr int kClients = 150;
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  SlowArp arp(*lab_, milliseconds(50));
+  std::string addresses;
+  for (int i = 1; i <= kClients; ++i) absl::StrAppend(&addresses, "addr add 198.19.0.", i, "/32 dev lo\n");
+  ASSERT_TRUE(client().Ip(addresses).ok());
+  for (Host host : {Host::kA, Host::kB}) {
+    const absl::Status routed = lab_->host(host).Ip(absl::StrCat("route add 198.19.0.0/16 via ", Lab::kClientIp));
+    ASSERT_TRUE(routed.ok()) << routed;
+  }
+  Fleet fleet(client());
+  const std::vector<StreamClient*> talks = fleet.AddMany(kClients, [](int i) {
+    Plan plan = EchoPlan({.bytes = 1u << 30,
+                          .seed = TestSeed() + static_cast<uint64_t>(i),
+                          .max_ahead = 2000,
+                          .piece = 500,
+                          .pace = milliseconds(20)});
+    plan.bind_ip = 0xc6130001 + static_cast<uint32_t>(i);
+    return plan;
+  });
+  ASSERT_EQ(fleet.RunUntilAllReceive(1000, kPatience), "");
+  ASSERT_TRUE(lab_->host(Host::kB).Ip(absl::StrCat("neigh flush dev ", Lab::kServiceInterface)).ok());
+  EXPECT_EQ(fleet.RunUntil([&] { return Neighbours(Host::kB).find("198.18.0.9 lladdr") != std::string::npos; },
+                           seconds(20)),
+            "")
+      << Neighbours(Host::kB);
+
+  arp.SetAnswers(false);
+  std::vector<uint64_t> before;
+  for (const StreamClient* talk : talks) before.push_back(talk->received());
+  Strike(primary(), Way::kKilled);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  EXPECT_EQ(fleet.RunUntil([&] {
+    for (size_t i = 0; i < talks.size(); ++i) {
+      if (talks[i]->received() < before[i] + 3000) return false;   // more than was under way
+    }
+    return true;
+  }, kPatience), "") << Neighbours(Host::kB);
+  arp.SetAnswers(true);
+  for (StreamClient* talk : talks) talk->FinishEcho(100);
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   ExpectServes();
 }
 

@@ -889,7 +889,8 @@ class SimAddress final : public ServiceAddress {
     process_->carrier_changed = std::move(changed);
   }
   void WatchReplacement(std::function<absl::Status(int)>) override {}   // interfaces stay
-  absl::StatusOr<Route> RouteTo(uint32_t) override { return Route{.local = false, .here = true}; }
+  absl::StatusOr<Route> RouteTo(uint32_t ip) override { return Route{.local = false, .here = true, .next_hop = ip}; }
+  absl::Status Resolve(uint32_t) override { return absl::OkStatus(); }   // this world has no ARP
   uint32_t mtu() const override { return 1500; }
   int interface_index() const override { return 1; }
 
