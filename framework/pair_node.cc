@@ -576,6 +576,7 @@ NodeStatus PairNode::Status() const {
     status.applied_lsn = replayer_->applied_lsn();
     status.connections = replayer_->connections();
   }
+  if (witness_died_) status.warnings.push_back(kWitnessDied);
   status.clock_off_ms = ClockOffUs() / 1000;
   auto& out = status.counters;
   if (serving_ != nullptr) {

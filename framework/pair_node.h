@@ -43,6 +43,10 @@
 
 namespace understudy {
 
+inline constexpr char kWitnessDied[] =
+    "the witness has died: a death of this node is found only when the lease has run out; to have one again, restart "
+    "this node when the other one can take over";
+
 class PairNode final : public Node, private Journal, private replication::Link::Handler {
  public:
   // `witness` outlives this object; nullptr: there is none.
@@ -114,6 +118,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void LookAtHost(replication::MonotonicTime now);
   void TellObstacle();
   void NoteAbsence();
+  void NoteWitness(replication::MonotonicTime now);
   void NoteWhatBecame();
   void SayWhenProtected();
   int64_t ClockOffUs() const;   // logged time less this host's wall clock, now
@@ -197,6 +202,8 @@ class PairNode final : public Node, private Journal, private replication::Link::
   bool silent_ = false;
   boost::asio::steady_timer useless_;
   bool ending_ = false;                              // useless_ runs
+  bool witness_died_ = false;
+  replication::MonotonicTime next_witness_look_{};
   bool told_protected_ = false;
   bool told_alone_ = true;                           // of the secondary's loss
   std::string reason_;                               // for the status

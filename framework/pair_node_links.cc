@@ -20,6 +20,7 @@ namespace wire = replication::wire;
 
 namespace {
 constexpr std::chrono::milliseconds kDialTimeout{200};
+constexpr std::chrono::milliseconds kWitnessPause{1'000};
 // Bytes of records that the secondary holds and has not replayed; beyond, clients are slowed down (I7).
 constexpr size_t kMaxReplayLag = 64 << 20;
 constexpr size_t kMaxWarning = 300;   // of the peer's
@@ -438,6 +439,7 @@ void PairNode::TickNow() {
   NoteStall(Now());
   LookAtHost(Now());
   NoteClockOff();
+  NoteWitness(Now());
   pulse_.Beat(Now());
   // The answers to appends are from before the stall: what was proven meanwhile comes first.
   if (const auto answered = pulse_.TakeAnswered(); answered.has_value() && primary_ != nullptr) {
@@ -502,6 +504,13 @@ void PairNode::NoteAbsence() {
                << std::chrono::duration_cast<std::chrono::milliseconds>(hidden).count()
                << " ms that CLOCK_MONOTONIC does not know of; a lease from before counts no more";
   if (primary_ != nullptr) primary_->OnAbsence(Now());
+}
+
+void PairNode::NoteWitness(replication::MonotonicTime now) {
+  if (witness_ == nullptr || witness_died_ || silent_ || now < next_witness_look_) return;
+  next_witness_look_ = now + kWitnessPause;
+  witness_died_ = !witness_->Lives();
+  LOG_IF(WARNING, witness_died_) << kWitnessDied;
 }
 
 // --- The pulse ------------------------------------------------------------------------------------

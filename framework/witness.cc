@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -168,8 +169,8 @@ bool IsExiting(int stat) {
 
 class ForkedWitness final : public Witness {
  public:
-  ForkedWitness(std::string hash, UniqueFd socket, FatalCall* fatal)
-      : hash_(std::move(hash)), socket_(std::move(socket)), fatal_(fatal) {}
+  ForkedWitness(std::string hash, UniqueFd socket, FatalCall* fatal, pid_t pid)
+      : hash_(std::move(hash)), socket_(std::move(socket)), fatal_(fatal), pid_(pid) {}
   const std::string& last_word_hash() const override { return hash_; }
   FatalCall* fatal_call() override { return fatal_; }
   absl::Status Entrust(int pulse_fd, int gate_fd, const std::string& key) override {
@@ -177,12 +178,18 @@ class ForkedWitness final : public Witness {
     if (SendTwo(socket_.get(), pulse_fd, gate_fd, "k" + key)) return absl::OkStatus();
     return absl::UnavailableError(absl::StrCat("the witness is gone: ", strerror(errno)));
   }
+  bool Lives() override {
+    // Also when it has been waited for already, or nobody has to (SIGCHLD ignored): then there is no such child.
+    if (pid_ > 0 && waitpid(pid_, nullptr, WNOHANG) != 0) pid_ = -1;
+    return pid_ > 0;
+  }
   void TellNow() override { (void)send(socket_.get(), &kThrough, 1, MSG_NOSIGNAL | MSG_DONTWAIT); }
 
  private:
   const std::string hash_;
   const UniqueFd socket_;
   FatalCall* const fatal_;   // for as long as the process lives: a crash handler may use it at any time
+  pid_t pid_;                // -1: it is dead
 };
 
 // The same under a high number: of a process that ends the kernel closes the highest first, and its end of the
@@ -227,7 +234,7 @@ absl::StatusOr<std::unique_ptr<Witness>> StartWitness() {
     own.reset();
     Watch(self.get(), stat.get(), its.get(), word, *fatal, before);
   }
-  auto witness = std::make_unique<ForkedWitness>(replication::HashOfLastWord(word), std::move(own), fatal);
+  auto witness = std::make_unique<ForkedWitness>(replication::HashOfLastWord(word), std::move(own), fatal, child);
   explicit_bzero(word.data(), word.size());
   return witness;
 }

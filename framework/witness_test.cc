@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <fstream>
 #include <string>
 
@@ -83,12 +84,17 @@ class WitnessTest : public testing::Test {
       if (read(talk_[1], &told, 1) != 1) _exit(15);
       if (told == 'x') _exit(0);
       if (told == 't') (*witness)->TellNow();
+      if (told == 'l') told = (*witness)->Lives() ? 'y' : 'n';
       if (write(talk_[1], &told, 1) != 1) _exit(16);
     }
   }
   bool ServerAnswers() {
     char said = '?';
     return write(talk_[0], &said, 1) == 1 && read(talk_[0], &said, 1) == 1 && said == '?';
+  }
+  bool WitnessLives() {
+    char said = 'l';
+    return write(talk_[0], &said, 1) == 1 && read(talk_[0], &said, 1) == 1 && said == 'y';
   }
   // The child that is not this test's: the witness.
   pid_t WitnessOf(pid_t server) {
@@ -185,7 +191,11 @@ TEST_F(WitnessTest, ItsOwnDeathHarmsNobody) {
   ASSERT_NO_FATAL_FAILURE(StartServer(true));
   const pid_t witness = WitnessOf(server_);
   ASSERT_GT(witness, 0);
+  EXPECT_TRUE(WitnessLives());
   kill(witness, SIGKILL);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
+  while (WitnessLives()) ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "nobody has noticed";
+  EXPECT_FALSE(WitnessLives());
   EXPECT_TRUE(ServerAnswers());
   EXPECT_EQ(gate(), 1u);
   EXPECT_EQ(write(talk_[0], "x", 1), 1);

@@ -123,6 +123,25 @@ TEST_F(AuthorityTest, WithoutAWitnessTheLeaseRunsOut) {
   ExpectServes();
 }
 
+TEST_F(AuthorityTest, ADeadWitnessIsMissed) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  const std::string pid = std::to_string(pair_->process(Host::kA).pid());
+  std::ifstream children("/proc/" + pid + "/task/" + pid + "/children");
+  pid_t witness = -1;
+  ASSERT_TRUE(children >> witness);
+  ASSERT_EQ(kill(witness, SIGKILL), 0);
+  Fleet fleet(client());
+  StreamClient* talk = AddTalk(&fleet);
+  ExpectLog(Host::kA, "the witness has died", &fleet);
+  EXPECT_THAT(status(Host::kA).Status()->json, HasSubstr("\"warnings\":[\"the witness has died"));
+  EXPECT_EQ(status(Host::kA).State(), "protected");
+  pair_->process(Host::kA).Kill();
+  ExpectTakenOverBy(Host::kB, &fleet);
+  ExpectLog(Host::kB, "(a is silent)", &fleet);
+  talk->FinishEcho(1000);
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+}
+
 // --- The register ---
 
 TEST_F(AuthorityTest, WhoHoldsTheRegisterNoMoreFallsSilentAndEnds) {

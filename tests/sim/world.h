@@ -73,6 +73,7 @@ class SimWitness final : public Witness {
     entrusted_ = true;
     return absl::OkStatus();
   }
+  bool Lives() override { return true; }
   void TellNow() override { tell_(); }
   const std::string& word() const { return word_; }
   bool entrusted() const { return entrusted_; }
