@@ -10,7 +10,11 @@
 namespace understudy {
 
 absl::Status Release(const NodeConfig& config) {
-  auto lock = tcpshim::AddressLock::Take(config.service.ip, absl::StrCat("--release of ", config.service.ToString()));
+  auto lock = tcpshim::AddressLock::Take(config.service.ip, absl::StrCat("--release of ", config.service.ToString()),
+                                         tcpshim::AddressLock::kFolder, /*perhaps=*/"");
+  if (absl::IsAlreadyExists(lock.status())) {
+    return absl::AlreadyExistsError(absl::StrCat("--release: refused while it runs: ", lock.status().message()));
+  }
   // Without a folder for the lock, the south wrapper's own name has the last word.
   if (!lock.ok() && !absl::IsPermissionDenied(lock.status())) return lock.status();
   boost::asio::io_context loop(1);

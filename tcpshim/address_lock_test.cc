@@ -1,5 +1,6 @@
 #include "tcpshim/address_lock.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -7,8 +8,11 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace understudy::tcpshim {
 namespace {
@@ -55,7 +59,13 @@ class AddressLockTest : public testing::Test {
     ::waitpid(holder.pid, nullptr, 0);
   }
 
-  const std::string folder_ = std::string(std::getenv("TEST_TMPDIR")) + "/locks";
+  std::vector<std::string> Files() const {
+    std::vector<std::string> files;
+    for (const auto& file : std::filesystem::directory_iterator(folder_)) files.push_back(file.path());
+    return files;
+  }
+
+  const std::string folder_ = std::string(std::getenv("TEST_TMPDIR")) + "/locks-" + testing::UnitTest::GetInstance()->current_test_info()->name();
 };
 
 TEST_F(AddressLockTest, OneProcessForEachAddress) {
@@ -66,6 +76,7 @@ TEST_F(AddressLockTest, OneProcessForEachAddress) {
   const std::string says(second.status().message());
   EXPECT_THAT(says, HasSubstr("198.18.0.1:7000 on eth0"));
   EXPECT_THAT(says, HasSubstr("process " + std::to_string(holder.pid)));
+  EXPECT_THAT(says, HasSubstr("is this node running already?"));
   EXPECT_TRUE(AddressLock::Take(kIp + 1, "198.18.0.2:7000 on eth0", folder_).ok());
   End(holder, SIGKILL);
   EXPECT_TRUE(AddressLock::Take(kIp, "198.18.0.1:7001 on eth0", folder_).ok()) << "the dead hold nothing";
@@ -85,6 +96,63 @@ TEST_F(AddressLockTest, GivenBackWithTheObject) {
   Holder holder = Start(kIp, "third");
   EXPECT_TRUE(holder.has);
   End(holder, 0);
+}
+
+TEST_F(AddressLockTest, ItsFileGoesWithIt) {
+  {
+    auto lock = AddressLock::Take(kIp, "me", folder_);
+    ASSERT_TRUE(lock.ok()) << lock.status();
+    EXPECT_EQ(Files().size(), 1u);
+    // Not with a child's copy of the object.
+    const pid_t child = ::fork();
+    if (child == 0) {
+      lock = absl::UnknownError("gone");
+      ::_exit(0);
+    }
+    ::waitpid(child, nullptr, 0);
+    EXPECT_EQ(Files().size(), 1u);
+  }
+  EXPECT_THAT(Files(), testing::IsEmpty());
+}
+
+// Whoever comes while another one ends may have opened the file that the other removes.
+TEST_F(AddressLockTest, OneHolderWhileOthersComeAndGo) {
+  std::vector<pid_t> children;
+  for (int i = 0; i < 4; ++i) {
+    children.push_back(::fork());
+    if (children.back() != 0) continue;
+    const std::string claim = folder_ + "-claim";
+    for (int taken = 0; taken < 200;) {
+      auto lock = AddressLock::Take(kIp, "me", folder_);
+      if (!lock.ok()) continue;
+      ++taken;
+      const int fd = ::open(claim.c_str(), O_CREAT | O_EXCL, 0600);
+      if (fd < 0) ::_exit(1);
+      ::close(fd);
+      ::unlink(claim.c_str());
+    }
+    ::_exit(0);
+  }
+  for (pid_t child : children) {
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0) << "two had it at once";
+  }
+}
+
+TEST_F(AddressLockTest, WhatTheDeadLeaveIsSwept) {
+  Holder dead = Start(kIp, "dead"), living = Start(kIp + 1, "living");
+  End(dead, SIGKILL);
+  EXPECT_EQ(Files().size(), 2u);
+  const std::string others[] = {folder_ + "/echo.arbiter.lock", folder_ + "/198.18.0.9-x.lock"};
+  for (const std::string& other : others) ::close(::open(other.c_str(), O_CREAT | O_WRONLY, 0600));
+  const auto lock = AddressLock::Take(kIp + 2, "me", folder_);
+  ASSERT_TRUE(lock.ok()) << lock.status();
+  EXPECT_EQ(Files().size(), 4u) << "the living's, ours, and what is no lock of this kind";
+  Holder next = Start(kIp + 1, "next");
+  EXPECT_FALSE(next.has);
+  End(next, 0);
+  End(living, 0);
 }
 
 // A child that outlives its parent must not speak for it.

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <limits.h>
 #include <sys/stat.h>
 
 #include "absl/cleanup/cleanup.h"
@@ -83,6 +84,16 @@ UniqueFd TakeName(const std::string& name, const std::string& folder) {
   UniqueFd lock = Lock(open_folder.get(), file);
   if (lock) Sweep(open_folder.get(), file);
   return lock;
+}
+
+void GiveBackName(UniqueFd lock) {
+  if (!lock) return;
+  char path[PATH_MAX] = {};
+  // Of a removed file it is none that exists. While the lock is held, for whoever opens the file looks again.
+  if (readlink(absl::StrCat("/proc/self/fd/", lock.get()).c_str(), path, sizeof(path) - 1) > 0 &&
+      IsThere(AT_FDCWD, path, lock.get())) {
+    (void)unlink(path);
+  }
 }
 
 }  // namespace understudy::tcpshim

@@ -15,6 +15,8 @@ inline constexpr char kNameLockFolder[] = "/run/understudy-locks";
 // user's alone. The lock is a file in `folder`, which is made for this user alone: whoever may open a file may lock
 // it, and an abstract socket may be bound by anybody.
 UniqueFd TakeName(const std::string& name, const std::string& folder = kNameLockFolder);
+// Closes what TakeName gave, and removes its file; what is only closed is swept by whoever takes the next name.
+void GiveBackName(UniqueFd lock);
 
 }  // namespace understudy::tcpshim
 

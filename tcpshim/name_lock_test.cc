@@ -73,6 +73,22 @@ TEST_F(NameLockTest, NobodyElseCanOpenIt) {
   EXPECT_FALSE(TakeName("b", folder_ + "-link"));
 }
 
+TEST_F(NameLockTest, GivenBackItLeavesNothing) {
+  UniqueFd first = TakeName("a", folder_);
+  ASSERT_TRUE(first) << errno;
+  GiveBackName(std::move(first));
+  EXPECT_EQ(Files(), 0u);
+  // Not the file of who has come after it.
+  UniqueFd removed = TakeName("a", folder_);
+  ASSERT_TRUE(removed) << errno;
+  for (const auto& file : std::filesystem::directory_iterator(folder_)) std::filesystem::remove(file);
+  const UniqueFd next = TakeName("a", folder_);
+  ASSERT_TRUE(next) << errno;
+  GiveBackName(std::move(removed));
+  EXPECT_EQ(Files(), 1u);
+  EXPECT_FALSE(TakeName("a", folder_));
+}
+
 TEST_F(NameLockTest, WhatTheDeadLeaveIsSwept) {
   for (int i = 0; i < 20; ++i) EXPECT_TRUE(TakeName(std::to_string(i), folder_));
   const UniqueFd held = TakeName("held", folder_);

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "tcpshim/name_lock.h"
 
@@ -293,6 +294,7 @@ absl::Status SouthAttachment::EnsureQdisc() {
 
 absl::Status SouthAttachment::AttachFilter(Direction direction) {
   UniqueFd lock = LockQdisc(interface_index_);
+  const absl::Cleanup give_back = [&lock] { GiveBackName(std::move(lock)); };
   if (!lock) return Refused(interface_index_, direction, errno);
   if (absl::Status status = EnsureQdisc(); !status.ok()) return status;
   const bpf_tc_hook hook = HookOf(interface_index_, PointOf(direction));
@@ -342,6 +344,7 @@ SouthAttachment::~SouthAttachment() {
     return;
   }
   UniqueFd lock = LockQdisc(interface_index_);
+  const absl::Cleanup give_back = [&lock] { GiveBackName(std::move(lock)); };
   for (Direction direction : {kIngress, kEgress}) {
     if (place_[direction] >= 0) {
       FilterDetach(interface_index_, direction, HandleOf(programs_.service, place_[direction]));

@@ -304,7 +304,7 @@ SouthWrapper::Impl::~Impl() {
     std::erase_if(ForkRegistry(),
                   [this](const ForkGuarded& guarded) { return guarded.name_fd == name.get(); });
     if (skeleton != nullptr) south__destroy(skeleton);
-    name.reset();
+    GiveBackName(std::move(name));
   }
 }
 
@@ -488,6 +488,7 @@ absl::Status SouthWrapper::Impl::Rename() {
   for (ForkGuarded& guarded : ForkRegistry()) {
     if (guarded.name_fd == before.get()) guarded.name_fd = name.get();
   }
+  GiveBackName(std::move(before));
   return absl::OkStatus();
 }
 

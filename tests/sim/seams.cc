@@ -863,9 +863,11 @@ absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::
 // No descriptor is a listener here: SimNorth knows whether it listens.
 absl::StatusOr<UniqueFd> OpenListener(const SocketAddress&, bool) { return UniqueFd(); }
 
-absl::StatusOr<AddressLock> AddressLock::Take(uint32_t, const std::string&, const std::string&) {
-  return AddressLock(UniqueFd());
+absl::StatusOr<AddressLock> AddressLock::Take(uint32_t, const std::string&, const std::string&, const std::string&) {
+  return AddressLock(UniqueFd(), "");
 }
+AddressLock::AddressLock(UniqueFd, std::string) : owner_(0) {}
+AddressLock::~AddressLock() = default;
 
 namespace {
 class SimAddress final : public ServiceAddress {
