@@ -123,7 +123,10 @@ replication::Link::Handler::Verdict PairNode::OnJoin(Link& link, const wire::Joi
       joined_ = *stranger;   // what the core wants to send must follow the answer: OnTurnDone
       strangers_.erase(stranger);
       FitToHeir(request);
-      LOG(INFO) << request.node << " joins at LSN " << request.last_lsn << " from " << link.remote();
+      const std::string joins =
+          absl::StrCat(request.node, " joins at LSN ", request.last_lsn, " from ",
+                       link.remote().address().to_string(), ":", link.remote().port());
+      LOG_IF(INFO, log_filter_.Take(joins, Now())) << joins;
     }
   }
   if (verdict.refuse) {
@@ -249,7 +252,10 @@ void PairNode::OnClosed(Link& link, const std::string& reason) {
   LogAgain(absl::StrCat("the replication link was closed: ", reason));
   if (&link == joined_.get()) joined_.reset();
   if (&link == link_.get()) link_.reset();
-  if (primary_ != nullptr) primary_->OnLinkDown(reason, Now());
+  if (primary_ != nullptr) {
+    primary_->OnLinkDown(reason, Now());
+    if (primary_->state() == PrimaryCore::State::kSolo) LogAgain(absl::StrCat("no secondary: ", primary_->why_alone()));
+  }
   if (secondary_ != nullptr) secondary_->OnLinkDown(reason, Now());
   Pump();
 }

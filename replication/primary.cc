@@ -296,7 +296,7 @@ PrimaryCore::Refusal PrimaryCore::CheckResume(const wire::JoinRequest& request, 
 
 void PrimaryCore::Link(const wire::JoinRequest& request, MonotonicTime now) {
   linked_ = true;
-  dialing_ = false;
+  has_answered_ = dialing_ = false;
   peer_ = request.node;
   acked_ = static_cast<Lsn>(request.last_lsn);
   next_send_ = acked_ + 1;
@@ -350,6 +350,7 @@ void PrimaryCore::OnAppendReply(const wire::AppendReply& reply, MonotonicTime no
     Breach(absl::StrCat(peer_, " broke the protocol: ", fault), now);
     return;
   }
+  has_answered_ = true;
   in_flight_bytes_ -= in_flight_.front().bytes;
   in_flight_.pop_front();
   acked_ = static_cast<Lsn>(reply.stored_lsn);
@@ -438,7 +439,10 @@ void PrimaryCore::LinkLost(const std::string& reason, MonotonicTime now) {
         EnterAlone(reason, now);
       } else {
         gate_ = Gate::kOpen;
-        BeAlone(absl::StrCat(peer_, " was lost while it caught up: ", reason), now);
+        BeAlone(has_answered_ ? absl::StrCat(peer_, " was lost while it caught up: ", reason)
+                              : absl::StrCat(peer_, " was lost before it answered anything: ", reason, "; ",
+                                             SlowLinkAdvice(config_.suspect_after)),
+                now);
         peer_.clear();
         Advance();
       }

@@ -201,6 +201,7 @@ class PrimaryCore {
 
   // The link; its members mean nothing while !linked_.
   bool linked_ = false;
+  bool has_answered_ = false;
   Lsn next_send_ = 0;
   Lsn acked_ = 0;
   size_t in_flight_bytes_ = 0;

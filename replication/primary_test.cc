@@ -381,6 +381,19 @@ TEST_F(PrimaryTest, JoinerThatStopsAnsweringIsDropped) {
   EXPECT_EQ(Only<StableUpTo>().lsn, 1u);
 }
 
+TEST_F(PrimaryTest, SaysWhatToDoAboutALinkTooSlowToJoinOn) {
+  Join(JoinRequest());
+  Do([&] { core_->OnLinkDown("closed by the other end", now_); });
+  EXPECT_THAT(core_->why_alone(), HasSubstr("closed by the other end; if a round trip of the replication link takes 40 ms "
+                                            "or more, raise --suspect_after_ms"));
+  Join(JoinRequest());
+  wire::AppendReply reply = ReplyTo(open_.back());
+  reply.cannot_take_over = "not yet";
+  Answer(reply);
+  Do([&] { core_->OnLinkDown("reset", now_); });
+  EXPECT_EQ(core_->why_alone(), "b was lost while it caught up: reset");
+}
+
 TEST_F(PrimaryTest, TakesOnAJoinerThatHasEverything) {
   AppendRecords(2);
   Join(JoinRequest());

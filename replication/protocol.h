@@ -56,6 +56,13 @@ struct ProtocolConfig {
   milliseconds check_again{100};
 };
 
+// A join takes two round trips, for the proofs of the key and for itself, and has suspect_after. A link that is slower
+// than that allows could not renew a lease in time for long either.
+inline std::string SlowLinkAdvice(milliseconds suspect_after) {
+  return "if a round trip of the replication link takes " + std::to_string(suspect_after.count() / 2) +
+         " ms or more, raise --suspect_after_ms on both nodes to three times that";
+}
+
 // --- Actions -------------------------------------------------------------------------------------
 
 // Send on the current link. The reply comes back as an event.

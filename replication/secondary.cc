@@ -508,7 +508,9 @@ void SecondaryCore::OnArbiterChecked(const absl::StatusOr<std::optional<Register
 
 void SecondaryCore::CheckLink(MonotonicTime now) {
   if (link_ == LinkState::kJoinSent && now >= link_since_ + config_.suspect_after) {
-    CloseAndRetry("no answer to join", now);
+    CloseAndRetry(absl::StrCat("no answer to join within ", config_.suspect_after.count(), " ms; ",
+                               SlowLinkAdvice(config_.suspect_after)),
+                  now);
   } else if (link_ == LinkState::kJoined && state_ == State::kJoining &&
              now >= last_heard_ + config_.suspect_after) {
     CloseAndRetry(absl::StrCat(primary_, " is silent"), now);

@@ -341,7 +341,8 @@ TEST_F(SecondaryTest, APrimaryThatDoesNotAnswerIsDialedAgain) {
   Pass(milliseconds(79));
   EXPECT_FALSE(Has<CloseLink>());
   Pass(milliseconds(1));
-  EXPECT_TRUE(Has<CloseLink>());
+  EXPECT_THAT(Only<CloseLink>().reason, HasSubstr("if a round trip of the replication link takes 40 ms or more, raise "
+                                                  "--suspect_after_ms"));
   Pass(milliseconds(20));
   EXPECT_TRUE(Has<Dial>());
 }

@@ -68,5 +68,24 @@ TEST_F(SoloTest, ServesBeforeASecondaryJoins) {
   EXPECT_EQ(pair_->status(primary()).State(), "solo");
 }
 
+// Over and over, as over a link too slow to stay joined on: the log stays readable.
+TEST_F(SoloTest, ASecondaryThatComesAndGoesDoesNotFillTheLog) {
+  with_secondary_ = false;
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  constexpr int kTimes = 6;
+  for (int i = 0; i < kTimes; ++i) {
+    ASSERT_TRUE(pair_->StartNode(Host::kB, "secondary").ok());
+    ExpectState(primary(), "protected");
+    pair_->process(Host::kB).Kill();
+    ExpectState(primary(), "solo");
+  }
+  const std::string log = pair_->process(primary()).Log();
+  int joins = 0;
+  for (size_t at = 0; (at = log.find("b joins at LSN", at)) != std::string::npos; ++at) ++joins;
+  EXPECT_GE(joins, 1);
+  EXPECT_LT(joins, kTimes) << log;
+  ExpectServes();
+}
+
 }  // namespace
 }  // namespace understudy::lab
