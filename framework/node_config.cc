@@ -159,6 +159,7 @@ absl::Status FillLimits(NodeConfig& config) {
 absl::Status FillPair(NodeConfig& config) {
   if (FLAGS_interface.empty()) return absl::InvalidArgumentError("--interface is required in a pair");
   if (FLAGS_interface.size() > 15) return Wrong("interface", FLAGS_interface, "longer than 15 letters");
+  if (FLAGS_interface == "lo") return Wrong("interface", "lo", "no other host can be reached by it");
   if (FLAGS_node.empty()) return absl::InvalidArgumentError("--node is required in a pair");
   if (!replication::IsNodeName(FLAGS_node)) {
     return Wrong("node", replication::Printable(FLAGS_node, replication::kMaxNodeName),
@@ -168,6 +169,7 @@ absl::Status FillPair(NodeConfig& config) {
     return absl::InvalidArgumentError(
         "--arbiter is required in a pair (file:/path when both nodes run on one host)");
   }
+  if (FLAGS_arbiter.rfind("etcd:", 0) == 0) return Wrong("arbiter", FLAGS_arbiter, "etcd is not built in yet");
   if (FLAGS_log_to != "secondary") return Wrong("log_to", FLAGS_log_to, "only `secondary` is built so far");
   auto replication = AddressFlag("replication", FLAGS_replication, false);
   if (!replication.ok()) return replication.status();

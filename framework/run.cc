@@ -5,6 +5,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -72,8 +74,8 @@ absl::StatusOr<std::unique_ptr<LogSink>> OpenLog() {
 void ReopenOnSignal(boost::asio::signal_set& signals, LogSink& log) {
   signals.async_wait([&](boost::system::error_code error, int signal) {
     if (error) return;
-    LOG(INFO) << "signal " << signal << ": " << (FLAGS_log_file.empty() ? "the log goes to stderr" : "reopening")
-              << " " << FLAGS_log_file;
+    LOG(INFO) << "signal " << signal << ": "
+              << (FLAGS_log_file.empty() ? "the log goes to stderr" : "reopening " + FLAGS_log_file);
     log.writer().Reopen();
     ReopenOnSignal(signals, log);
   });
@@ -115,6 +117,16 @@ std::vector<std::string> WarningsOf(const NodeConfig& config) {
 absl::StatusOr<std::unique_ptr<Witness>> WitnessFor(const NodeConfig& config) {
   if (config.role == Role::kStandalone || !config.witness) return nullptr;
   return StartWitness();
+}
+
+// It would be known anyhow, but not that a folder is all that is missing.
+absl::Status FindArbiterFolder(const NodeConfig& config) {
+  constexpr char kFile[] = "file:";
+  if (config.arbiter.rfind(std::string(kFile) + "/", 0) != 0) return absl::OkStatus();
+  const std::string path = config.arbiter.substr(sizeof(kFile) - 1);
+  const std::string folder = path.substr(0, std::max<size_t>(1, path.rfind('/')));
+  if (access(folder.c_str(), F_OK) == 0 || errno != ENOENT) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("--arbiter=", config.arbiter, ": there is no folder ", folder, ": make it"));
 }
 
 int RunNode(const char* program, const NodeConfig& config, const ServerFactory& make_server, Witness* witness,
@@ -164,11 +176,38 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
   return Complain(program, failed, absl::IsAborted(failed) ? kUseless : kCannotRun);
 }
 
+// --help: what a node is told with, not the hundred flags of glog and gflags. Those lie in folders of their own.
+void Help() {
+  std::vector<gflags::CommandLineFlagInfo> all;
+  gflags::GetAllFlags(&all);   // sorted by file
+  std::string own, framework;
+  for (const gflags::CommandLineFlagInfo& flag : all) {
+    const std::string& file = flag.filename;
+    if (file.rfind("framework/", 0) == 0) {
+      framework += gflags::DescribeOneFlag(flag);
+    } else if (file.find("src/gflags") == std::string::npos && file.rfind("./src/", 0) != 0) {
+      own += gflags::DescribeOneFlag(flag);
+    }
+  }
+  const char* program = gflags::ProgramInvocationShortName();
+  std::printf("%s: %s\n", program, gflags::ProgramUsage());
+  if (!own.empty()) std::printf("\n  Of %s:\n%s", program, own.c_str());
+  std::printf("\n  Of every server on Understudy:\n%s\n--helpfull: all others, of glog (what is logged) and gflags\n",
+              framework.c_str());
+}
+
 // gflags prints one line and ends the process with status 1 on an unknown flag or an unreadable value.
 // Here wrong flags are 2, and having been helped is no failure.
 void ParseFlags(int* argc, char*** argv) {
-  google::gflags_exitfunc = [](int) { std::exit(kWrongFlags); };
+  google::gflags_exitfunc = [](int) {
+    std::fprintf(stderr, "%s --help lists the flags\n", gflags::ProgramInvocationShortName());
+    std::exit(kWrongFlags);
+  };
   gflags::ParseCommandLineNonHelpFlags(argc, argv, /*remove_flags=*/true);
+  if (gflags::GetCommandLineFlagInfoOrDie("help").current_value == "true") {
+    Help();
+    std::exit(EXIT_SUCCESS);
+  }
   google::gflags_exitfunc = [](int) { std::exit(EXIT_SUCCESS); };
   gflags::HandleCommandLineHelpFlags();
 }
@@ -206,6 +245,7 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
     const absl::Status released = Release(*config);
     return released.ok() ? EXIT_SUCCESS : Complain(program, released, kCannotRun);
   }
+  if (absl::Status found = FindArbiterFolder(*config); !found.ok()) return Complain(program, found, kCannotRun);
   config->max_connections = MaxConnections();
   LOG_IF(WARNING, !witness.ok()) << witness.status().message()
                                  << "; the other node finds a death when the lease has run out";

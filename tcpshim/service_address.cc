@@ -1,5 +1,6 @@
 #include "tcpshim/service_address.h"
 
+#include <ifaddrs.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -7,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -16,6 +18,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "tcpshim/arp_announcer.h"
@@ -32,6 +35,24 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPutBackPause{10};
 constexpr milliseconds kRetryPause{200};
 constexpr milliseconds kReplacementPause{1000};
+
+// One that stays is no address that moves: the host would lose its own with the service.
+absl::Status RefuseOwnAddress(uint32_t ip) {
+  ifaddrs* all = nullptr;
+  if (::getifaddrs(&all) != 0) return NetlinkStatus(errno, "cannot list this host's addresses");
+  const absl::Cleanup free_all = [all] { ::freeifaddrs(all); };
+  for (const ifaddrs* one = all; one != nullptr; one = one->ifa_next) {
+    if (one->ifa_addr == nullptr || one->ifa_addr->sa_family != AF_INET || one->ifa_netmask == nullptr) continue;
+    const uint32_t here = ntohl(reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr.s_addr);
+    const uint32_t mask = ntohl(reinterpret_cast<const sockaddr_in*>(one->ifa_netmask)->sin_addr.s_addr);
+    // /32 is what a node that died has left.
+    if (here != ip || mask == 0xffffffff) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--service: ", IpText(ip), " is this host's own address (", IpText(ip), "/",
+                     std::popcount(mask), " on ", one->ifa_name, "); the service needs one of its own that moves"));
+  }
+  return absl::OkStatus();
+}
 
 class RtnetlinkAddress final : public ServiceAddress {
  public:
@@ -60,6 +81,7 @@ class RtnetlinkAddress final : public ServiceAddress {
       return absl::NotFoundError(absl::StrCat("there is no network interface \"", interface_, "\""));
     }
     if (error != 0) return NetlinkStatus(error, absl::StrCat("cannot look up interface ", interface_));
+    if (absl::Status refused = RefuseOwnAddress(ip_); !refused.ok()) return refused;
 
     // Found out now rather than at the first takeover.
     if (absl::Status opened = announcer_.Open(); !opened.ok()) return opened;

@@ -29,7 +29,8 @@ class ServiceAddress {
     // See Announce. Zero: silent after the first minute.
     std::chrono::milliseconds announce_every = std::chrono::seconds(60);
   };
-  // Looks the interface up. NotFound names it. PermissionDenied without CAP_NET_ADMIN/CAP_NET_RAW.
+  // Looks the interface up. NotFound names it. InvalidArgument: the address is this host's own, with a prefix
+  // other than /32. PermissionDenied without CAP_NET_ADMIN/CAP_NET_RAW.
   static absl::StatusOr<std::unique_ptr<ServiceAddress>> Create(boost::asio::io_context& loop,
                                                                 const Options& options);
   virtual ~ServiceAddress() = default;

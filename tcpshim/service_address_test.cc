@@ -120,6 +120,16 @@ class ServiceAddressTest : public ::testing::Test {
   std::vector<Arp> heard_;
 };
 
+TEST_F(ServiceAddressTest, AHostsOwnAddressIsRefused) {
+  node_.Ip("addr add 198.18.0.1/24 dev eth0");
+  const auto own = Create("eth0");
+  EXPECT_EQ(own.status().code(), absl::StatusCode::kInvalidArgument) << own.status();
+  EXPECT_THAT(std::string(own.status().message()), HasSubstr("198.18.0.1/24 on eth0"));
+  // What a node that was killed has left is no reason.
+  node_.Ip("addr del 198.18.0.1/24 dev eth0\naddr add 198.18.0.1/32 dev eth0");
+  EXPECT_TRUE(Create("eth0").ok());
+}
+
 TEST_F(ServiceAddressTest, AddAndRemoveAreIdempotent) {
   EXPECT_EQ(0, Addresses());
   EXPECT_TRUE(address_->Remove().ok());

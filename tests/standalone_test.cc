@@ -250,6 +250,15 @@ TEST_F(StandaloneTest, SighupAndSigusr1OpenTheLogAnew) {
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
 }
 
+TEST_F(StandaloneTest, SighupWithoutALogFileSaysSo) {
+  ASSERT_NO_FATAL_FAILURE(StartWith({}));
+  process_->Signal(SIGHUP);
+  const auto said = [&] { return process_->Log().find("the log goes to stderr\n") != std::string::npos; };
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (!said() && std::chrono::steady_clock::now() < deadline) usleep(5000);
+  EXPECT_TRUE(said()) << process_->Log();
+}
+
 // A pipe that is full and has a reader that does not read.
 TEST_F(StandaloneTest, AStalledReaderOfTheLogHoldsNobodyUp) {
   TempDir dir;

@@ -483,7 +483,9 @@ TEST_F(KvStoreTest, OneValueAlwaysFitsIntoAReply) {
 TEST_F(KvStoreTest, ProtectedMode) {
   server_ = OpenAsItIs({});
   const auto remote = Connect();
-  EXPECT_TRUE(remote->Read().starts_with("-DENIED "));
+  const std::string denied = remote->Read();
+  EXPECT_TRUE(denied.starts_with("-DENIED ")) << denied;
+  EXPECT_NE(denied.find("--protected_mode=false "), std::string::npos) << denied;
   EXPECT_TRUE(remote->closed());
   const auto local = Connect("127.0.0.1:40000");
   EXPECT_EQ(local->Ask("PING\r\n"), "+PONG\r\n");

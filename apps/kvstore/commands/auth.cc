@@ -31,7 +31,7 @@ std::string Refusal(const Instance& instance, const Session& session) {
   if (instance.sessions.size() >= settings.max_clients) return "-ERR max number of clients reached\r\n";
   if (!settings.protected_mode || !settings.password.empty() || session.IsLocal()) return "";
   return "-DENIED This server is in protected mode: no password is set, and only clients on its own host are "
-         "served. Start it with --requirepass_file, or with --protected_mode=no where nobody else can reach "
+         "served. Start it with --requirepass_file, or with --protected_mode=false where nobody else can reach "
          "it.\r\n";
 }
 

@@ -249,6 +249,9 @@ absl::Status LevelTable::OpenDatabase(leveldb::Env* env) {
   leveldb::DB* database = nullptr;
   const leveldb::Status opened = leveldb::DB::Open(options, directory_, &database);
   if (!opened.ok()) {
+    if (opened.ToString().find(absl::StrCat("lock ", directory_, "/LOCK")) != std::string::npos) {
+      return absl::UnavailableError(absl::StrCat(directory_, ": another process uses it (its file LOCK is locked)"));
+    }
     return absl::UnavailableError(absl::StrCat(directory_, ": cannot open the data: ", opened.ToString()));
   }
   database_.reset(database);

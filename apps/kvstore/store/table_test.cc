@@ -265,7 +265,7 @@ TEST(TableOpenTest, SaysWhatIsWrong) {
   ASSERT_TRUE(first.ok()) << first.status();
   const auto second = Table::Open({.directory = directory.path() + "/data", .cache_bytes = 0});
   ASSERT_FALSE(second.ok()) << "two of them on the same data";
-  EXPECT_THAT(std::string(second.status().message()), AllOf(HasSubstr("data"), HasSubstr("lock")));
+  EXPECT_THAT(std::string(second.status().message()), AllOf(HasSubstr("data"), HasSubstr("another process uses it")));
 }
 
 TEST_F(TableTest, AFailedWriteIsNotForgotten) {
