@@ -19,6 +19,7 @@ using tcpshim::TupleOf;
 using tcpshim::Segment;
 
 namespace {
+constexpr std::chrono::milliseconds kSoonInterval{1};
 constexpr std::chrono::milliseconds kWatchInterval{20};     // in case a report was lost
 constexpr std::chrono::milliseconds kIdleInterval{100};     // only expiry
 constexpr size_t kMaxReadSize = 256 << 10;
@@ -376,7 +377,7 @@ void Serving::ScheduleTick() {
   if (silent_) return;
   const bool watching = !watched_.empty() || ShuttingDown();
   if (tick_scheduled_ && !watching) return;
-  const auto due = clock_->Monotonic() + (watching ? kWatchInterval : kIdleInterval);
+  const auto due = clock_->Monotonic() + (look_soon_ ? kSoonInterval : watching ? kWatchInterval : kIdleInterval);
   if (tick_scheduled_ && tick_.expiry() <= due) return;
   tick_scheduled_ = true;
   tick_.expires_at(due);
@@ -390,6 +391,7 @@ void Serving::ScheduleTick() {
 void Serving::Tick() {
   if (ShuttingDown()) return ShutDownTick();
   ticking_ = true;
+  look_soon_ = false;
   CheckHandshakes();
   RetryRoutes();
   EndTurn();

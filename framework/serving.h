@@ -164,7 +164,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void OnTurnDone() override;
 
  private:
-  // Output [from, end), and the FIN behind it, that is resent by hand until the client acknowledges some of it.
+  // Output [from, end), and the FIN behind it, that is resent by hand until the client acknowledges it, or the kernel
+  // can.
   struct Resent {
     uint64_t from = 0, end = 0;
     bool fin = false;
@@ -200,6 +201,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     // word was an old one. 0: it is past.
     uint64_t claimed_until = 0;
     std::optional<Resent> resent;
+    bool untimed = false;                      // restored, and the kernel has no round-trip time yet: see ResendAgain
+    uint8_t unconfirmed = 0;                   // looks at which TCP had not seen what the south wrapper had
     std::chrono::steady_clock::time_point next_doubt{};   // while it is watched: see BelieveTcp
     Released released;
     uint64_t written = 0;                      // output offset handed to TCP
@@ -261,6 +264,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void SendHeldAck(Live& live);
   void SendSynAck(Live& live);
   uint32_t TimestampByHand(const Live& live) const;
+  bool IsConfirmed(const Live& live) const;
+  uint64_t AckedForTcp(const Live& live) const;
   PeerView ViewOf(const Live& live) const;
   bool FinAcked(const Live& live) const;
   void BelieveTcp(Live& live);
@@ -292,6 +297,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void ResendOne(Live& live);
   void ResendByHand(Live& live, Resent what);
   void ResendAgain(Live& live);
+  void WatchUntimed(Live& live);
   tcpshim::Segment AckByHand(const Live& live) const;
   uint64_t Resend(Live& live, const Resent& what, int segments);
   void TakeGrip(Live& live);
@@ -308,6 +314,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   boost::asio::steady_timer tick_;
   boost::asio::steady_timer timers_;
   bool tick_scheduled_ = false;
+  bool look_soon_ = false;           // the next tick comes soon
   bool ticking_ = false;             // this turn is a tick
   bool silent_ = false;
   bool server_threw_ = false;        // nothing is executed any more

@@ -19,6 +19,8 @@ constexpr std::chrono::seconds kLinger{1};
 constexpr uint64_t kMaxLingerBytes = 64 << 10;
 constexpr std::chrono::seconds kGiveUpAfter{60};
 constexpr std::chrono::seconds kDoubtInterval{1};
+// So often the client's acknowledgement is looked for again at once when TCP has not got it yet.
+constexpr uint8_t kSoonAgain = 3;
 }  // namespace
 
 void Serving::OnStable(Lsn lsn) {
@@ -100,6 +102,7 @@ void Serving::WriteOutput(Live& live) {
       live.written += taken;
       live.blocked = taken < bytes.size();
       counters_.bytes_sent += taken;
+      WatchUntimed(live);
       Watch(live);
     }
   }
@@ -182,6 +185,22 @@ void Serving::SendSynAck(Live& live) {
   (void)south_.sender->Send(segment);
 }
 
+// The south wrapper's programs believe a segment before TCP has looked at its checksum, and a byte that the log takes
+// for acknowledged is gone for ever.
+uint64_t Serving::AckedForTcp(const Live& live) const {
+  const uint64_t unacked = tcpshim::UnackedBytes(north_->fd(live.id));
+  // A FIN counts as one.
+  return std::min(live.written + live.fin_written - std::min(unacked, live.written + live.fin_written), live.written);
+}
+
+// TCP has seen what the south wrapper's programs have.
+bool Serving::IsConfirmed(const Live& live) const {
+  const auto client = south_.wrapper->Client(*live.slot);
+  const Seq sent = live.state->SeqOf(live.written) + live.fin_written;
+  const Seq taken = sent - static_cast<Seq>(tcpshim::UnackedBytes(north_->fd(live.id)));
+  return client.has_value() && !tcpshim::SeqAfter(client->una, taken);
+}
+
 // What the client has acknowledged and offers now, as the log puts it.
 PeerView Serving::ViewOf(const Live& live) const {
   PeerView view = live.state->view();
@@ -191,8 +210,7 @@ PeerView Serving::ViewOf(const Live& live) const {
   }
   if (const auto client = south_.wrapper->Client(*live.slot)) {
     const int32_t ahead = static_cast<int32_t>(client->una - live.state->SeqOf(view.acked));
-    // A FIN that is acknowledged counts one more than there are bytes.
-    if (ahead > 0) view.acked = std::min(view.acked + ahead, live.written);
+    if (ahead > 0) view.acked = std::min(view.acked + ahead, AckedForTcp(live));
     view.window = uint32_t{client->window} << live.state->opened().options.snd_wscale;
   }
   if (const auto sent = south_.wrapper->Sent(*live.slot)) view.offered = sent->rcv_edge - sent->last_ack;
@@ -251,7 +269,14 @@ void Serving::CheckWatched() {
     if (!CheckProgress(*live)) {
       watched_.erase(id);
     } else if (live->slot.has_value() && AwaitAck(*live)) {
-      Look(*live);
+      if (IsConfirmed(*live)) {
+        live->unconfirmed = 0;
+        Look(*live);
+      } else if (live->unconfirmed < kSoonAgain) {
+        ++live->unconfirmed;
+        look_soon_ = true;   // TCP is about to see it, most likely
+        ScheduleTick();
+      }
     }
   }
 }
@@ -294,7 +319,8 @@ bool Serving::FinAcked(const Live& live) const {
   if (!live.fin_written) return false;
   if (!live.slot.has_value()) return true;   // standalone: the kernel sees to it
   const auto client = south_.wrapper->Client(*live.slot);
-  return client.has_value() && client->una == live.state->SeqOf(live.state->output().end()) + 1;
+  return client.has_value() && client->una == live.state->SeqOf(live.state->output().end()) + 1 &&
+         tcpshim::UnackedBytes(north_->fd(live.id)) == 0;
 }
 
 bool Serving::HasLingered(Live& live) {

@@ -125,6 +125,7 @@ absl::Status Serving::RestoreSocket(Live& live, const Endpoint& endpoint) {
   live.has_socket = true;
   live.written = live.state->view().acked + endpoint.sent.size();
   live.fin_written = endpoint.fin_sent;
+  live.untimed = live.slot.has_value();
   if (live.slot.has_value() && !endpoint.sent.empty()) live.unheard_until = live.written;
   north_->Adopt(live.id, *std::move(fd), !live.state->peer_closed());
   if (live.slot.has_value()) south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
@@ -214,20 +215,32 @@ void Serving::ResendByHand(Live& live, Resent what) {
   live.resent = what;
 }
 
+// A restored socket has written what may be lost, and its kernel would find out in seconds: it is watched by hand, as
+// what was resent is. (What the kernel has not sent yet is not: it would take no acknowledgement of that.)
+void Serving::WatchUntimed(Live& live) {
+  if (!live.untimed || live.unheard_until != 0) return;
+  const uint64_t sent = live.written - tcpshim::UnsentBytes(north_->fd(live.id));
+  if (live.resent.has_value()) {
+    live.resent->end = std::max(live.resent->end, sent);
+    live.resent->next = std::max(live.resent->next, sent);
+  } else if (const uint64_t acked = ViewOf(live).acked; acked < sent) {
+    live.resent = Resent{acked, sent, false, sent, clock_->Monotonic() + kResendAgain, 0};
+  }
+}
+
 // What was resent by hand may be lost, too. The kernel's timer, which knows no round-trip time, is at a second
 // then, and at three before Linux 6.15. Until it fires, the first segment is resent as TCP would: alone, ever
 // more seldom.
 //
-// From the first acknowledgement on the kernel knows the round-trip time and resends the rest within 0.2 s, if
-// the client echoes timestamps. Otherwise it would be at three seconds still, so all that may have been sent is
-// resent by hand, as much at once as at the beginning of a connection.
+// When an acknowledgement has told the kernel a round-trip time it resends the rest within 0.2 s. Not every one does:
+// not the answer to what the client had already, which echoes what the dead host has said. Until then all that may
+// have been sent is resent by hand, as much at once as at the beginning of a connection.
 void Serving::ResendAgain(Live& live) {
   Resent& what = *live.resent;
-  const ConnectionState& state = *live.state;
-  const auto client = south_.wrapper->Client(*live.slot);
-  if (client.has_value() && tcpshim::SeqAfter(client->una, state.SeqOf(what.from))) {
-    const uint64_t acked = what.from + (client->una - state.SeqOf(what.from));
-    if (state.opened().options.timestamps || acked >= what.end) {
+  if (what.fin && FinAcked(live)) return live.resent.reset();
+  if (const uint64_t acked = ViewOf(live).acked; acked > what.from) {
+    live.untimed = !tcpshim::HasRoundTripTime(north_->fd(live.id));
+    if (!live.untimed || acked >= what.end) {
       live.resent.reset();
     } else if (acked >= what.next) {
       ResendByHand(live, {acked, what.end, what.fin});

@@ -438,6 +438,11 @@ uint32_t UnreadBytes(int fd) {
   return ::ioctl(fd, SIOCINQ, &bytes) == 0 ? static_cast<uint32_t>(bytes) : 0;
 }
 
+bool HasRoundTripTime(int fd) {
+  tcp_info info;
+  return Get(fd, IPPROTO_TCP, TCP_INFO, info) && info.tcpi_rtt != 0;
+}
+
 bool IsUnanswered(int fd, std::chrono::milliseconds limit) {
   tcp_info info;
   // Both counts are of the kernel, and go back to 0 when the client says something.

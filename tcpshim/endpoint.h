@@ -75,6 +75,10 @@ uint32_t UnsentBytes(int fd);
 // Bytes that TCP has received and nobody has read. 0 also for a socket that is no more.
 uint32_t UnreadBytes(int fd);
 
+// The kernel has measured a round-trip time on this connection, and its timers go by that. Until then they wait for one
+// to four seconds.
+bool HasRoundTripTime(int fd);
+
 // The client has been silent for `limit`, although something of ours waits for its acknowledgement and has been
 // sent, or its window probed, at least twice since. A client whose window is closed and who answers probes is
 // not silent.

@@ -826,7 +826,8 @@ INLINE void remember_syn(struct __sk_buff* skb, const struct segment* s) {
 // What the client has acknowledged decides what is kept for it, so a forged or stale segment must not
 // raise it: the number must have been sent, and the segment must lie where the client may send. (One
 // before last_ack is a probe.) A true segment that does not qualify costs nothing: una stays lower than
-// it could be. TCP itself has the last word on the segment; it is passed in any case.
+// it could be. TCP itself has the last word on the segment, whose checksum nobody has looked at here: it is passed
+// in any case, and user space believes no more than TCP does (Serving::ViewOf).
 INLINE void note_arrival(struct south_connection* c, const struct segment* s) {
   if (!(s->flags & ACK) || s->flags & (RST | SYN)) return;
   if (!READ(c->egress_seen)) return;
@@ -857,6 +858,46 @@ INLINE void note_arrival(struct south_connection* c, const struct segment* s) {
   }
 }
 
+// After a takeover: TCP would take the time since the dead host said something, an idle client's for hours, for a
+// round-trip time, and its retransmission timer for three times that. From an echo of 0 it takes none. (Where the
+// options are not where all but every TCP puts them, it does.)
+INLINE void blank_old_echo(struct __sk_buff* skb, struct south_connection* c, const struct segment* s) {
+  if (!s->timestamps || !s->tsecr) return;
+  __u32 at = s->at + sizeof(struct tcphdr), head, nothing = 0;
+  if (!seq_after(c->echo_from, s->tsecr)) {
+    c->old_echoes = 0;
+    return;
+  }
+  if (bpf_skb_load_bytes(skb, at, &head, sizeof(head)) || head != bpf_htonl(0x0101080a)) return;
+  if (bpf_l4_csum_replace(skb, s->at + __builtin_offsetof(struct tcphdr, check), bpf_htonl(s->tsecr), nothing, 4)) {
+    return;
+  }
+  bpf_skb_store_bytes(skb, at + 8, &nothing, sizeof(nothing), 0);
+}
+
+// Only what TCP would take for whole may end a handshake. `s` is a RST: without payload, else it is not looked at.
+INLINE int is_whole(struct __sk_buff* skb, const struct segment* s) {
+  if (s->payload) return 0;
+  struct scratch* scratch = read_options(skb, s);
+  struct tcphdr tcp;
+  if (!scratch || bpf_skb_load_bytes(skb, s->at, &tcp, sizeof(tcp))) return 0;
+  struct {
+    __be32 source, destination;
+    __u8 zero, protocol;
+    __be16 length;
+  } pseudo = {s->tuple.remote_ip, s->tuple.local_ip, 0, IPPROTO_TCP, bpf_htons(sizeof(tcp) + s->options)};
+  __s64 half = bpf_csum_diff(0, 0, (__be32*)&pseudo, sizeof(pseudo), 0);
+  __u64 sum = half;
+  sum = (sum & 0xffff) + (sum >> 16);
+  sum = (sum & 0xffff) + (sum >> 16);
+  if (half >= 0 && tcp.check == (__u16)sum) return 1;  // of this machine, or its host's: left to hardware (partial)
+  sum = bpf_csum_diff(0, 0, (__be32*)&tcp, sizeof(tcp), half);
+  sum = bpf_csum_diff(0, 0, (__be32*)scratch->before, 40, sum);
+  sum = (sum & 0xffff) + (sum >> 16);
+  sum = (sum & 0xffff) + (sum >> 16);
+  return (__u16)sum == 0xffff;
+}
+
 SEC("tc")
 int south_ingress_verdict(struct __sk_buff* skb) {
   __u32 zero = 0;
@@ -877,13 +918,14 @@ int south_ingress_verdict(struct __sk_buff* skb) {
     }
   } else if (c && s.flags & RST) {
     // As RFC 5961 has it: the exact number. After the handshake TCP tells of resets itself.
-    if (!READ(c->ingress_seen) && s.seq == READ(c->stable)) {
+    if (!READ(c->ingress_seen) && s.seq == READ(c->stable) && is_whole(skb, &s)) {
       struct south_event* event = new_event(&events, SOUTH_EVENT_RST_HANDSHAKE, &s);
       if (event) bpf_ringbuf_submit(event, 0);
     }
   } else if (c) {
     read_timestamps(skb, &s);
     note_arrival(c, &s);
+    if (READ(c->old_echoes)) blank_old_echo(skb, c, &s);
   }
   if (c && READ(c->flags) & SOUTH_NO_SOCKET) return count(SOUTH_INGRESS_NO_SOCKET, SWALLOW);
   return count(SOUTH_INGRESS_PASSED, PASS);

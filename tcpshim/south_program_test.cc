@@ -7,6 +7,7 @@
 #include <bpf/libbpf.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/if_ether.h>
 #include <net/if.h>
 #include <sched.h>
 #include <time.h>
@@ -642,6 +643,60 @@ TEST_F(SouthProgramTest, ResetInTheHandshakeIsReported) {
   ASSERT_TRUE(south_->Client(slot));
   EXPECT_EQ(Ingress(FromClient(1000, 0, {.rst = true})), kPass);
   EXPECT_THAT(DrainEvents(), ElementsAre()) << "TCP itself tells";
+}
+
+// A frame that was damaged on the way, which TCP drops. What is left to hardware it takes.
+TEST_F(SouthProgramTest, OnlyAWholeResetEndsAHandshake) {
+  Add(1000);
+  Egress(FromServer(kIss, 1000, kSynAck));
+  const Segment reset = FromClient(1000, 0, {.rst = true, .ack = true});
+  constexpr size_t kTcp = ETH_HLEN + 20, kCheck = kTcp + 16;
+  const std::string whole = Frame(*BuildPacket(reset));
+  for (size_t byte = kTcp + 8; byte < whole.size(); ++byte) {
+    std::string damaged = whole;
+    damaged[byte] ^= 1;
+    EXPECT_EQ(Run(ingress_, damaged).action, kPass);
+    const auto events = DrainEvents();
+    if (byte == kTcp + 13) continue;   // the flags: it may be no reset any more
+    EXPECT_THAT(events, ElementsAre()) << "byte " << byte;
+  }
+  std::string partial = whole;
+  uint32_t sum = IPPROTO_TCP + 20;   // of the pseudo header, as the kernel leaves it for the hardware
+  for (size_t at = ETH_HLEN + 12; at < kTcp; at += 2) {
+    sum += static_cast<uint8_t>(whole[at]) << 8 | static_cast<uint8_t>(whole[at + 1]);
+  }
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+  partial[kCheck] = static_cast<char>(sum >> 8);
+  partial[kCheck + 1] = static_cast<char>(sum);
+  for (const std::string& frame : {whole, partial}) {
+    EXPECT_EQ(Run(ingress_, frame).action, kPass);
+    EXPECT_EQ(DrainEvents().size(), 1u);
+  }
+}
+
+// What the client echoes of a dead host's clock is no measure of a round trip: TCP gets to see none.
+TEST_F(SouthProgramTest, EchoesOfAnotherHostAreBlanked) {
+  constexpr uint32_t kFrom = 0xffffff00;   // and across the wrap
+  const SouthWrapper::ServerView said{kIss + 1, 1000, 2000, kFrom};
+  auto slot = south_->Add({kService, client_}, kIss, 1000, SOUTH_OPEN, 7, &said);
+  ASSERT_TRUE(slot.ok()) << slot.status();
+  slots_.push_back(*slot);
+  Segment segment = FromClient(1000, kIss + 1, kAck);
+  const std::string payload = "whose checksum covers it";
+  segment.payload = payload;
+  const auto passes_with = [&](uint32_t echo, uint32_t seen) {
+    segment.timestamps = Segment::Timestamps{7, echo};
+    const Verdict verdict = Run(ingress_, Frame(*BuildPacket(segment)));
+    EXPECT_EQ(verdict.action, kPass);
+    segment.timestamps = Segment::Timestamps{7, seen};
+    EXPECT_EQ(verdict.frame, Frame(*BuildPacket(segment))) << echo;
+  };
+  passes_with(kFrom - 1, 0);
+  passes_with(kFrom - 0x7fffffff, 0);
+  passes_with(0, 0);
+  passes_with(kFrom - 1, 0);
+  passes_with(kFrom + 0x200, kFrom + 0x200);
+  passes_with(kFrom - 1, kFrom - 1);   // it has heard this host, and is slow or wrong: not our affair
 }
 
 // An acknowledgement of an earlier incarnation's SYN-ACK, or a guess, does not complete this handshake.

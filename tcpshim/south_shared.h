@@ -59,7 +59,10 @@ struct south_connection {
   __u32 wake_armed;  /* 1: report when una reaches wake_at. Set by user space, taken by ingress */
   __u32 wake_at;     /* user space */
   __u32 iss;         /* our initial sequence number, as logged: another one is another connection. User space */
-  __u32 reserved[9];
+  __u32 old_echoes;  /* 1: the client may still echo TSvals of another host, which are those before echo_from. Set by
+                      * user space with the connection, taken back by ingress when it echoes a later one */
+  __u32 echo_from;
+  __u32 reserved[7];
 };
 #ifdef __cplusplus
 static_assert(sizeof(struct south_connection) == 128, "two cache lines: egress's and ingress's");

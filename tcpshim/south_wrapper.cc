@@ -557,6 +557,8 @@ absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq
     fresh.last_ack = said->last_ack;
     fresh.rcv_edge = said->rcv_edge;
     fresh.last_tsval = said->tsval;
+    fresh.echo_from = said->tsval;
+    fresh.old_echoes = 1;
     fresh.egress_seen = 1;
   }
   impl.connections[slot] = fresh;

@@ -102,7 +102,8 @@ class SouthWrapper {
   // `iss`: ours; a SYN-ACK with another one is reported as that of a new connection. `stable`: first
   // acknowledgement allowed. `flags`: SOUTH_*. ResourceExhausted when the slots are used up.
   // `said`: of a restored connection, what may have left from another host: snd_max and rcv_edge are what
-  // the client may know, and nothing will contradict them. nullptr: nothing has left.
+  // the client may know, and nothing will contradict them; an echo of a TSval before `tsval` is kept from TCP, whose
+  // clock it is not. nullptr: nothing has left.
   struct ServerView { Seq snd_max, last_ack, rcv_edge; uint32_t tsval; };
   absl::StatusOr<Slot> Add(const FourTuple& tuple, Seq iss, Seq stable, uint32_t flags, uint8_t rcv_wscale,
                            const ServerView* said = nullptr);

@@ -33,6 +33,29 @@ class MiniClientTest : public PairTest {
         tcp.RunUntil([&] { return tcp.received().size() >= before + text.size(); }, kPatience), "");
     EXPECT_TRUE(tcp.received().substr(before) == text) << "other bytes came back";
   }
+  // Of the new primary's connections, as its kernel has them, in milliseconds; 0 where it knows none.
+  std::vector<double> RoundTripTimes() {
+    std::string text;
+    lab_->host(Host::kB).Run([&] {
+      FILE* const ss = popen("ss -tinH sport = 7000", "r");
+      ASSERT_NE(ss, nullptr);
+      for (int c; (c = fgetc(ss)) != EOF;) text.push_back(static_cast<char>(c));
+      EXPECT_EQ(pclose(ss), 0);
+    });
+    std::vector<double> all;
+    for (size_t at = 0; (at = text.find(" bytes_acked:", at)) != std::string::npos; ++at) {
+      const size_t line = text.rfind('\n', at), rtt = text.rfind(" rtt:", at);
+      const bool known = rtt != std::string::npos && (line == std::string::npos || rtt > line);
+      all.push_back(known ? std::stod(text.substr(rtt + 5)) : 0);
+    }
+    return all;
+  }
+  // The server, up to this sequence number, whether the client has it or not.
+  static bool HasSent(const MiniTcp& tcp, uint32_t end) {
+    if (tcp.segments().empty()) return false;
+    const MiniTcp::Segment& last = tcp.segments().back();
+    return static_cast<int32_t>(last.seq + static_cast<uint32_t>(last.payload.size()) - end) >= 0;
+  }
   void EndInOrder(MiniTcp& tcp) {
     tcp.Close();
     EXPECT_EQ(tcp.RunUntil([&] { return tcp.end_seen(); }, kPatience), "");
@@ -183,6 +206,84 @@ TEST_F(MiniClientTest, NothingUnstableIsAcknowledged) {
   ASSERT_EQ(tcp.RunUntil([&] { return tcp.received() == "stableunstable"; }, kPatience), "");
   ExpectState(primary(), "solo");
   EndInOrder(tcp);
+}
+
+// An acknowledgement that was damaged on the way is none: TCP drops it, and the log must not have it either, or the
+// heir would not have what it speaks of.
+TEST_F(MiniClientTest, ADamagedAcknowledgementIsNone) {
+  MiniTcp tcp(*lab_, MiniTcp::Options{.port = 40000, .tsval = 1});
+  ASSERT_EQ(tcp.Connect(kPatience), "");
+  const std::string text = Pattern(TestSeed(), 6000);
+  tcp.Send("ECHO\n");
+  Echo(tcp, text);
+  tcp.SetDeaf(true);   // all that comes is lost
+  tcp.Send(text);
+  const uint32_t all = tcp.next_expected() + static_cast<uint32_t>(text.size());
+  ASSERT_EQ(tcp.RunUntil([&] { return HasSent(tcp, all); }, kPatience), "");
+  tcp.SetDamaged(true);
+  tcp.SendRaw(TH_ACK, tcp.next_seq(), all);
+  tcp.SetDamaged(false);
+  tcp.Send("and with this record the log learns what the client has");
+  ASSERT_EQ(tcp.RunUntil([&] { return HasSent(tcp, all + 1); }, kPatience), "");
+  pair_->process(primary()).Signal(SIGKILL);
+  tcp.SetDeaf(false);
+  ExpectTakenOverBy(Host::kB);
+  const size_t sum = 2 * text.size() + strlen("and with this record the log learns what the client has");
+  EXPECT_EQ(tcp.RunUntil([&] { return tcp.received().size() == sum; }, kPatience), "");
+  EndInOrder(tcp);
+}
+
+// A restored socket knows no round-trip time, and its kernel would find the loss of its first answer in seconds.
+TEST_F(MiniClientTest, TheFirstAnswerAfterATakeoverMayBeLost) {
+  std::vector<std::unique_ptr<MiniTcp>> clients;
+  const std::string text = Pattern(TestSeed(), 6000);
+  for (const bool timestamps : {false, true}) {
+    MiniTcp::Options options;
+    options.port = static_cast<uint16_t>(40000 + timestamps);
+    if (timestamps) options.tsval = 1;
+    clients.push_back(std::make_unique<MiniTcp>(*lab_, options));
+    ASSERT_EQ(clients.back()->Connect(kPatience), "");
+    clients.back()->Send("ECHO\n");
+    Echo(*clients.back(), text);
+  }
+  TakeOver();
+  for (auto& tcp : clients) {
+    SCOPED_TRACE(tcp == clients[0] ? "without timestamps" : "with timestamps");
+    const auto resent_before = status(Host::kB).Metric("understudy_segments_resent_total");
+    ASSERT_TRUE(resent_before.ok());
+    tcp->SetDeaf(true);
+    tcp->Send(text);
+    const uint32_t all = tcp->next_expected() + static_cast<uint32_t>(text.size());
+    ASSERT_EQ(tcp->RunUntil([&] { return HasSent(*tcp, all); }, kPatience), "");
+    tcp->SetDeaf(false);
+    ASSERT_EQ(tcp->RunUntil([&] { return tcp->received().size() == 2 * text.size(); }, kPatience), "");
+    EXPECT_GT(*status(Host::kB).Metric("understudy_segments_resent_total"), *resent_before);
+    EndInOrder(*tcp);
+  }
+}
+
+// Nor does it learn one from what a client echoes that has been silent for a while.
+TEST_F(MiniClientTest, IdleTimeIsNoRoundTripTime) {
+  Fleet fleet(client());
+  std::vector<StreamClient*> talks;
+  for (uint64_t i = 0; i < 8; ++i) {
+    talks.push_back(fleet.Add(EchoPlan({.bytes = 1u << 30, .seed = TestSeed() + i, .max_ahead = 8000})));
+  }
+  ASSERT_EQ(fleet.RunUntilAllReceive(100'000, kPatience), "");
+  for (StreamClient* talk : talks) talk->SetPace(std::chrono::hours(1), 1);
+  const auto begun = std::chrono::steady_clock::now();
+  const auto idle = [&] { return std::chrono::steady_clock::now() - begun > milliseconds(1500); };
+  ASSERT_EQ(fleet.RunUntil(idle, kPatience), "");
+  TakeOver();
+  // What the heir resends has been answered.
+  EXPECT_EQ(fleet.RunUntil([&] { return RoundTripTimes().size() >= talks.size(); }, kPatience), "");
+  for (const double ms : RoundTripTimes()) EXPECT_LT(ms, 1000) << "a client was silent so long";
+  for (StreamClient* talk : talks) {
+    talk->SetPace(milliseconds(0), 16 << 10);
+    talk->FinishEcho(20'000);
+  }
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+  for (const double ms : RoundTripTimes()) EXPECT_LT(ms, 1000) << "afterwards";
 }
 
 }  // namespace

@@ -131,6 +131,7 @@ class StreamClient : public Client {
   void ReleaseFin() { plan_.hold_fin = false; }
   void SetPace(std::chrono::microseconds pace, size_t piece) {
     plan_.pace = pace;
+    next_turn_ = {};
     plan_.piece = piece;
   }
   // An echo client: send `more` bytes, wait for the rest of its echo, then end.

@@ -157,7 +157,7 @@ void MiniTcp::SendRaw(uint8_t flags, uint32_t seq, uint32_t ack, const std::stri
   frame += options;
   frame += payload;
   const uint8_t* ip = Bytes(frame) + kEthernet;
-  Set16(&frame, kEthernet + kIp + 16, static_cast<uint16_t>(~TcpSum(ip, ip + kIp, tcp_size)));
+  Set16(&frame, kEthernet + kIp + 16, static_cast<uint16_t>(~TcpSum(ip, ip + kIp, tcp_size) ^ (damaged_ ? 1 : 0)));
   PCHECK(send(fd_, frame.data(), frame.size(), 0) == static_cast<ssize_t>(frame.size()));
 }
 

@@ -62,6 +62,8 @@ class MiniTcp {
   // Sends nothing by itself any more: neither acknowledgements nor data.
   void SetMute(bool mute) { mute_ = mute; }
   void SetWindow(uint16_t window);       // and says so
+  // What is sent from now on is damaged on the way: its checksum is wrong.
+  void SetDamaged(bool damaged) { damaged_ = damaged; }
   // A segment of any kind, from the state the connection is in.
   void SendRaw(uint8_t flags, uint32_t seq, uint32_t ack, const std::string& payload = "");
 
@@ -104,7 +106,7 @@ class MiniTcp {
   Clock::time_point start_, next_arp_{};
 
   uint32_t isn_;
-  bool connecting_ = false, established_ = false, deaf_ = false, mute_ = false, end_seen_ = false;
+  bool connecting_ = false, established_ = false, deaf_ = false, mute_ = false, damaged_ = false, end_seen_ = false;
   bool closing_ = false;
   std::string to_send_;
   uint64_t acknowledged_ = 0, sent_ = 0, sent_max_ = 0;  // offsets in to_send_ (+ FIN)

@@ -850,6 +850,11 @@ uint32_t UnreadBytes(int fd) {
   return socket == nullptr ? 0 : static_cast<uint32_t>(socket->tcp->readable());
 }
 
+bool HasRoundTripTime(int fd) {
+  const sim::Socket* socket = SocketOf(fd);
+  return socket != nullptr && socket->tcp->timed();
+}
+
 uint32_t CurrentTimestamp(int fd) {
   const sim::Socket* socket = SocketOf(fd);
   return socket == nullptr ? 0 : socket->timestamp();

@@ -52,7 +52,7 @@ void Tcp::Restore(const Restored& from) {
   restored_ = true;
   snd_base_ = from.snd_una;
   send_ = from.sent;
-  nxt_ = send_.size();
+  restored_end_ = nxt_ = send_.size();
   fin_wanted_ = fin_sent_ = from.fin_sent;
   rcv_base_ = from.rcv_nxt - static_cast<uint32_t>(from.unread.size());
   receive_ = from.unread;

@@ -90,6 +90,8 @@ class Tcp {
   std::string Read(size_t at_most);
   void Reset();  // sends a RST
 
+  // Something has been acknowledged that this end has sent itself.
+  bool timed() const { return una_ > restored_end_; }
   bool fresh() const { return state_ == State::kNew; }
   bool half_open() const { return state_ == State::kSynSent || state_ == State::kSynReceived; }
   bool established() const { return state_ == State::kEstablished; }
@@ -152,6 +154,7 @@ class Tcp {
   uint8_t peer_shift_ = 0;
   bool restored_ = false;
   uint64_t acked_since_restore_ = 0;
+  uint64_t restored_end_ = 0;   // output that was restored as sent
   int duplicate_acks_ = 0;
   std::optional<uint64_t>
       resend_at_;  // after a timeout all is resent, two segments for each that arrives
