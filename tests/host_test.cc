@@ -203,9 +203,9 @@ TEST_F(HostTest, TheInterfaceIsRenamedAndGoesDownAndUp) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   Fleet fleet(client());
   StreamClient* talk = StartTalk(&fleet);
-  const absl::Status done = lab_->host(Host::kB).Ip(
-      "link set service0 down\nlink set service0 name lan0\nlink set lan0 up");
-  ASSERT_TRUE(done.ok()) << done;
+  ASSERT_TRUE(lab_->host(Host::kB).Ip("link set service0 down").ok());
+  EXPECT_EQ(fleet.RunUntil([&] { return Said(Host::kB, "service0 cannot be used"); }, kPatience), "");
+  ASSERT_TRUE(lab_->host(Host::kB).Ip("link set service0 name lan0\nlink set lan0 up").ok());
   EXPECT_EQ(fleet.RunUntil([&] { return Said(Host::kB, "service0 can be used again"); }, kPatience), "");
   Strike(primary(), Way::kKilled);
   ExpectTakenOverBy(Host::kB, &fleet);

@@ -153,7 +153,7 @@ TEST_F(StatusTest, WhoAsksAndDoesNotListenDisturbsNobody) {
     }
   }
   ASSERT_EQ(fleet.RunFor(milliseconds(300)), "");
-  EXPECT_LE(talk->longest_pause(), milliseconds(400));
+  EXPECT_LE(talk->longest_pause(), seconds(3)) << "it waited for somebody";
   talk->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   for (int fd : idle) close(fd);
