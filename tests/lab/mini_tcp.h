@@ -90,6 +90,7 @@ class MiniTcp {
   void TakeFrame(const uint8_t* frame, size_t size);
   void TakeArp(const uint8_t* arp);
   void TakeSegment(const Segment& segment);
+  bool WasOvertaken(const Segment& segment) const;   // segments_ ends with it
   void SendArp(uint16_t operation, const MacAddress& to, uint32_t to_ip);
   void SendSyn();
   void SendAck();
