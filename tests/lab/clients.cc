@@ -2,9 +2,11 @@
 
 #include <arpa/inet.h>
 #include <linux/filter.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -50,6 +52,11 @@ sockaddr_in AddressOf(uint32_t ip, uint16_t port) {
 }
 
 // Why the kernel thinks what it thinks, for the report of a failure.
+int Unacknowledged(int fd) {
+  int bytes = 0;
+  return ioctl(fd, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+}
+
 std::string TcpState(int fd) {
   tcp_info info = {};
   socklen_t size = sizeof(info);
@@ -253,7 +260,9 @@ void StreamClient::OnReady(short events) {
   bool all_sent = made_ == plan_.send.size() && unsent_at_ == unsent_.size() &&
                   (fin_sent_ || !plan_.half_close_after_send);
   bool all_received = received_ == plan_.expect.size() && (eof_ || !plan_.expect_eof);
-  if (all_sent && all_received && error_.empty()) done_ = true;
+  // Where the server has ended its stream first, only TCP tells that it has ours. (Both ended: poll wakes for ever.)
+  const bool server_has_all = !fin_sent_ || !eof_ || Unacknowledged(fd_) == 0;
+  if (all_sent && server_has_all && all_received && error_.empty()) done_ = true;
 }
 
 void StreamClient::Write() {
