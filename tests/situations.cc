@@ -171,7 +171,7 @@ class ClientHalfClosed : public Situation {
   std::string Before() override {
     StreamClient* download = stage_.fleet.Add(HalfClosedDownloadPlan(16 * kMiB, stage_.seed));
     // And one that has nothing under way, most of the time.
-    TimerClient* timer = stage_.fleet.AddTimer("half-closed timer", 50, 20);
+    TimerClient* timer = stage_.fleet.AddTimer("half-closed timer", 50, 20 * static_cast<uint64_t>(Slowness()));
     std::string error =
         RunUntilAll(std::array{download}, [](auto* c) { return c->received() > 4 * kMiB; });
     if (!error.empty()) return error;

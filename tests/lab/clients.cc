@@ -332,7 +332,10 @@ void StreamClient::FinishEcho(uint64_t more) {
 
 short TimerClient::Wanted(Clock::time_point) { return connected_ ? POLLIN : POLLOUT; }
 
-void TimerClient::HalfClose() { PCHECK(shutdown(fd_, SHUT_WR) == 0) << name_; }
+void TimerClient::HalfClose() {
+  half_closes_ = true;
+  if (sent_ > 0 && shutdown(fd_, SHUT_WR) != 0) Fail(absl::StrCat("shutdown: ", strerror(errno)));
+}
 
 void TimerClient::OnReady(short) {
   if (!connected_) {
@@ -344,6 +347,7 @@ void TimerClient::OnReady(short) {
     std::string request = absl::StrCat("TIMER ", period_ms_, " ", count_, "\n");
     if (send(fd_, request.data(), request.size(), MSG_NOSIGNAL) < 0) Fail(strerror(errno));
     sent_ += request.size();
+    if (half_closes_) HalfClose();
     return;
   }
   std::array<char, 4096> buffer;

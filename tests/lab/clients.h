@@ -161,7 +161,7 @@ class StreamClient : public Client {
 class TimerClient : public Client {
  public:
   uint64_t ticks() const { return ticks_; }
-  void HalfClose();
+  void HalfClose();   // when the request has been sent
 
  protected:
   friend class Fleet;
@@ -175,6 +175,7 @@ class TimerClient : public Client {
 
   uint64_t period_ms_, count_;
   std::string request_, unread_;
+  bool half_closes_ = false;
   uint64_t ticks_ = 0;
   uint32_t chain_ = 0;
   int64_t last_us_ = 0;

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "glog/logging.h"
+#include "tests/lab/process.h"
 
 namespace understudy::lab {
 
@@ -265,7 +266,7 @@ struct Said {
 // client takes no window from such a segment (RFC 9293 section 3.10.7.4: SND.WL1, SND.WL2).
 constexpr int64_t kOvertakenNs = 5'000'000;
 static bool Overtaken(const SeenPacket& p, const SeenPacket& later) {
-  if (p.source_mac != later.source_mac || p.time_ns - later.time_ns >= kOvertakenNs) return false;
+  if (p.source_mac != later.source_mac || p.time_ns - later.time_ns >= kOvertakenNs * Slowness()) return false;
   if (p.length > 0) return true;
   const uint32_t end = later.seq + later.length;
   return Before(p.seq, end) || (p.seq == end && Before(p.ack, later.ack));
