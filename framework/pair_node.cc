@@ -419,7 +419,8 @@ bool PairNode::CanReachClients() const { return address_->carrier() && fence_->s
 // does not serve must not begin to.
 void PairNode::OnFence(const absl::Status& fence) {
   if (silent_ || dying_.has_value()) return;
-  if (!fence.ok() && primary_ != nullptr && primary_->state() == PrimaryCore::State::kProtected) return TellTheRest(fence);
+  const bool protects = primary_ != nullptr && primary_->state() == PrimaryCore::State::kProtected;
+  if (!fence.ok() && protects) return TellTheRest(fence);
   if (!fence.ok() && (primary_ != nullptr || taking_over_)) return GiveUp(fence);
   if (fence.ok()) {
     LOG(WARNING) << "packets on " << config_.interface << " meet the south wrapper's programs again";

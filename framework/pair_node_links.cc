@@ -212,7 +212,8 @@ void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {
   const bool lagged = replay_lag_bytes_ >= kMaxReplayLag;
   primary_->OnAppendReply(reply, Now());
   // That it has not looked yet is said by each secondary that joins, and not so a moment later.
-  if (const std::string& cannot = primary_->peer_cannot_take_over(); !cannot.empty() && cannot != replication::kNotChecked) {
+  const std::string& cannot = primary_->peer_cannot_take_over();
+  if (!cannot.empty() && cannot != replication::kNotChecked) {
     LogAgain(absl::StrCat("NOT PROTECTED: ", primary_->peer(), " could not take over: ", cannot));
   }
   ForgetReplayed(primary_->peer_applied_lsn());

@@ -142,7 +142,7 @@ void Serving::BelieveTcp(Live& live) {
   live.next_doubt = clock_->Monotonic() + kDoubtInterval;
   if (!live.has_socket || !live.slot.has_value() || live.superseded || live.unheard_until != 0) return;
   const Seq sent = live.state->SeqOf(live.written) + live.fin_written;
-  const Seq taken = sent - static_cast<Seq>(tcpshim::UnackedBytes(north_->fd(live.id)));
+  const Seq taken = live.state->SeqOf(AckedForTcp(live));
   const auto client = south_.wrapper->Client(*live.slot);
   if (!client.has_value() || !tcpshim::SeqAfter(taken, client->una)) {
     return south_.wrapper->NotePast(*live.slot, sent, live.state->opened().iss);
@@ -185,20 +185,19 @@ void Serving::SendSynAck(Live& live) {
   (void)south_.sender->Send(segment);
 }
 
+// The end of the output that the client has acknowledged and TCP has taken; a FIN counts as one byte more.
+//
 // The south wrapper's programs believe a segment before TCP has looked at its checksum, and a byte that the log takes
 // for acknowledged is gone for ever.
 uint64_t Serving::AckedForTcp(const Live& live) const {
-  const uint64_t unacked = tcpshim::UnackedBytes(north_->fd(live.id));
-  // A FIN counts as one.
-  return std::min(live.written + live.fin_written - std::min(unacked, live.written + live.fin_written), live.written);
+  const uint64_t sent = live.written + live.fin_written;
+  return sent - std::min<uint64_t>(tcpshim::UnackedBytes(north_->fd(live.id)), sent);
 }
 
 // TCP has seen what the south wrapper's programs have.
 bool Serving::IsConfirmed(const Live& live) const {
   const auto client = south_.wrapper->Client(*live.slot);
-  const Seq sent = live.state->SeqOf(live.written) + live.fin_written;
-  const Seq taken = sent - static_cast<Seq>(tcpshim::UnackedBytes(north_->fd(live.id)));
-  return client.has_value() && !tcpshim::SeqAfter(client->una, taken);
+  return client.has_value() && !tcpshim::SeqAfter(client->una, live.state->SeqOf(AckedForTcp(live)));
 }
 
 // What the client has acknowledged and offers now, as the log puts it.
@@ -210,7 +209,7 @@ PeerView Serving::ViewOf(const Live& live) const {
   }
   if (const auto client = south_.wrapper->Client(*live.slot)) {
     const int32_t ahead = static_cast<int32_t>(client->una - live.state->SeqOf(view.acked));
-    if (ahead > 0) view.acked = std::min(view.acked + ahead, AckedForTcp(live));
+    if (ahead > 0) view.acked = std::min({view.acked + ahead, live.written, AckedForTcp(live)});
     view.window = uint32_t{client->window} << live.state->opened().options.snd_wscale;
   }
   if (const auto sent = south_.wrapper->Sent(*live.slot)) view.offered = sent->rcv_edge - sent->last_ack;

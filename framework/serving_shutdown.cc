@@ -1,8 +1,8 @@
 // The ends of a node that still has something to do for its clients.
 //
-// Of one that has promised them more than the log has: it takes what is left in its sockets. Of one that is alone: its
-// clients are not left in silence. The log ends before that begins: no record is made any more, the Server is not called. What clients still
-// send is read and thrown away, so that no RST cuts off bytes on their way to them.
+// One that has promised them more than the log has takes what is left in its sockets. One that is alone does not
+// leave its clients in silence. The log ends before that begins: no record is made any more, the Server is not
+// called. What clients still send is read and thrown away, so that no RST cuts off bytes on their way to them.
 #include <algorithm>
 #include <utility>
 #include <vector>
