@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "tcpshim/name_lock.h"
 #include "tcpshim/rtnetlink.h"
 
 namespace understudy::tcpshim {
@@ -51,13 +52,6 @@ bool TryLock(int fd) {
   return ::fcntl(fd, F_SETLK, &all) == 0;
 }
 
-// Whether the file that is open is still the one of that name.
-bool IsThere(const std::string& path, int fd) {
-  struct stat opened, named;
-  return ::fstat(fd, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
-         opened.st_dev == named.st_dev;
-}
-
 std::string HolderOf(int fd) {
   struct flock all = {};
   all.l_type = F_WRLCK;
@@ -85,18 +79,18 @@ void Sweep(const std::string& folder, const std::string& own) {
     const std::string path = file->path();
     if (path == own || !IsLockName(file->path().filename())) continue;
     const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-    if (fd && TryLock(fd.get()) && IsThere(path, fd.get())) (void)::unlink(path.c_str());
+    if (fd && TryLock(fd.get()) && IsThere(AT_FDCWD, path, fd.get())) (void)::unlink(path.c_str());
   }
 }
 
-// The file with its lock.  AlreadyExists: `file` is the one that somebody else has locked.
+// The file with its lock. AlreadyExists: `file` is the one that somebody else has locked.
 absl::Status OpenLocked(const std::string& path, UniqueFd& file) {
   for (int i = 0; i < kTries; ++i) {
     if (i > 0) ::usleep(kPauseUs);
     file.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!file) return Failed(path, "open");
     if (TryLock(file.get())) {
-      if (IsThere(path, file.get())) return absl::OkStatus();
+      if (IsThere(AT_FDCWD, path, file.get())) return absl::OkStatus();
     } else if (errno != EACCES && errno != EAGAIN) {
       return Failed(path, "lock");
     }
@@ -111,7 +105,7 @@ AddressLock::AddressLock(UniqueFd file, std::string path)
 
 AddressLock::~AddressLock() {
   // While the lock is held: whoever has opened the file finds, once it has the lock, that it is gone.
-  if (file_ && owner_ == ::getpid() && IsThere(path_, file_.get())) (void)::unlink(path_.c_str());
+  if (file_ && owner_ == ::getpid() && IsThere(AT_FDCWD, path_, file_.get())) (void)::unlink(path_.c_str());
 }
 
 absl::StatusOr<AddressLock> AddressLock::Take(uint32_t ip, const std::string& who, const std::string& folder,

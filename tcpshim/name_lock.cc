@@ -33,13 +33,6 @@ UniqueFd OpenFolder(const std::string& folder) {
   return fd;
 }
 
-// Whether the file that is open is still the one of that name: whoever swept may just have removed it.
-bool IsThere(int folder, const std::string& file, int fd) {
-  struct stat opened, named;
-  return fstat(fd, &opened) == 0 && fstatat(folder, file.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-         opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
-}
-
 UniqueFd Lock(int folder, const std::string& file) {
   for (int i = 0; i < kTries; ++i) {
     if (i > 0) usleep(kPauseUs);
@@ -84,6 +77,12 @@ UniqueFd TakeName(const std::string& name, const std::string& folder) {
   UniqueFd lock = Lock(open_folder.get(), file);
   if (lock) Sweep(open_folder.get(), file);
   return lock;
+}
+
+bool IsThere(int folder, const std::string& file, int fd) {
+  struct stat opened, named;
+  return fstat(fd, &opened) == 0 && fstatat(folder, file.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+         opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
 }
 
 void GiveBackName(UniqueFd lock) {

@@ -18,6 +18,10 @@ UniqueFd TakeName(const std::string& name, const std::string& folder = kNameLock
 // Closes what TakeName gave, and removes its file; what is only closed is swept by whoever takes the next name.
 void GiveBackName(UniqueFd lock);
 
+// Whether the file that is open is still the one of that name in `folder` (AT_FDCWD: by its path): whoever sweeps may
+// just have removed it. For whoever has locked it, and before it is removed.
+bool IsThere(int folder, const std::string& file, int fd);
+
 }  // namespace understudy::tcpshim
 
 #endif  // UNDERSTUDY_TCPSHIM_NAME_LOCK_H_
