@@ -302,7 +302,7 @@ void World::Restart(Host& host) {
 // ------------------------------------------------------------------------------------------
 
 bool World::Step() {
-  if (events_.empty() || outcome_.violation.has_value()) return false;
+  if (events_.empty() || IsOver()) return false;
   Event event = events_.top();
   events_.pop();
   now_ = event.at;
@@ -314,7 +314,7 @@ void World::RunUntil(Nanos end) {
   while (!events_.empty() && events_.top().at <= end && Step()) {
   }
   // A stall may have run further.
-  if (!outcome_.violation.has_value()) now_ = std::max(now_, end);
+  if (!IsOver()) now_ = std::max(now_, end);
 }
 
 void World::Wake(Process& process, Nanos delay) {
@@ -375,7 +375,7 @@ void World::MaybeStall(Process& process) {
     RunUntil(now_ + span);
   }
   // What is stopped in a call goes on in it.
-  while (process.stopped && !process.dead && !outcome_.violation.has_value()) {
+  while (process.stopped && !process.dead && !IsOver()) {
     Running nobody(nullptr);
     RunUntil(now_ + milliseconds(1));
   }
@@ -589,7 +589,7 @@ Outcome World::Run() {
   const Nanos safety_end = now_ + milliseconds(300 + Random(1500));
   ScheduleFaults(safety_end);
   RunUntil(safety_end);
-  if (!outcome_.violation.has_value()) {
+  if (!IsOver()) {
     Heal();
     const Nanos healed = now_;
     const Nanos bound = now_ + kLivenessBound;
@@ -597,7 +597,7 @@ Outcome World::Run() {
       return std::all_of(clients_.begin(), clients_.end(),
                          [this](auto& c) { return Done(*c); });
     };
-    while (!all_done() && now_ < bound && !outcome_.violation.has_value()) {
+    while (!all_done() && now_ < bound && !IsOver()) {
       if (ServiceLost()) {
         outcome_.service_lost = true;
         break;
@@ -605,7 +605,7 @@ Outcome World::Run() {
       RunUntil(now_ + milliseconds(50));
     }
     outcome_.until_done = now_ - healed;
-    if (!outcome_.violation.has_value() && !outcome_.service_lost) {
+    if (!IsOver()) {
       CheckStreams();
       for (const auto& client : clients_) {
         if (Done(*client)) continue;
@@ -1212,7 +1212,10 @@ void World::AskArbiter(Process& process, std::optional<std::pair<Register, Regis
   const auto carry_out = [this, swap, &process] {
     replication::Arbiter::Outcome outcome;
     if (swap.has_value() && register_ == swap->first) {
+      // Who takes up what the dead have given back begins with nothing: there is no history to judge it by.
+      const bool lost = lives_.before != nullptr && ServiceLost();
       register_ = swap->second;
+      outcome_.service_lost |= lost && !register_.holder.empty();
       outcome.swapped = true;
       Note(absl::StrCat("arbiter: ", register_.ToString()));
       NoteLives(process);

@@ -370,6 +370,7 @@ class World {
   void Stop(Host& host, bool stopped);
   void Heal();
   bool ServiceLost();
+  bool IsOver() const { return outcome_.violation.has_value() || outcome_.service_lost; }
 
   const Mutations mutations_;
   const bool trace_on_;
