@@ -44,8 +44,7 @@ Transfer OnClient(const std::function<void()>& transfer) {
     result.idle_us = static_cast<double>(IdleNs() - idle) / 1000;
     timespec used;
     PCHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used) == 0);
-    result.client_us =
-        static_cast<double>(used.tv_sec) * 1e6 + static_cast<double>(used.tv_nsec) / 1e3;
+    result.client_us = static_cast<double>(used.tv_sec) * 1e6 + static_cast<double>(used.tv_nsec) / 1e3;
   }).join();
   return result;
 }
@@ -100,9 +99,9 @@ struct Series {
     server.Add(server_us / mib);
     secondary.Add(secondary_us / mib);
     idle.Add(transfer.idle_us / mib);
-    rest.Add((processors * transfer.wall_us - transfer.idle_us - transfer.client_us - server_us -
-              secondary_us) /
-             mib);
+    rest.Add(
+        (processors * transfer.wall_us - transfer.idle_us - transfer.client_us - server_us - secondary_us) /
+        mib);
   }
 
   std::string Text() const {
@@ -132,9 +131,8 @@ void Bulk(Report& report) {
     double reach;
     Transfer (*transfer)(lab::Namespace&, const std::string&, uint64_t);
   };
-  for (const Kind& kind :
-       {Kind{"upload", "bulk upload to a discarding server", 0.7, Upload},
-        Kind{"download", "bulk download from a generating server", 0.9, Download}}) {
+  for (const Kind& kind : {Kind{"upload", "bulk upload to a discarding server", 0.7, Upload},
+                           Kind{"download", "bulk download from a generating server", 0.9, Download}}) {
     if (FLAGS_bulk_kinds.find(kind.name) == std::string::npos) continue;
     Series alone, paired;
     Samples ratio;

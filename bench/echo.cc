@@ -122,8 +122,7 @@ void EchoOne(Report& report) {
   auto standalone = Standalone::Start();
   LastingPair pair;
   BareEcho bare(pair.lab());
-  const int plain =
-      Connect(standalone->client(), standalone->ip(), lab::Lab::kServicePort, "ECHO\n");
+  const int plain = Connect(standalone->client(), standalone->ip(), lab::Lab::kServicePort, "ECHO\n");
   const auto connect = [&] {
     return Connect(pair.lab().client(), lab::Lab::kServiceIp, lab::Lab::kServicePort, "ECHO\n");
   };
@@ -150,14 +149,13 @@ void EchoOne(Report& report) {
   close(plain);
   close(replicated);
   report.Row("echo 64 B, 1 connection: latency added", "≤ 1.5 × TCP round trip of the nodes",
-             absl::StrFormat("%.2f × (%.0f µs added, round trip %.0f µs)", ratio.Median(),
-                             added.Median(), rtt.Median()),
+             absl::StrFormat("%.2f × (%.0f µs added, round trip %.0f µs)", ratio.Median(), added.Median(),
+                             rtt.Median()),
              ratio.Median() <= 1.5);
-  report.Row(
-      "– latency, p50 / p99", "",
-      absl::StrFormat("standalone %.0f / %.0f µs, pair %.0f / %.0f µs, bare TCP %.0f / %.0f µs",
-                      alone.Median(), alone.Percentile(99), paired.Median(), paired.Percentile(99),
-                      rtt.Median(), rtt.Percentile(99)));
+  report.Row("– latency, p50 / p99", "",
+             absl::StrFormat("standalone %.0f / %.0f µs, pair %.0f / %.0f µs, bare TCP %.0f / %.0f µs",
+                             alone.Median(), alone.Percentile(99), paired.Median(), paired.Percentile(99),
+                             rtt.Median(), rtt.Percentile(99)));
   ReportLost(report, "echo1", pair);
   report.Value("echo1.added_over_rtt", ratio.Median());
   report.Value("echo1.added_us", added.Median());
@@ -176,8 +174,7 @@ void EchoMany(Report& report) {
   EchoLoad plain(standalone->client(), standalone->ip(), FLAGS_connections);
   Samples warm_up, alone_latency, paired_latency;
   const auto connect = [&] {
-    auto load =
-        std::make_unique<EchoLoad>(pair.lab().client(), lab::Lab::kServiceIp, FLAGS_connections);
+    auto load = std::make_unique<EchoLoad>(pair.lab().client(), lab::Lab::kServiceIp, FLAGS_connections);
     load->RunFor(std::chrono::milliseconds(200), &warm_up);
     return load;
   };
@@ -185,8 +182,7 @@ void EchoMany(Report& report) {
   const std::chrono::milliseconds slice(FLAGS_echo50_slice_ms);
   const double seconds = std::chrono::duration<double>(slice).count();
   plain.RunFor(std::chrono::milliseconds(200), &warm_up);
-  Samples alone_rate, paired_rate, rate_ratio, alone_cpu, primary_cpu, secondary_cpu, cpu_ratio,
-      idle;
+  Samples alone_rate, paired_rate, rate_ratio, alone_cpu, primary_cpu, secondary_cpu, cpu_ratio, idle;
   for (int i = 0; i < FLAGS_echo50_rounds;) {
     const pid_t primary = pair.primary(), secondary = pair.secondary();
     Samples a_latency, b_latency;
@@ -202,9 +198,7 @@ void EchoMany(Report& report) {
     ++i;
     alone_latency.Add(a_latency);
     paired_latency.Add(b_latency);
-    const auto us = [](int64_t ns, double requests) {
-      return static_cast<double>(ns) / 1000 / requests;
-    };
+    const auto us = [](int64_t ns, double requests) { return static_cast<double>(ns) / 1000 / requests; };
     alone_rate.Add(a / seconds);
     paired_rate.Add(b / seconds);
     rate_ratio.Add(b / a);
@@ -220,15 +214,14 @@ void EchoMany(Report& report) {
              absl::StrFormat("%.2f × (%.1f k/s against %.1f k/s)", rate_ratio.Median(),
                              paired_rate.Median() / 1000, alone_rate.Median() / 1000),
              rate_ratio.Median() >= 0.6);
+  report.Row(what + ": CPU of the primary per request", "≤ 1.5 × standalone",
+             absl::StrFormat("%.2f × (%.1f µs against %.1f µs; the secondary %.1f µs)", cpu_ratio.Median(),
+                             primary_cpu.Median(), alone_cpu.Median(), secondary_cpu.Median()),
+             cpu_ratio.Median() <= 1.5);
   report.Row(
-      what + ": CPU of the primary per request", "≤ 1.5 × standalone",
-      absl::StrFormat("%.2f × (%.1f µs against %.1f µs; the secondary %.1f µs)", cpu_ratio.Median(),
-                      primary_cpu.Median(), alone_cpu.Median(), secondary_cpu.Median()),
-      cpu_ratio.Median() <= 1.5);
-  report.Row("– latency, p50 / p99", "",
-             absl::StrFormat("standalone %.0f / %.0f µs, pair %.0f / %.0f µs",
-                             alone_latency.Median(), alone_latency.Percentile(99),
-                             paired_latency.Median(), paired_latency.Percentile(99)));
+      "– latency, p50 / p99", "",
+      absl::StrFormat("standalone %.0f / %.0f µs, pair %.0f / %.0f µs", alone_latency.Median(),
+                      alone_latency.Percentile(99), paired_latency.Median(), paired_latency.Percentile(99)));
   ReportLost(report, "echo50", pair);
   report.Row("– CPU of an idle pair, both nodes", "",
              absl::StrFormat("%.1f %% of one processor", idle.Median()));

@@ -33,19 +33,20 @@ constexpr std::chrono::milliseconds kWarmUp{300};
 
 // A system under one load.
 struct Runner {
-  std::string name;                  // in the names of values; that of the system, or with the connections
+  std::string name;  // in the names of values; that of the system, or with the connections
   KvSystem* system;
   KvRequest what;
   KvLoadOptions options;
   std::unique_ptr<KvLoad> load;
-  Samples rate, latency, cpu_serving, cpu_other;   // 1/s, µs, µs per request
+  Samples rate, latency, cpu_serving, cpu_other;  // 1/s, µs, µs per request
 
   void ConnectAnew() {
     load.reset();
     load = std::make_unique<KvLoad>(system->lab().client(), system->ip(), lab::Lab::kServicePort, options);
     load->Fill();
     Samples unused;
-    load->RunFor(what, {}, [] {}, kWarmUp, &unused);
+    load->RunFor(
+        what, {}, [] {}, kWarmUp, &unused);
   }
 };
 
@@ -121,10 +122,10 @@ void AddDetails(Report& report, const std::string& suite, const Runner& runner) 
   if (runner.system->processes().size() > 1) {
     absl::StrAppend(&cpu, absl::StrFormat(" + %.2f µs", runner.cpu_other.Median()));
   }
-  report.Row(absl::StrCat("– ", runner.name), "",
-             absl::StrFormat("%.1f k/s; p50 / p99 %.0f / %.0f µs; %s per request",
-                             runner.rate.Median() / 1000, runner.latency.Median(),
-                             runner.latency.Percentile(99), cpu));
+  report.Row(
+      absl::StrCat("– ", runner.name), "",
+      absl::StrFormat("%.1f k/s; p50 / p99 %.0f / %.0f µs; %s per request", runner.rate.Median() / 1000,
+                      runner.latency.Median(), runner.latency.Percentile(99), cpu));
   const std::string name = absl::StrCat(suite, ".", runner.name, ".");
   report.Value(name + "requests_per_s", runner.rate.Median());
   report.Value(name + "p50_us", runner.latency.Median());
@@ -139,7 +140,10 @@ Runner MakeRunner(KvSystem& system, KvRequest what, int connections, int pipelin
           what,
           {connections, pipeline, FLAGS_seed},
           nullptr,
-          {}, {}, {}, {}};
+          {},
+          {},
+          {},
+          {}};
 }
 
 void ReportLostOf(Report& report, const std::string& suite, const KvSystem& system) {
@@ -222,7 +226,7 @@ void KvOne(Report& report) {
     const Samples a = ask(alone_fd), p = ask(pair_fd), r = ask(redis_fd);
     const Samples t = PingFor(bare.client(), std::chrono::milliseconds(FLAGS_kv1_slice_ms));
     if (!pair->Check()) {
-      pair_fd = connect(*pair);   // the old one goes with its lab's pair
+      pair_fd = connect(*pair);  // the old one goes with its lab's pair
       continue;
     }
     ++i;
@@ -234,9 +238,10 @@ void KvOne(Report& report) {
              absl::StrFormat("%.2f × (%.0f µs added, round trip %.0f µs)", ratio.Median(), added.Median(),
                              rtt.Median()),
              ratio.Median() <= 1.5);
-  for (const auto& [name, samples] :
-       {std::pair<std::string, const Samples*>{"standalone", &alone}, {"pair", &paired}, {"redis", &other},
-        {"bare_tcp", &rtt}}) {
+  for (const auto& [name, samples] : {std::pair<std::string, const Samples*>{"standalone", &alone},
+                                      {"pair", &paired},
+                                      {"redis", &other},
+                                      {"bare_tcp", &rtt}}) {
     report.Row(absl::StrCat("– ", name), "",
                absl::StrFormat("p50 / p99 %.0f / %.0f µs", samples->Median(), samples->Percentile(99)));
     report.Value(absl::StrCat("kv1.", name, ".p50_us"), samples->Median());

@@ -121,9 +121,9 @@ bool KvLoad::Answered(Connection& connection, KvRequest what) {
 }
 
 void KvLoad::CheckAnswer(const Connection& connection, KvRequest what) const {
-  static const std::array<std::string, 3> kReplies = {
-      KvReplyBytes(KvRequest::kSet, 0), KvReplyBytes(KvRequest::kGet, 0),
-      KvReplyBytes(KvRequest::kSetWait, 0)};
+  static const std::array<std::string, 3> kReplies = {KvReplyBytes(KvRequest::kSet, 0),
+                                                      KvReplyBytes(KvRequest::kGet, 0),
+                                                      KvReplyBytes(KvRequest::kSetWait, 0)};
   static const size_t kDigits = std::strlen("$64\r\nkey:");
   std::string expected = kReplies[static_cast<size_t>(what)];
   const char* at = connection.received.data();

@@ -16,8 +16,8 @@ namespace understudy::bench {
 
 enum class KvRequest {
   kSet,
-  kGet,       // of a key that is there
-  kSetWait,   // SET and WAIT 1 0 behind it: answered when a replica has it
+  kGet,      // of a key that is there
+  kSetWait,  // SET and WAIT 1 0 behind it: answered when a replica has it
 };
 
 // Keys are 16 bytes, values 64 (they begin with their key, so that an answer to GET can be checked); keys are
@@ -49,7 +49,7 @@ class KvLoad {
   struct Connection {
     int fd;
     Clock::time_point asked;
-    std::vector<uint32_t> keys;    // of the requests under way
+    std::vector<uint32_t> keys;  // of the requests under way
     std::string received;
   };
   void Ask(Connection& connection, KvRequest what);

@@ -95,9 +95,21 @@ class Redis final : public KvSystem {
   std::unique_ptr<lab::Process> StartOn(lab::Host host, const std::vector<std::string>& more) {
     lab::Process::Options options;
     options.name = absl::StrCat("redis-", lab::Name(host));
-    options.argv = {FLAGS_redis_server, "--port", absl::StrCat(kPort), "--bind", "0.0.0.0",
-                    "--protected-mode", "no", "--save", "", "--appendonly", "no", "--maxclients", "15000",
-                    "--dir", dir_.path()};
+    options.argv = {FLAGS_redis_server,
+                    "--port",
+                    absl::StrCat(kPort),
+                    "--bind",
+                    "0.0.0.0",
+                    "--protected-mode",
+                    "no",
+                    "--save",
+                    "",
+                    "--appendonly",
+                    "no",
+                    "--maxclients",
+                    "15000",
+                    "--dir",
+                    dir_.path()};
     options.argv.insert(options.argv.end(), more.begin(), more.end());
     options.where = &lab_->host(host);
     auto process = lab::Process::Start(options);

@@ -14,7 +14,7 @@ namespace understudy::bench {
 class KvSystem {
  public:
   virtual ~KvSystem() = default;
-  virtual std::string name() const = 0;            // "pair", "redis"; also in the names of values
+  virtual std::string name() const = 0;  // "pair", "redis"; also in the names of values
   virtual lab::Lab& lab() = 0;
   virtual std::string ip() const = 0;
   // Whose processor time counts: the one that serves first.

@@ -20,7 +20,8 @@
 #include "bench/suites.h"
 #include "glog/logging.h"
 
-DEFINE_string(only, "", "Benchmarks to run, by commas: echo1,echo50,bulk,kill,cut,restore; and of the "
+DEFINE_string(only, "",
+              "Benchmarks to run, by commas: echo1,echo50,bulk,kill,cut,restore; and of the "
               "key-value store: kvset,kvget,kvpipe,kv1,kvmany");
 DEFINE_bool(markdown, false, "Print the table as Markdown");
 DEFINE_string(json, "", "File to write all numbers to, as JSON");
@@ -34,14 +35,14 @@ namespace {
 struct Suite {
   const char* name;
   void (*run)(Report&);
-  bool by_default = true;      // without --only
+  bool by_default = true;  // without --only
 };
 
 constexpr Suite kSuites[] = {
-    {"echo1", EchoOne},    {"echo50", EchoMany}, {"bulk", Bulk},
-    {"kill", PauseOnKill}, {"cut", PauseOnCut},  {"restore", Restore},
-    {"kvset", KvSet, false},       {"kvget", KvGet, false}, {"kvpipe", KvPipeline, false},
-    {"kv1", KvOne, false},         {"kvmany", KvMany, false},
+    {"echo1", EchoOne},      {"echo50", EchoMany},      {"bulk", Bulk},
+    {"kill", PauseOnKill},   {"cut", PauseOnCut},       {"restore", Restore},
+    {"kvset", KvSet, false}, {"kvget", KvGet, false},   {"kvpipe", KvPipeline, false},
+    {"kv1", KvOne, false},   {"kvmany", KvMany, false},
 };
 
 void WriteFile(const std::string& path, const std::string& text) {
@@ -88,9 +89,9 @@ int Run() {
   Report report;
   // Of the release only the version: the rest names who built it.
   const std::string release = std::string(machine.release);
-  report.Fact("machine", absl::StrFormat("Linux %s, %d shared processors, load %.1f before the run",
-                                         release.substr(0, release.find('-')),
-                                         sysconf(_SC_NPROCESSORS_ONLN), load));
+  report.Fact("machine",
+              absl::StrFormat("Linux %s, %d shared processors, load %.1f before the run",
+                              release.substr(0, release.find('-')), sysconf(_SC_NPROCESSORS_ONLN), load));
   report.Fact("congestion control", CongestionControl());
   report.Fact("load generator", FLAGS_client_cpu < 0
                                     ? std::string("not pinned")

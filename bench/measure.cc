@@ -19,8 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "glog/logging.h"
 
-DEFINE_int32(client_cpu, -1,
-             "Processor for the load generator's thread; -1: the scheduler's choice");
+DEFINE_int32(client_cpu, -1, "Processor for the load generator's thread; -1: the scheduler's choice");
 DEFINE_string(server, "", "Program to measure instead of the workbench that was built along");
 DEFINE_string(server_flags, "", "More flags for the servers, separated by spaces");
 
@@ -41,8 +40,7 @@ sockaddr_in AddressOf(const std::string& ip, uint16_t port) {
 double Samples::Percentile(double percent) const {
   if (values_.empty()) return 0;
   std::vector<double> sorted = values_;
-  const auto rank =
-      static_cast<size_t>(std::ceil(percent / 100 * static_cast<double>(sorted.size())));
+  const auto rank = static_cast<size_t>(std::ceil(percent / 100 * static_cast<double>(sorted.size())));
   const size_t index = std::clamp<size_t>(rank, 1, sorted.size()) - 1;
   std::nth_element(sorted.begin(), sorted.begin() + static_cast<ptrdiff_t>(index), sorted.end());
   return sorted[index];
@@ -120,8 +118,7 @@ LastingPair::LastingPair(Program program)
     : program_(std::move(program)), lab_(MakeLab()), pair_(StartPair(*lab_, program_)) {}
 
 bool LastingPair::Check() {
-  const std::string a = pair_->status(lab::Host::kA).State(),
-                    b = pair_->status(lab::Host::kB).State();
+  const std::string a = pair_->status(lab::Host::kA).State(), b = pair_->status(lab::Host::kB).State();
   if (a == "protected" && b == "protected") return true;
   CHECK_LT(++lost_, 20) << "the pair does not last on this machine\n" << pair_->LogTails(20);
   pair_.reset();
@@ -135,8 +132,7 @@ void ReportLost(Report& report, const std::string& name, const LastingPair& pair
   report.Row("– rounds not counted: a takeover without a fault", "", absl::StrCat(pair.lost()));
 }
 
-int Connect(lab::Namespace& where, const std::string& ip, uint16_t port,
-            const std::string& first_line) {
+int Connect(lab::Namespace& where, const std::string& ip, uint16_t port, const std::string& first_line) {
   const int fd = where.Socket(AF_INET, SOCK_STREAM);
   const sockaddr_in address = AddressOf(ip, port);
   PCHECK(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)

@@ -27,16 +27,14 @@ inline double Microseconds(Clock::duration span) {
 class Samples {
  public:
   void Add(double value) { values_.push_back(value); }
-  void Add(const Samples& more) {
-    values_.insert(values_.end(), more.values_.begin(), more.values_.end());
-  }
+  void Add(const Samples& more) { values_.insert(values_.end(), more.values_.begin(), more.values_.end()); }
   // Nearest rank: an observed value; of few samples the 99th percentile is the worst. 0 of none.
   double Percentile(double percent) const;
   double Median() const { return Percentile(50); }
   double Max() const { return Percentile(100); }
   size_t size() const { return values_.size(); }
   bool empty() const { return values_.empty(); }
-  const std::vector<double>& values() const { return values_; }   // in the order in which they came
+  const std::vector<double>& values() const { return values_; }  // in the order in which they came
 
  private:
   std::vector<double> values_;
@@ -103,8 +101,7 @@ class LastingPair {
 void ReportLost(Report& report, const std::string& name, const LastingPair& pair);
 
 // A connected socket, TCP_NODELAY, that has said `first_line`. Not non-blocking.
-int Connect(lab::Namespace& where, const std::string& ip, uint16_t port,
-            const std::string& first_line);
+int Connect(lab::Namespace& where, const std::string& ip, uint16_t port, const std::string& first_line);
 void SendAll(int fd, const char* data, size_t size);
 void ReceiveAll(int fd, char* data, size_t size);
 

@@ -46,8 +46,7 @@ double WallMicroseconds() {
 // before the crash. By then the request is in the log, and the reply counts as sent.
 class LostReply {
  public:
-  explicit LostReply(Lab& lab)
-      : fd_(Connect(lab.client(), Lab::kServiceIp, Lab::kServicePort, "ECHO\n")) {
+  explicit LostReply(Lab& lab) : fd_(Connect(lab.client(), Lab::kServiceIp, Lab::kServicePort, "ECHO\n")) {
     // Once around, so that nothing of the handshake is under way.
     SendAll(fd_, request_.data(), request_.size());
     Message reply;
@@ -129,8 +128,7 @@ std::optional<Trial> RunTrial(Fault fault, Probe::Pace pace, uint64_t seed) {
       std::chrono::microseconds(std::uniform_int_distribution<int>(50'000, 80'000)(random)));
   lost.Lose();
   // Not in step with the lost reply.
-  std::this_thread::sleep_for(
-      std::chrono::microseconds(std::uniform_int_distribution<int>(0, 3000)(random)));
+  std::this_thread::sleep_for(std::chrono::microseconds(std::uniform_int_distribution<int>(0, 3000)(random)));
   client.Mark();
   const double fault_us = WallMicroseconds();
   const auto since = Clock::now();
@@ -149,8 +147,7 @@ std::optional<Trial> RunTrial(Fault fault, Probe::Pace pace, uint64_t seed) {
   }
   const std::optional<double> arrived = lost.Arrived();
   const std::string log = pair->process(Host::kB).Log();
-  const std::optional<double> suspected = LoggedAt(log, "taking over:"),
-                              serving = LoggedAt(log, "serving ");
+  const std::optional<double> suspected = LoggedAt(log, "taking over:"), serving = LoggedAt(log, "serving ");
   CHECK(suspected.has_value() && serving.has_value()) << pair->LogTails(30);
   if (*suspected < fault_us) return std::nullopt;
   trial.detection_us = *suspected - fault_us;
@@ -169,8 +166,7 @@ Trials RunTrials(Fault fault, int count) {
   Trials trials;
   for (int i = 0; i < count; ++i) {
     const auto pace = i % 2 == 0 ? Probe::Pace::kOpenLoop : Probe::Pace::kClosedLoop;
-    const uint64_t seed =
-        FLAGS_seed + static_cast<uint64_t>(i) * 2 + (fault == Fault::kKill ? 0 : 1);
+    const uint64_t seed = FLAGS_seed + static_cast<uint64_t>(i) * 2 + (fault == Fault::kKill ? 0 : 1);
     const std::optional<Trial> trial = RunTrial(fault, pace, seed);
     if (!trial.has_value()) {
       ++trials.spoiled;
@@ -197,8 +193,7 @@ Trials RunTrials(Fault fault, int count) {
 
 std::string Show(const Samples& samples) {
   if (samples.empty()) return "none";
-  return absl::StrFormat("%.1f / %.1f ms (%d)", samples.Median(), samples.Percentile(99),
-                         samples.size());
+  return absl::StrFormat("%.1f / %.1f ms (%d)", samples.Median(), samples.Percentile(99), samples.size());
 }
 
 void Put(Report& report, const std::string& name, const Samples& samples) {

@@ -24,8 +24,7 @@ constexpr size_t kRequest = 64;
 // Byte `offset` of what this client says, and of what it is to hear.
 char ByteAt(uint64_t offset) {
   const uint64_t request = offset / kRequest, within = offset % kRequest;
-  return within < 8 ? static_cast<char>(request >> (8 * within))
-                    : static_cast<char>('a' + within % 26);
+  return within < 8 ? static_cast<char>(request >> (8 * within)) : static_cast<char>('a' + within % 26);
 }
 
 }  // namespace

@@ -22,8 +22,7 @@ std::string Report::Line::Verdict() const {
   return *reached ? "yes" : "NO";
 }
 
-void Report::Row(std::string figure, std::string reach, std::string measured,
-                 std::optional<bool> reached) {
+void Report::Row(std::string figure, std::string reach, std::string measured, std::optional<bool> reached) {
   lines_.push_back({std::move(figure), std::move(reach), std::move(measured), reached});
 }
 
@@ -43,9 +42,8 @@ std::string Report::Text() const {
   }
   auto add = [&](const std::string& figure, const std::string& reach, const std::string& reached,
                  const std::string& measured) {
-    absl::StrAppend(&text,
-                    absl::StrFormat("%-*s  %-*s  %-7s  %s\n", static_cast<int>(width[0]), figure,
-                                    static_cast<int>(width[1]), reach, reached, measured));
+    absl::StrAppend(&text, absl::StrFormat("%-*s  %-*s  %-7s  %s\n", static_cast<int>(width[0]), figure,
+                                           static_cast<int>(width[1]), reach, reached, measured));
   };
   absl::StrAppend(&text, "\n");
   add("figure", "reach", "reached", "measured");
@@ -58,8 +56,8 @@ std::string Report::Markdown() const {
   for (const auto& [name, value] : facts_) absl::StrAppend(&text, "- ", name, ": ", value, "\n");
   absl::StrAppend(&text, "\n| figure | reach | measured | reached |\n|---|---|---|---|\n");
   for (const Line& line : lines_) {
-    absl::StrAppend(&text, "| ", line.figure, " | ", line.reach, " | ", line.measured, " | ",
-                    line.Verdict(), " |\n");
+    absl::StrAppend(&text, "| ", line.figure, " | ", line.reach, " | ", line.measured, " | ", line.Verdict(),
+                    " |\n");
   }
   return text;
 }

@@ -37,12 +37,11 @@ Account AccountIn(const std::string& log) {
   const size_t at = log.find("took over at LSN ");
   CHECK_NE(at, std::string::npos) << log;
   Account account;
-  const int read =
-      sscanf(log.c_str() + at,
-             "took over at LSN %*u: %d connections restored, %d failed, %*d wait for a route; replayed in %ld us, "
-             "restored in %ld us, serving after %ld us",
-             &account.restored, &account.failed, &account.replayed_us, &account.restored_us,
-             &account.serving_us);
+  const int read = sscanf(
+      log.c_str() + at,
+      "took over at LSN %*u: %d connections restored, %d failed, %*d wait for a route; replayed in %ld us, "
+      "restored in %ld us, serving after %ld us",
+      &account.restored, &account.failed, &account.replayed_us, &account.restored_us, &account.serving_us);
   CHECK_EQ(read, 5) << log.substr(at, 200);
   return account;
 }
@@ -83,18 +82,17 @@ void Restore(Report& report) {
     CHECK_EQ(account.failed, 0) << pair->LogTails(30);
     CHECK_GT(account.restored, FLAGS_restore_connections);
     if (FLAGS_each) {
-      fprintf(stderr, "\n  %d restored in %.1f ms, all resent after %.1f ms; busy client %.1f ms%s",
-              i, static_cast<double>(account.restored_us) / 1000,
-              static_cast<double>(account.serving_us) / 1000, outcome.pause_us / 1000,
-              outcome.segment_lost ? ", a segment lost" : "");
+      fprintf(stderr, "\n  %d restored in %.1f ms, all resent after %.1f ms; busy client %.1f ms%s", i,
+              static_cast<double>(account.restored_us) / 1000, static_cast<double>(account.serving_us) / 1000,
+              outcome.pause_us / 1000, outcome.segment_lost ? ", a segment lost" : "");
     }
     restored.Add(static_cast<double>(account.restored_us) / 1000);
     serving.Add(static_cast<double>(account.serving_us) / 1000);
     pause.Add(outcome.pause_us / 1000);
     if (!outcome.segment_lost) busy_whole.Add(outcome.pause_us / 1000);
   }
-  report.Row(absl::StrFormat("restore of %d endpoints, p50 / worst of %d",
-                             FLAGS_restore_connections, FLAGS_restores),
+  report.Row(absl::StrFormat("restore of %d endpoints, p50 / worst of %d", FLAGS_restore_connections,
+                             FLAGS_restores),
              "≤ 30 ms", absl::StrFormat("%.1f / %.1f ms", restored.Median(), restored.Max()),
              restored.Median() <= 30);
   report.Row("– from the decision to everything resent", "",

@@ -37,13 +37,13 @@ void WriteAll(int fd, const char* bytes, size_t size) {
 }  // namespace
 
 struct BackgroundWriter::Shared {
-  const std::string path;   // empty: a descriptor
-  int fd;                   // the thread's
+  const std::string path;  // empty: a descriptor
+  int fd;                  // the thread's
 
   mutable absl::Mutex mutex;
   std::string waiting ABSL_GUARDED_BY(mutex);
   uint64_t dropped ABSL_GUARDED_BY(mutex) = 0;
-  uint64_t gap ABSL_GUARDED_BY(mutex) = 0;   // lines dropped behind `waiting`
+  uint64_t gap ABSL_GUARDED_BY(mutex) = 0;  // lines dropped behind `waiting`
   bool writing ABSL_GUARDED_BY(mutex) = false;
   bool reopen ABSL_GUARDED_BY(mutex) = false;
   bool stop ABSL_GUARDED_BY(mutex) = false;

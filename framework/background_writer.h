@@ -34,12 +34,12 @@ class BackgroundWriter {
   void Reopen();
   // Until everything before is written or `limit` has passed; false: it has passed.
   bool Flush(std::chrono::milliseconds limit);
-  uint64_t dropped() const;   // lines
+  uint64_t dropped() const;  // lines
 
  private:
   struct Shared;
   explicit BackgroundWriter(std::shared_ptr<Shared> shared);
-  const std::shared_ptr<Shared> shared_;   // also the thread's, which may outlive this when a write hangs
+  const std::shared_ptr<Shared> shared_;  // also the thread's, which may outlive this when a write hangs
 };
 
 }  // namespace understudy

@@ -81,7 +81,8 @@ TEST(BackgroundWriterTest, AStalledReaderHoldsNobodyUp) {
   EXPECT_FALSE(writer->Flush(std::chrono::milliseconds(1)));
   const uint64_t dropped = writer->dropped();
   EXPECT_GT(dropped, 0u);
-  // The reader wakes up: what was kept comes, and how much was not: in two lines, if the thread looked in between.
+  // The reader wakes up: what was kept comes, and how much was not: in two lines, if the thread looked in
+  // between.
   LineReader reader(ends[0]);
   uint64_t kept = 0, said = 0;
   while (kept + said < kLines) {
@@ -109,8 +110,8 @@ TEST(BackgroundWriterTest, EndsThoughAWriteHangs) {
   ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
   auto writer = BackgroundWriter::ToDescriptor(ends[1]);
   for (int i = 0; i < 200; ++i) writer->Write(std::string(1000, 'x') + "\n");
-  writer.reset();   // would hang here
-  close(ends[0]);   // the thread's write fails (EPIPE; the signal is blocked there), and it ends
+  writer.reset();  // would hang here
+  close(ends[0]);  // the thread's write fails (EPIPE; the signal is blocked there), and it ends
 }
 
 TEST(BackgroundWriterTest, AFileThatWasMovedIsMadeAnew) {

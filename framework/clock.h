@@ -14,7 +14,7 @@ class Clock {
   virtual ~Clock() = default;
   // CLOCK_MONOTONIC, which is also the kernel's clock for TSval and for the south wrapper's deadline.
   virtual std::chrono::steady_clock::time_point Monotonic() const = 0;
-  virtual int64_t WallMicroseconds() const = 0;   // since 1970; may step
+  virtual int64_t WallMicroseconds() const = 0;  // since 1970; may step
   // CLOCK_BOOTTIME: goes on while the machine is suspended, which CLOCK_MONOTONIC does not.
   virtual std::chrono::nanoseconds Boot() const { return Monotonic().time_since_epoch(); }
 };

@@ -40,15 +40,15 @@ class ConnectionState final : public Connection {
 
   // --- Facts, for the node ---
   const Opened& opened() const { return opened_; }
-  bool connected() const { return connected_; }          // kConnected has been applied
-  uint64_t received() const { return received_; }        // bytes, from the first on
-  bool peer_closed() const { return peer_closed_; }      // the client's FIN has been applied
+  bool connected() const { return connected_; }      // kConnected has been applied
+  uint64_t received() const { return received_; }    // bytes, from the first on
+  bool peer_closed() const { return peer_closed_; }  // the client's FIN has been applied
   const OutputQueue& output() const { return output_; }
-  bool fin_wanted() const { return fin_wanted_; }        // a FIN follows output().end()
+  bool fin_wanted() const { return fin_wanted_; }  // a FIN follows output().end()
   bool abort_wanted() const { return abort_wanted_; }
-  bool ignores_input() const { return closed_; }         // Close or Abort was called
-  bool writable_wanted() const { return writable_wanted_; }   // OnWritable is owed
-  size_t unread_size() const { return unread_.size(); }       // bytes the Server has left unread
+  bool ignores_input() const { return closed_; }             // Close or Abort was called
+  bool writable_wanted() const { return writable_wanted_; }  // OnWritable is owed
+  size_t unread_size() const { return unread_.size(); }      // bytes the Server has left unread
   // The Server waits for room, and will be asked again to read what it has left unread.
   bool held_back() const { return writable_wanted_ && room_wanted(); }
   // It may wait for room, at a mark of its own: it is asked again when all output is acknowledged.
@@ -60,7 +60,7 @@ class ConnectionState final : public Connection {
   uint64_t progress_step() const { return std::min<uint64_t>(256 << 10, high_water_ / 4); }
   // Pending output from which on nothing more is read from the client (I7).
   size_t most_pending() const { return high_water_ > SIZE_MAX / 8 ? SIZE_MAX : 8 * high_water_; }
-  const PeerView& view() const { return view_; }         // the client's last word in the log
+  const PeerView& view() const { return view_; }  // the client's last word in the log
   // The most that may be offered to the client beyond what is acknowledged, once the log is stable up to
   // here. The primary's windows grow within this limit only, and an heir offers all of it: so the right
   // edge does not move left when it takes over (I6). Twice what was offered so far: TCP doubles a window
@@ -89,21 +89,21 @@ class ConnectionState final : public Connection {
 
   bool connected_ = false;
   bool peer_closed_ = false;
-  bool peer_closed_owed_ = false;   // OnPeerClosed is put off
+  bool peer_closed_owed_ = false;  // OnPeerClosed is put off
   bool closed_ = false;
   bool fin_wanted_ = false;
   bool abort_wanted_ = false;
   bool writable_wanted_ = false;
-  bool closed_told_ = false;   // OnClosed has been called, on the node that died of it
+  bool closed_told_ = false;  // OnClosed has been called, on the node that died of it
   CloseReason abort_reason_ = CloseReason::kAborted;
-  size_t counted_ = 0;   // in Executor::buffered_
+  size_t counted_ = 0;  // in Executor::buffered_
   uint64_t received_ = 0;
   std::string unread_;
-  bool wants_more_ = false;   // what is unread was refused when there was all the room there can be
+  bool wants_more_ = false;  // what is unread was refused when there was all the room there can be
   size_t high_water_ = kDefaultHighWater;
   OutputQueue output_;
   PeerView view_;
-  absl::flat_hash_map<uint32_t, int64_t> timers_;   // timer -> due, logged time
+  absl::flat_hash_map<uint32_t, int64_t> timers_;  // timer -> due, logged time
 };
 
 }  // namespace understudy

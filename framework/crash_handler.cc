@@ -36,7 +36,7 @@ void Write(const char* text) {
 void InstallCrashHandler(replication::FatalCall* fatal) {
   fatal_call = fatal;
   absl::FailureSignalHandlerOptions options;
-  options.symbolize_stacktrace = false;   // that may take longer than a takeover
+  options.symbolize_stacktrace = false;  // that may take longer than a takeover
   options.writerfn = &Write;
   absl::InstallFailureSignalHandler(options);
 }

@@ -48,7 +48,8 @@ size_t Describe(const CurrentCall& call, char* out) {
   if (call.connection != 0) text.Add(", connection ").Add(call.connection).Add(" of ").Add(call.peer);
   if (call.size > 0) {
     text.Add(", ").Add(call.size).Add(" bytes, which begin");
-    for (size_t i = 0; i < std::min(call.size, kBytesShown); ++i) text.AddHex(static_cast<unsigned char>(call.bytes[i]));
+    for (size_t i = 0; i < std::min(call.size, kBytesShown); ++i)
+      text.AddHex(static_cast<unsigned char>(call.bytes[i]));
   }
   return text.Finish();
 }

@@ -26,7 +26,8 @@ TEST(CurrentCallTest, LeavesOutWhatThereIsNot) {
 
 TEST(CurrentCallTest, OfManyBytesTheFirstAreSaid) {
   const std::string many(100'000, 'A');
-  const std::string said = Described({std::numeric_limits<uint64_t>::max(), "Received", 1, "p", many.data(), many.size()});
+  const std::string said =
+      Described({std::numeric_limits<uint64_t>::max(), "Received", 1, "p", many.data(), many.size()});
   EXPECT_EQ(said.substr(0, 27), "record 18446744073709551615");
   EXPECT_EQ(std::count(said.begin(), said.end(), '4'), 32 + 4);
 }

@@ -54,7 +54,7 @@ void ConnectionState::HalfClose() {
 
 void ConnectionState::Close() {
   HalfClose();
-  closed_ = true;   // unread_ stays: the Server may be looking at it right now
+  closed_ = true;  // unread_ stays: the Server may be looking at it right now
 }
 
 void ConnectionState::Abort() {
@@ -88,7 +88,8 @@ uint64_t ConnectionState::Random() { return executor_->random_(); }
 // --- Executor ------------------------------------------------------------------------------------
 
 static bool DropsFaulty(OnPoison on_poison, const Server& server) {
-  return on_poison == OnPoison::kAsServerSays ? server.Transactional() : on_poison == OnPoison::kDropConnection;
+  return on_poison == OnPoison::kAsServerSays ? server.Transactional()
+                                              : on_poison == OnPoison::kDropConnection;
 }
 
 Executor::Executor(Server* server, Limits limits)
@@ -109,11 +110,11 @@ absl::Status Executor::Commit(Lsn stable, bool alone, bool always) {
 
 absl::Status Executor::Apply(const RecordView& record) {
   if (record.lsn != applied_lsn_ + 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("record ", record.lsn, " does not follow ", applied_lsn_));
+    return absl::InvalidArgumentError(absl::StrCat("record ", record.lsn, " does not follow ", applied_lsn_));
   }
   if (record.time_us < 0 || record.time_us > kLatestTimeUs) {
-    return absl::InvalidArgumentError(absl::StrCat("record ", record.lsn, ": its time cannot be: ", record.time_us));
+    return absl::InvalidArgumentError(
+        absl::StrCat("record ", record.lsn, ": its time cannot be: ", record.time_us));
   }
   const int64_t before = time_us_;
   time_us_ = std::max(time_us_, record.time_us);
@@ -133,9 +134,9 @@ absl::Status Executor::Apply(const RecordView& record) {
   if (!applied.ok()) {
     time_us_ = before;
     if (absl::IsAborted(applied)) return applied;
-    return absl::InvalidArgumentError(
-        absl::StrCat("record ", record.lsn, " (", RecordKindName(static_cast<RecordKind>(record.kind)),
-                     "): ", std::string(applied.message())));
+    return absl::InvalidArgumentError(absl::StrCat("record ", record.lsn, " (",
+                                                   RecordKindName(static_cast<RecordKind>(record.kind)),
+                                                   "): ", std::string(applied.message())));
   }
   applied_lsn_ = record.lsn;
   return absl::OkStatus();
@@ -193,8 +194,7 @@ absl::Status Executor::Dispatch(const RecordView& record) {
       return With(DecodeProgress, record.body, [&](auto& body) { return Advance(body); });
     case RecordKind::kTimerFired:
       return With(DecodeTimerFired, record.body, [&](auto& body) { return Fire(body); });
-    case RecordKind::kOpened:
-      return With(DecodeOpened, record.body, [&](auto& body) { return Open(body); });
+    case RecordKind::kOpened: return With(DecodeOpened, record.body, [&](auto& body) { return Open(body); });
     case RecordKind::kEpochBegan:
       return With(DecodeEpochBegan, record.body, [&](auto& body) { return Begin(body); });
     case RecordKind::kConnected:
@@ -238,8 +238,8 @@ absl::Status Executor::Dispatch(const RecordView& record) {
       return With(DecodeFault, record.body, [&](auto& body) -> absl::Status {
         auto connection = Known(body.connection);
         if (!connection.ok()) return connection.status();
-        LOG(ERROR) << "the other node's Server threw, or died, in a call for connection " << body.connection << " of "
-                   << (*connection)->peer() << ", which is aborted";
+        LOG(ERROR) << "the other node's Server threw, or died, in a call for connection " << body.connection
+                   << " of " << (*connection)->peer() << ", which is aborted";
         (*connection)->closed_told_ = body.ending != 0;
         AbortFaulty(**connection);
         return absl::OkStatus();
@@ -257,9 +257,9 @@ absl::Status Executor::Dispatch(const RecordView& record) {
 
 static absl::Status OtherData(const std::string& own, const std::string& primarys) {
   const auto shown = [](const std::string& state) { return absl::CEscape(state.substr(0, 200)); };
-  return absl::InvalidArgumentError(absl::StrCat("this node's data differ from the primary's: it begins with \"",
-                                                 shown(own), "\", the primary began with \"",
-                                                 shown(primarys), "\""));
+  return absl::InvalidArgumentError(
+      absl::StrCat("this node's data differ from the primary's: it begins with \"", shown(own),
+                   "\", the primary began with \"", shown(primarys), "\""));
 }
 
 absl::Status Executor::Begin(const EpochBegan& body) {
@@ -304,7 +304,7 @@ absl::Status Executor::Receive(const Received& body) {
   if ((*connection)->peer_closed_) {
     return absl::InvalidArgumentError("bytes behind the end of the stream");
   }
-  SetView(**connection, body.view);   // what is unread comes with the new bytes
+  SetView(**connection, body.view);  // what is unread comes with the new bytes
   (*connection)->received_ += body.bytes.size();
   if (!(*connection)->closed_) GiveUnread(**connection, body.bytes);
   return absl::OkStatus();
@@ -401,7 +401,7 @@ absl::Status Executor::Fire(const TimerFired& body) {
 
 void Executor::End(ConnectionState& connection, CloseReason reason) {
   connection.closed_ = true;
-  connection.fin_wanted_ = true;   // nothing can be sent from OnClosed
+  connection.fin_wanted_ = true;  // nothing can be sent from OnClosed
   if (connection.connected_ && !connection.closed_told_) server_->OnClosed(connection, reason);
   Remove(connection, reason);
 }
@@ -452,9 +452,10 @@ void Executor::EnforceLimits() {
                           (connection->counted_ == largest->counted_ && id < largest->id());
       if (larger) largest = connection.get();
     }
-    AbortOverLimit(*largest, absl::StrCat(largest->output_.size(), " bytes of output and ", largest->unread_.size(),
-                                          " of unread input, the most of all, where all have ", buffered_,
-                                          " (--max_buffered_mb)"));
+    AbortOverLimit(*largest,
+                   absl::StrCat(largest->output_.size(), " bytes of output and ", largest->unread_.size(),
+                                " of unread input, the most of all, where all have ", buffered_,
+                                " (--max_buffered_mb)"));
   }
 }
 
@@ -470,8 +471,8 @@ void Executor::AbortOverLimit(ConnectionState& connection, const std::string& wh
 }
 
 void Executor::ForgetDeparted() {
-  while (!departed_order_.empty() && (departed_order_.size() >= kMaxDeparted ||
-                                      departed_order_.front().first + kTimeWaitUs < time_us_)) {
+  while (!departed_order_.empty() &&
+         (departed_order_.size() >= kMaxDeparted || departed_order_.front().first + kTimeWaitUs < time_us_)) {
     auto found = departed_.find(departed_order_.front().second);
     if (found != departed_.end() && found->second.ended_us == departed_order_.front().first) {
       departed_.erase(found);

@@ -30,24 +30,24 @@ class Executor {
   explicit Executor(Server* server, Limits limits = {});
   ~Executor();
 
-  const std::string& initial_state() const { return initial_state_; }   // the Server's
+  const std::string& initial_state() const { return initial_state_; }  // the Server's
 
   // Applies the next record. InvalidArgument: the body is damaged, or the record does not fit the state
-  // (unknown connection, LSN out of order, a time that cannot be); nothing was changed then and no later record
-  // may be applied. Aborted: a call of the Server threw, and the Server is not to be called any more (Limits::
-  // on_poison); the record counts as not applied, and faulty() says what the other node must know.
+  // (unknown connection, LSN out of order, a time that cannot be); nothing was changed then and no later
+  // record may be applied. Aborted: a call of the Server threw, and the Server is not to be called any more
+  // (Limits:: on_poison); the record counts as not applied, and faulty() says what the other node must know.
   // The first record of a log is refused if the Server it was made with began in another state.
   absl::Status Apply(const replication::RecordView& record);
 
-  // `record` will be applied soon: see Server::Expect. Whoever has records ahead tells of each this many before
-  // it is applied: enough for two accesses to memory, few enough to stay in the nearest cache.
+  // `record` will be applied soon: see Server::Expect. Whoever has records ahead tells of each this many
+  // before it is applied: enough for two accesses to memory, few enough to stay in the nearest cache.
   static constexpr size_t kExpectAhead = 4;
   void Expect(const replication::RecordView& record);
 
   // Server::Commit, if a record was applied since the last call that succeeded, or always. `stable`: see
   // CommitPoint; may be more than what is applied.
   absl::Status Commit(replication::Lsn stable, bool alone, bool always = false);
-  replication::Lsn committed_lsn() const { return committed_lsn_; }   // of the last that succeeded
+  replication::Lsn committed_lsn() const { return committed_lsn_; }  // of the last that succeeded
   // It covers all that is applied, and the Server was told that no other node has it.
   bool committed_alone() const { return committed_alone_ && committed_lsn_ == applied_lsn_; }
 
@@ -58,11 +58,11 @@ class Executor {
   // After Aborted: the connection that the call was for; nullopt: none.
   const std::optional<Fault>& faulty() const { return faulty_; }
 
-  size_t buffered() const { return buffered_; }           // bytes, as Limits counts them
-  uint64_t over_limit() const { return over_limit_; }     // connections that were aborted for it
+  size_t buffered() const { return buffered_; }        // bytes, as Limits counts them
+  uint64_t over_limit() const { return over_limit_; }  // connections that were aborted for it
 
   replication::Lsn applied_lsn() const { return applied_lsn_; }
-  int64_t time_us() const { return time_us_; }   // of the last record applied
+  int64_t time_us() const { return time_us_; }  // of the last record applied
   uint64_t epoch() const { return epoch_; }
   ConnectionId last_opened() const { return last_opened_; }
   // Over everything any connection has ever sent, closed or aborted, in order.
@@ -87,7 +87,7 @@ class Executor {
     tcpshim::Seq snd_nxt = 0, rcv_nxt = 0;
     uint32_t timestamp_offset = 0;
     bool timestamps = false;
-    uint16_t window = 0;   // as in the header: no less than was offered (I6)
+    uint16_t window = 0;  // as in the header: no less than was offered (I6)
     int64_t ended_us = 0;
   };
   static constexpr int64_t kTimeWaitUs = 60'000'000;
@@ -104,7 +104,7 @@ class Executor {
 
  private:
   friend class ConnectionState;
-  using TimerKey = std::tuple<int64_t, ConnectionId, uint32_t>;   // due, connection, timer
+  using TimerKey = std::tuple<int64_t, ConnectionId, uint32_t>;  // due, connection, timer
 
   absl::Status Dispatch(const replication::RecordView& record);
   absl::Status OnThrown(const char* what, uint64_t hash_before);
@@ -146,11 +146,11 @@ class Executor {
   replication::Lsn storage_full_lsn_ = 0;
   size_t buffered_ = 0;
   uint64_t over_limit_ = 0;
-  const ConnectionState* giving_ = nullptr;   // whose unread bytes the Server is looking at
+  const ConnectionState* giving_ = nullptr;  // whose unread bytes the Server is looking at
   int64_t time_us_ = 0;
   uint64_t epoch_ = 0;
   uint64_t output_hash_ = 0;
-  std::mt19937_64 random_;   // the standard fixes its output to the bit
+  std::mt19937_64 random_;  // the standard fixes its output to the bit
   absl::flat_hash_map<ConnectionId, std::unique_ptr<ConnectionState>> connections_;
   absl::flat_hash_map<tcpshim::FourTuple, ConnectionId> by_tuple_;
   ConnectionId last_opened_ = 0;

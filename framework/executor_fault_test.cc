@@ -90,7 +90,8 @@ TEST_F(FaultTest, AnotherServerIsNotCalledAnyMore) {
   server.transactional = false;
   Begin();
   Aborted(log.Receive(1, "throw"));
-  EXPECT_THAT(why, HasSubstr("record 6 (Received), connection 1 of 198.18.0.9:40001, 5 bytes, which begin 74 68 72"));
+  EXPECT_THAT(
+      why, HasSubstr("record 6 (Received), connection 1 of 198.18.0.9:40001, 5 bytes, which begin 74 68 72"));
   EXPECT_THAT(why, HasSubstr("cannot"));
   ASSERT_TRUE(executor->faulty().has_value());
   EXPECT_EQ(executor->faulty()->connection, 1u);
@@ -147,7 +148,7 @@ TEST_F(FaultTest, AThrowThatIsNobodysStopsTheNode) {
   EXPECT_FALSE(victim.faulty().has_value());
 }
 
-// --- What the heir does --------------------------------------------------------------------------------
+// --- What the heir does --------------------------------------------------------------------------
 
 TEST_F(FaultTest, TheOtherNodeEndsTheConnectionWithoutTheCall) {
   server.transactional = false;

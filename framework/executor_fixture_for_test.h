@@ -23,8 +23,9 @@ class Scripted : public Server {
  public:
   std::vector<std::string> calls;
   std::function<void(Connection&)> on_connect = [](Connection&) {};
-  std::function<size_t(Connection&, std::string_view)> on_data =
-      [](Connection&, std::string_view unread) { return unread.size(); };
+  std::function<size_t(Connection&, std::string_view)> on_data = [](Connection&, std::string_view unread) {
+    return unread.size();
+  };
   std::function<void(Connection&)> on_peer_closed = [](Connection& c) { c.Close(); };
   std::function<void(Connection&)> on_writable = [](Connection&) {};
   std::function<void(Connection&, uint32_t)> on_timer = [](Connection&, uint32_t) {};
@@ -39,7 +40,9 @@ class Scripted : public Server {
     Note(c, absl::StrCat("data ", std::string(unread)));
     return on_data(c, unread);
   }
-  void Expect(std::string_view bytes) override { calls.push_back(absl::StrCat("expect ", std::string(bytes))); }
+  void Expect(std::string_view bytes) override {
+    calls.push_back(absl::StrCat("expect ", std::string(bytes)));
+  }
   void OnPeerClosed(Connection& c) override {
     Note(c, "peer_closed");
     on_peer_closed(c);
@@ -58,7 +61,8 @@ class Scripted : public Server {
     on_closed(c);
   }
   absl::Status Commit(const CommitPoint& point) override {
-    calls.push_back(absl::StrCat(point.alone ? "commit alone " : "commit ", point.executed, " ", point.stable));
+    calls.push_back(
+        absl::StrCat(point.alone ? "commit alone " : "commit ", point.executed, " ", point.stable));
     return commit();
   }
   void OnStorage(bool writable) override { calls.push_back(writable ? "writable" : "full"); }

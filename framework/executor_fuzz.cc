@@ -1,5 +1,5 @@
-// libFuzzer on what a log may hold: records that are damaged, forged or out of place. They are refused with a reason,
-// or applied the same way by two executors, and nothing else happens.
+// libFuzzer on what a log may hold: records that are damaged, forged or out of place. They are refused with a
+// reason, or applied the same way by two executors, and nothing else happens.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -69,14 +69,15 @@ class Puppet final : public Server {
       case 9: return c.SetHighWater(static_cast<size_t>(what) << 6);
       case 10: return other_ != nullptr ? other_->Send(std::string(2000, 'x')) : void();
       case 11: return other_ != nullptr ? other_->Abort() : void();
-      case 12: return c.Send(absl::StrCat(c.Random(), c.Now().time_since_epoch().count(), c.pending_output()));
+      case 12:
+        return c.Send(absl::StrCat(c.Random(), c.Now().time_since_epoch().count(), c.pending_output()));
       default: return;
     }
   }
   Connection* other_ = nullptr;
 };
 
-constexpr uint8_t kKinds = 13;   // 0 and the last are unknown ones
+constexpr uint8_t kKinds = 13;  // 0 and the last are unknown ones
 
 // A body that is well formed, of one of few connections.
 std::string BodyOf(RecordKind kind, Input& in) {
@@ -119,7 +120,7 @@ void Run(Input in) {
     const uint8_t how = in.Byte();
     const auto kind = static_cast<RecordKind>(how % kKinds);
     std::string body = BodyOf(kind, in);
-    if (how >= 200) body = in.Take(in.Byte());           // not well formed at all
+    if (how >= 200) body = in.Take(in.Byte());  // not well formed at all
     if (how >= 180 && how < 200 && !body.empty()) body.resize(in.Byte() % (2 * body.size()));
     time = how >= 250 ? static_cast<int64_t>(in.Number()) : time + in.Byte();
     const replication::Lsn lsn = one.applied_lsn() + (how % 64 == 63 ? in.Byte() : 1);
@@ -149,7 +150,7 @@ void Run(Input in) {
 }  // namespace understudy
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  FLAGS_minloglevel = google::FATAL;   // aborted connections are many here
+  FLAGS_minloglevel = google::FATAL;  // aborted connections are many here
   return 0;
 }
 

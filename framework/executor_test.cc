@@ -38,8 +38,7 @@ TEST_F(ExecutorTest, AConnectionsLifeFromOpenedToEnded) {
   Ok(log.Receive(1, "hello"));
   Ok(log.PeerClose(1));
   Ok(log.End(1));
-  EXPECT_THAT(server.TakeCalls(),
-              ElementsAre("1 connect", "1 data hello", "1 peer_closed", "1 closed done"));
+  EXPECT_THAT(server.TakeCalls(), ElementsAre("1 connect", "1 data hello", "1 peer_closed", "1 closed done"));
   EXPECT_EQ(executor.Find(1), nullptr);
   EXPECT_EQ(executor.FindByTuple(LogForTest::TupleOf(1)), nullptr);
   EXPECT_EQ(executor.applied_lsn(), 6u);
@@ -151,7 +150,7 @@ TEST_F(ExecutorTest, TheClientsViewOnlyMovesForward) {
 
 TEST_F(ExecutorTest, RefusesAnLsnThatDoesNotFollow) {
   Ok(log.Begin(1));
-  log.Open(1);   // left out
+  log.Open(1);  // left out
   Refused(log.Connect(1), "does not follow 1");
 }
 
@@ -166,10 +165,9 @@ TEST_F(ExecutorTest, RefusesAnUnknownKind) {
 }
 
 TEST_F(ExecutorTest, RefusesDamagedBodiesOfEachKind) {
-  for (const RecordKind kind :
-       {RecordKind::kEpochBegan, RecordKind::kOpened, RecordKind::kConnected, RecordKind::kReceived,
-        RecordKind::kPeerClosed, RecordKind::kBroken, RecordKind::kProgress, RecordKind::kTimerFired,
-        RecordKind::kEnded}) {
+  for (const RecordKind kind : {RecordKind::kEpochBegan, RecordKind::kOpened, RecordKind::kConnected,
+                                RecordKind::kReceived, RecordKind::kPeerClosed, RecordKind::kBroken,
+                                RecordKind::kProgress, RecordKind::kTimerFired, RecordKind::kEnded}) {
     LogForTest fresh;
     Executor victim(&server);
     const absl::Status applied = victim.Apply(fresh.Add(kind, "short"));
@@ -183,8 +181,8 @@ TEST_F(ExecutorTest, RefusesDamagedBodiesOfEachKind) {
 TEST_F(ExecutorTest, RefusesRecordsOfConnectionsThatAreNotOpen) {
   using Make = std::function<replication::RecordView(LogForTest&)>;
   const std::vector<Make> records = {
-      [](LogForTest& l) { return l.Connect(9); },   [](LogForTest& l) { return l.Receive(9, "x"); },
-      [](LogForTest& l) { return l.PeerClose(9); }, [](LogForTest& l) { return l.Break(9); },
+      [](LogForTest& l) { return l.Connect(9); },    [](LogForTest& l) { return l.Receive(9, "x"); },
+      [](LogForTest& l) { return l.PeerClose(9); },  [](LogForTest& l) { return l.Break(9); },
       [](LogForTest& l) { return l.Advance(9, 1); }, [](LogForTest& l) { return l.Fire(9, 1); },
       [](LogForTest& l) { return l.End(9); }};
   for (const Make& make : records) {
@@ -283,8 +281,8 @@ TEST_F(ExecutorTest, UnreadBytesAreKeptPerConnection) {
   Ok(log.Receive(1, "cd"));
   Ok(log.Receive(2, "34"));
   EXPECT_THAT(server.TakeCalls(),
-              ElementsAre("1 data ab", "1 data b", "2 data 12", "2 data 2", "1 data bcd", "1 data cd", "1 data d",
-                          "2 data 234", "2 data 34", "2 data 4"));
+              ElementsAre("1 data ab", "1 data b", "2 data 12", "2 data 2", "1 data bcd", "1 data cd",
+                          "1 data d", "2 data 234", "2 data 34", "2 data 4"));
 }
 
 TEST_F(ExecutorTest, ConsumingMoreThanWasGivenIsAnErrorOfTheServer) {
@@ -299,7 +297,7 @@ TEST_F(ExecutorTest, CloseInsideOnDataThrowsAwayWhatComesLater) {
   server.on_data = [&](Connection& c, std::string_view unread) -> size_t {
     if (unread.size() < 6) return 0;
     c.Close();
-    seen = std::string(unread);   // still whole after Close
+    seen = std::string(unread);  // still whole after Close
     return 2;
   };
   Ok(log.Receive(1, "abc"));
@@ -465,7 +463,7 @@ TEST_F(ExecutorTest, ATimerMaySetItselfAnew) {
   server.on_timer = [](Connection& c, uint32_t timer) { c.SetTimer(timer, microseconds(10)); };
   Ok(log.Receive(1, "x"));
   for (int i = 0; i < 3; ++i) {
-    log.time_us = executor.NextTimer()->due_us + 5;   // late, as loops are
+    log.time_us = executor.NextTimer()->due_us + 5;  // late, as loops are
     Ok(log.Fire(1, 1));
     EXPECT_EQ(executor.NextTimer()->due_us, log.time_us + 10) << "from the time of the record";
   }
@@ -496,7 +494,7 @@ TEST_F(ExecutorTest, OnWritableComesOnceWhenOutputHasFallenBelowHalf) {
   Ok(log.Receive(1, "x"));
   EXPECT_TRUE(executor.Find(1)->writable_wanted());
   server.TakeCalls();
-  Ok(log.Advance(1, kHigh / 2));   // half is not below half
+  Ok(log.Advance(1, kHigh / 2));  // half is not below half
   EXPECT_THAT(server.TakeCalls(), IsEmpty());
   Ok(log.Advance(1, kHigh / 2 + 1));
   EXPECT_THAT(server.TakeCalls(), ElementsAre("1 writable"));
@@ -866,8 +864,8 @@ TEST_F(ExecutorTest, OnlyAnOrderlyEndLeavesAnythingInTimeWait) {
   EXPECT_EQ(executor.FindDeparted(LogForTest::TupleOf(2)), nullptr);
 }
 
-// The Server has closed, the client goes on sending for longer than anybody listens: it shall get its RST, not
-// acknowledgements of a connection that is no more.
+// The Server has closed, the client goes on sending for longer than anybody listens: it shall get its RST,
+// not acknowledgements of a connection that is no more.
 TEST_F(ExecutorTest, WhoseStreamHasNotEndedIsNotInTimeWait) {
   Connected();
   server.on_data = [](Connection& c, std::string_view unread) {
@@ -994,9 +992,7 @@ std::vector<replication::RecordBatch> RandomLog(uint32_t seed, Executor& executo
     if (state == nullptr) continue;
     const uint64_t acked = state->output().begin() + random() % (state->pending_output() + 1);
     switch (random() % 8) {
-      case 0:
-        apply(log.Advance(id, acked));
-        break;
+      case 0: apply(log.Advance(id, acked)); break;
       case 1:
         if (random() % 10 == 0) apply(log.Break(id));
         break;
@@ -1121,10 +1117,18 @@ TEST(ExecutorDeterminismTest, WhoSaysItAndHowItEndsAreInTheHashToo) {
   };
   const std::vector<uint64_t> hashes = {
       hash_of([](Connection&) {}),
-      hash_of([](Connection& c) { if (c.id() == 1) c.Send("x"); }),
-      hash_of([](Connection& c) { if (c.id() == 2) c.Send("x"); }),
-      hash_of([](Connection& c) { if (c.id() == 1) c.HalfClose(); }),
-      hash_of([](Connection& c) { if (c.id() == 1) c.Abort(); }),
+      hash_of([](Connection& c) {
+        if (c.id() == 1) c.Send("x");
+      }),
+      hash_of([](Connection& c) {
+        if (c.id() == 2) c.Send("x");
+      }),
+      hash_of([](Connection& c) {
+        if (c.id() == 1) c.HalfClose();
+      }),
+      hash_of([](Connection& c) {
+        if (c.id() == 1) c.Abort();
+      }),
   };
   for (size_t i = 0; i < hashes.size(); ++i) {
     for (size_t k = 0; k < i; ++k) EXPECT_NE(hashes[i], hashes[k]) << i << " and " << k;

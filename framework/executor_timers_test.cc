@@ -31,7 +31,8 @@ TEST_F(TimersTest, TheLongestSpanIsNever) {
 }
 
 TEST_F(TimersTest, ASpanThatEndsBehindAllTimeIsNever) {
-  EXPECT_EQ(Set(microseconds::max() - microseconds(log.time_us - 1)).due_us, std::numeric_limits<int64_t>::max());
+  EXPECT_EQ(Set(microseconds::max() - microseconds(log.time_us - 1)).due_us,
+            std::numeric_limits<int64_t>::max());
 }
 
 TEST_F(TimersTest, ASpanThatEndsJustBeforeTheEndOfTimeIsKept) {

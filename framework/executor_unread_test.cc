@@ -11,8 +11,8 @@ using std::chrono::microseconds;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-// Requests are lines. A Server of this kind answers each with `answer` bytes, at most `at_once` in a call, and
-// leaves them unread while its pending output is at `mark`.
+// Requests are lines. A Server of this kind answers each with `answer` bytes, at most `at_once` in a call,
+// and leaves them unread while its pending output is at `mark`.
 class UnreadTest : public ExecutorTest {
  protected:
   size_t answer = 100, at_once = SIZE_MAX, mark = SIZE_MAX;
@@ -150,7 +150,7 @@ TEST_F(UnreadTest, OnTimerThatClosesIsTheLastCall) {
   EXPECT_THAT(server.TakeCalls(), ElementsAre("2 timer 1"));
 }
 
-// --- The high-water mark -------------------------------------------------------------------------------
+// --- The high-water mark -------------------------------------------------------------------------
 
 TEST_F(UnreadTest, TheMarkIsTheConnectionsOwn) {
   server.on_connect = [](Connection& c) {
@@ -208,7 +208,7 @@ TEST_F(UnreadTest, AMarkBelowWhatIsPendingOwesOnWritableAndOneAboveTakesItBack) 
   EXPECT_FALSE(connection().writable_wanted());
 }
 
-// --- Timers and the end --------------------------------------------------------------------------------
+// --- Timers and the end --------------------------------------------------------------------------
 
 TEST_F(UnreadTest, AfterCloseTimersFireAndAfterAbortTheyAreGone) {
   server.on_data = [](Connection& c, std::string_view unread) {

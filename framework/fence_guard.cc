@@ -27,7 +27,7 @@ FenceGuard::FenceGuard(boost::asio::io_context& loop, tcpshim::SouthWrapper* sou
 
 FenceGuard::~FenceGuard() {
   *alive_ = false;
-  if (changes_.is_open()) changes_.release();   // the south wrapper's
+  if (changes_.is_open()) changes_.release();  // the south wrapper's
 }
 
 void FenceGuard::LookAndTell() {

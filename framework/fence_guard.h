@@ -18,15 +18,15 @@ namespace understudy {
 class FenceGuard {
  public:
   // `changed` is told, on the loop, when the fence has a hole that cannot be mended, and when it has none any
-  // more. It may destroy this. `mended`: packets may have got past the programs, and do not any more. `south` must
-  // outlive this.
+  // more. It may destroy this. `mended`: packets may have got past the programs, and do not any more. `south`
+  // must outlive this.
   FenceGuard(boost::asio::io_context& loop, tcpshim::SouthWrapper* south,
              std::function<void(const absl::Status& fence)> changed, std::function<void()> mended);
   ~FenceGuard();
 
   // Looks now; does not tell.
   absl::Status Look() { return state_ = south_->Check(); }
-  const absl::Status& state() const { return state_; }   // at the last look
+  const absl::Status& state() const { return state_; }  // at the last look
 
  private:
   void LookAndTell();

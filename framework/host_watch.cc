@@ -23,14 +23,15 @@ constexpr size_t kRoutesPerLook = 64;
 // An answer of ARP counts for 15 s at least, and may be used until it has been asked for again.
 constexpr std::chrono::milliseconds kNeighbourPause{200}, kNeighbourPass{5'000};
 constexpr size_t kNeighboursPerLook = 16;
-// The kernel begins to throw neighbours out at 128 (gc_thresh1). Routers come first: behind one are many clients.
+// The kernel begins to throw neighbours out at 128 (gc_thresh1). Routers come first: behind one are many
+// clients.
 constexpr size_t kMaxNextHops = 100;
 }  // namespace
 
 HostWatch::HostWatch(tcpshim::ServiceAddress* address, const tcpshim::SocketAddress& service)
     : address_(address), service_(service) {}
 
-// --- The port --------------------------------------------------------------------------------------
+// --- The port ------------------------------------------------------------------------------------
 
 absl::Status HostWatch::OpenListener() {
   auto listener = tcpshim::OpenListener(service_, /*movable=*/true);
@@ -46,7 +47,7 @@ void HostWatch::LookAtPort(Time now) {
   if (OpenListener().ok()) LOG(WARNING) << service_.ToString() << " is free now";
 }
 
-// --- The address -----------------------------------------------------------------------------------
+// --- The address ---------------------------------------------------------------------------------
 
 void HostWatch::LookAsPrimary(Time now) { LookAtAddress(now, /*rightful=*/0); }
 
@@ -56,7 +57,7 @@ void HostWatch::LookAtAddress(Time now, size_t rightful) {
   next_address_look_ = now + (conflict_.empty() ? kConflictPause : kConflictAgain);
   address_->ProbeAll(kConflictWait, [this, now, rightful, alive = std::weak_ptr<char>(alive_)](
                                         const absl::StatusOr<std::vector<MacAddress>>& who) {
-    if (alive.expired() || !who.ok()) return;   // who cannot ask knows no more than before
+    if (alive.expired() || !who.ok()) return;  // who cannot ask knows no more than before
     if (who->size() <= rightful) return NoteConflict("");
     // Once may be an address that moves, or a stale answer: it is asked again soon, and believed then.
     next_address_look_ = std::min(next_address_look_, replication::MonotonicTime(now + kConflictAgain));
@@ -78,13 +79,14 @@ void HostWatch::NoteConflict(std::string conflict) {
   LOG_EVERY_T(ERROR, 60) << conflict_;
 }
 
-// --- Routes ----------------------------------------------------------------------------------------
+// --- Routes --------------------------------------------------------------------------------------
 
 bool HostWatch::LookAsSecondary(Time now, bool primary_lives, std::optional<std::vector<uint32_t>> clients) {
   LookAtPort(now);
-  // Where nothing is known to be in the way, nobody asks when the primary is dead: then there is no time. Where
-  // something is, each second without an answer is one without the service.
-  if (!primary_lives && !conflict_.empty()) next_address_look_ = std::min(next_address_look_, now + kConflictWait);
+  // Where nothing is known to be in the way, nobody asks when the primary is dead: then there is no time.
+  // Where something is, each second without an answer is one without the service.
+  if (!primary_lives && !conflict_.empty())
+    next_address_look_ = std::min(next_address_look_, now + kConflictWait);
   LookAtAddress(now, /*rightful=*/primary_lives || conflict_.empty() ? 1 : 0);
   if (clients.has_value()) {
     clients_ = *std::move(clients);
@@ -126,20 +128,22 @@ void HostWatch::LookAtRoutes(Time now) {
 
 void HostWatch::TellRoutes() {
   if (without_route_.empty()) {
-    LOG_IF(WARNING, !unreachable_.empty()) << "each client can be reached through the service interface again";
+    LOG_IF(WARNING, !unreachable_.empty())
+        << "each client can be reached through the service interface again";
     unreachable_.clear();
     return;
   }
-  unreachable_ = absl::StrCat("client addresses that could not be reached through the service interface of this "
-                              "node after a takeover: ", without_route_.size(), ", ",
-                              tcpshim::IpText(without_route_.front()),
-                              " among them; there is no route, or it leads elsewhere");
+  unreachable_ = absl::StrCat(
+      "client addresses that could not be reached through the service interface of this "
+      "node after a takeover: ",
+      without_route_.size(), ", ", tcpshim::IpText(without_route_.front()),
+      " among them; there is no route, or it leads elsewhere");
   LOG_EVERY_T(WARNING, 60) << unreachable_;
 }
 
-// --- Neighbours ------------------------------------------------------------------------------------
-// The kernel keeps some hundred packets for a neighbour whose hardware address it does not know. What an heir sends
-// first, to all clients at once, is more than that where they share a router: the rest would be lost.
+// --- Neighbours ----------------------------------------------------------------------------------
+// The kernel keeps some hundred packets for a neighbour whose hardware address it does not know. What an heir
+// sends first, to all clients at once, is more than that where they share a router: the rest would be lost.
 
 void HostWatch::NoteNextHops() {
   std::vector<uint32_t> hops(routers_.begin(), routers_.end());
@@ -175,7 +179,7 @@ void HostWatch::OnAskingToTakeOver() {
 void HostWatch::Resolve(uint32_t next_hop) {
   const absl::Status resolved = address_->Resolve(next_hop);
   if (resolved.ok()) return;
-  LOG_EVERY_T(WARNING, 60) << resolved;   // its clients are served somewhat later then
+  LOG_EVERY_T(WARNING, 60) << resolved;  // its clients are served somewhat later then
 }
 
 }  // namespace understudy

@@ -1,6 +1,6 @@
-// What a node's host and its segment have in store for the service, found out while there is time to mend it: a taken
-// port, another host with the service address, clients that there is no route to, neighbours whose hardware address is
-// not known.
+// What a node's host and its segment have in store for the service, found out while there is time to mend it:
+// a taken port, another host with the service address, clients that there is no route to, neighbours whose
+// hardware address is not known.
 #ifndef UNDERSTUDY_FRAMEWORK_HOST_WATCH_H_
 #define UNDERSTUDY_FRAMEWORK_HOST_WATCH_H_
 
@@ -31,17 +31,17 @@ class HostWatch {
   // `address` outlives this.
   HostWatch(tcpshim::ServiceAddress* address, const tcpshim::SocketAddress& service);
 
-  // The service port, long before anybody may be served: a node that finds it taken when it has the epoch already is
-  // an outage. Nothing reaches it while the gate is closed. Errors as tcpshim::OpenListener.
+  // The service port, long before anybody may be served: a node that finds it taken when it has the epoch
+  // already is an outage. Nothing reaches it while the gate is closed. Errors as tcpshim::OpenListener.
   absl::Status OpenListener();
   // Nothing when OpenListener has not succeeded, or it was taken before.
   tcpshim::UniqueFd TakeListener() { return std::move(listener_); }
 
   // A node that serves: has anybody else the address?
   void LookAsPrimary(Time now);
-  // A node that may have to take over. `clients`: the addresses of those that it would have to restore, each once;
-  // nullopt: nothing new is known of them. `primary_lives`: it has been heard lately. True: the clients are wanted
-  // for the next time.
+  // A node that may have to take over. `clients`: the addresses of those that it would have to restore, each
+  // once; nullopt: nothing new is known of them. `primary_lives`: it has been heard lately. True: the clients
+  // are wanted for the next time.
   bool LookAsSecondary(Time now, bool primary_lives, std::optional<std::vector<uint32_t>> clients);
 
   // The takeover is being asked for: the next that leaves here is for the clients.
@@ -53,7 +53,7 @@ class HostWatch {
   const std::string& conflict() const { return conflict_; }
   // Which clients would not be reached after a takeover; empty: none.
   const std::string& unreachable() const { return unreachable_; }
-  uint64_t conflicts() const { return conflicts_; }   // times that one was found
+  uint64_t conflicts() const { return conflicts_; }  // times that one was found
 
  private:
   void LookAtPort(Time now);
@@ -70,20 +70,20 @@ class HostWatch {
   tcpshim::UniqueFd listener_;
   std::string port_taken_, conflict_, unreachable_;
   Time next_port_look_{}, next_address_look_{}, next_route_look_{};
-  bool doubted_ = false;     // the last look has found a conflict
+  bool doubted_ = false;  // the last look has found a conflict
   uint64_t conflicts_ = 0;
 
   std::vector<uint32_t> clients_;
-  bool in_round_ = false;    // through clients_
+  bool in_round_ = false;  // through clients_
   size_t next_client_ = 0;
-  std::vector<uint32_t> without_route_;   // of this round through clients_
-  std::set<uint32_t> routers_, direct_;   // likewise: the next hops
+  std::vector<uint32_t> without_route_;  // of this round through clients_
+  std::set<uint32_t> routers_, direct_;  // likewise: the next hops
 
-  std::vector<uint32_t> next_hops_;       // those that are kept resolved
+  std::vector<uint32_t> next_hops_;  // those that are kept resolved
   std::deque<uint32_t> to_resolve_;
   Time next_neighbour_look_{}, next_pass_{};
 
-  const std::shared_ptr<char> alive_ = std::make_shared<char>();   // for answers that come late
+  const std::shared_ptr<char> alive_ = std::make_shared<char>();  // for answers that come late
 };
 
 }  // namespace understudy

@@ -23,14 +23,14 @@ using testing::UnorderedElementsAre;
 
 constexpr MacAddress kOne = {2, 0, 0, 0, 0, 1}, kOther = {2, 0, 0, 0, 0, 2};
 
-// A segment on which `answer` is said to each probe, and a host that has no route to `without_route` and goes to
-// `behind_router` by way of kRouter.
+// A segment on which `answer` is said to each probe, and a host that has no route to `without_route` and goes
+// to `behind_router` by way of kRouter.
 class FakeAddress final : public ServiceAddress {
  public:
   absl::StatusOr<std::vector<MacAddress>> answer = std::vector<MacAddress>{};
   static constexpr uint32_t kRouter = 1000;
   std::set<uint32_t> without_route, elsewhere, behind_router;
-  std::vector<uint32_t> resolved;   // in that order
+  std::vector<uint32_t> resolved;  // in that order
   int probes = 0, routes = 0;
 
   // What was asked is answered.
@@ -45,7 +45,9 @@ class FakeAddress final : public ServiceAddress {
   absl::StatusOr<Route> RouteTo(uint32_t ip) override {
     ++routes;
     if (without_route.contains(ip)) return absl::NotFoundError("no route");
-    return Route{.local = false, .here = !elsewhere.contains(ip), .next_hop = behind_router.contains(ip) ? kRouter : ip};
+    return Route{.local = false,
+                 .here = !elsewhere.contains(ip),
+                 .next_hop = behind_router.contains(ip) ? kRouter : ip};
   }
   absl::Status Resolve(uint32_t next_hop) override {
     resolved.push_back(next_hop);
@@ -69,7 +71,8 @@ class FakeAddress final : public ServiceAddress {
 class HostWatchTest : public testing::Test {
  protected:
   // A secondary looks, a moment later; what it asks is answered.
-  bool Look(milliseconds later, bool primary_lives = true, std::optional<std::vector<uint32_t>> clients = std::nullopt) {
+  bool Look(milliseconds later, bool primary_lives = true,
+            std::optional<std::vector<uint32_t>> clients = std::nullopt) {
     now_ += later;
     const bool wants = watch_.LookAsSecondary(now_, primary_lives, std::move(clients));
     address_.Answer();
@@ -172,7 +175,7 @@ TEST_F(HostWatchTest, EachClientIsLookedForSomeAtATime) {
   EXPECT_THAT(watch_.unreachable(), IsEmpty());
 }
 
-// --- Neighbours ---
+// --- Neighbours ----------------------------------------------------------------------------------
 
 TEST_F(HostWatchTest, EachNextHopIsKeptResolved) {
   address_.behind_router = {3, 4, 5};
@@ -184,7 +187,8 @@ TEST_F(HostWatchTest, EachNextHopIsKeptResolved) {
   Look(milliseconds(4'900));
   EXPECT_THAT(address_.resolved, SizeIs(2));
   Look(milliseconds(100));
-  EXPECT_THAT(address_.resolved, ElementsAre(_, _, FakeAddress::kRouter, 2)) << "again, long before it is forgotten";
+  EXPECT_THAT(address_.resolved, ElementsAre(_, _, FakeAddress::kRouter, 2))
+      << "again, long before it is forgotten";
 }
 
 TEST_F(HostWatchTest, ANewNextHopNeedNotWait) {
@@ -200,7 +204,7 @@ TEST_F(HostWatchTest, ASegmentIsNotFloodedWithQuestions) {
   for (uint32_t ip = 1; ip <= 500; ++ip) clients.push_back(ip);
   address_.behind_router = {400};
   Look(milliseconds(0), true, clients);
-  for (int i = 0; i < 8; ++i) Look(milliseconds(200));   // each is asked for its route
+  for (int i = 0; i < 8; ++i) Look(milliseconds(200));  // each is asked for its route
   const size_t asked = address_.resolved.size();
   EXPECT_LE(asked, 32u);
   for (int i = 0; i < 30; ++i) Look(milliseconds(100));

@@ -22,7 +22,8 @@ std::string WithoutNumbers(const std::string& line) {
 
 bool LogFilter::Take(const std::string& line, Time now) {
   std::string kind = WithoutNumbers(line);
-  const auto known = std::find_if(kinds_.begin(), kinds_.end(), [&](const Kind& k) { return k.line == kind; });
+  const auto known =
+      std::find_if(kinds_.begin(), kinds_.end(), [&](const Kind& k) { return k.line == kind; });
   if (known == kinds_.end()) {
     if (kinds_.size() >= kMaxKinds) kinds_.pop_back();
     kinds_.push_front({std::move(kind), 1, now});

@@ -30,7 +30,7 @@ class LogFilter {
   };
   const int burst_;
   const std::chrono::seconds interval_;
-  std::deque<Kind> kinds_;   // the newest in front
+  std::deque<Kind> kinds_;  // the newest in front
 };
 
 }  // namespace understudy

@@ -16,7 +16,7 @@ TEST(LogFilterTest, TheSameIsSaidAFewTimesAndThenNowAndThen) {
   for (int i = 0; i < 3000; ++i, now += std::chrono::milliseconds(100)) {
     if (filter.Take("refused by 10.0.0.1: record " + std::to_string(i) + " is gone", now)) ++said;
   }
-  EXPECT_EQ(said, 2 + 4);   // 300 s
+  EXPECT_EQ(said, 2 + 4);  // 300 s
 }
 
 TEST(LogFilterTest, WhatIsNewIsSaid) {

@@ -41,12 +41,8 @@ class LogForTest {
   replication::RecordView Fire(ConnectionId id, uint32_t timer) {
     return Add(RecordKind::kTimerFired, Encode(TimerFired{id, timer}));
   }
-  replication::RecordView Break(ConnectionId id) {
-    return Add(RecordKind::kBroken, Encode(Broken{id, 104}));
-  }
-  replication::RecordView End(ConnectionId id) {
-    return Add(RecordKind::kEnded, Encode(ConnectionOnly{id}));
-  }
+  replication::RecordView Break(ConnectionId id) { return Add(RecordKind::kBroken, Encode(Broken{id, 104})); }
+  replication::RecordView End(ConnectionId id) { return Add(RecordKind::kEnded, Encode(ConnectionOnly{id})); }
 
   replication::RecordBatch Seal() { return builder_.Seal(); }
   replication::Lsn next_lsn() const { return builder_.next_lsn(); }

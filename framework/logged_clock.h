@@ -1,6 +1,6 @@
-// The time that goes into the log, and so the application's Now(): it runs with the monotonic clock, and is pulled
-// towards the wall clock so slowly that nobody's timers notice. So it neither stands still nor jumps when the
-// wall clock is set, nor when a host takes over whose wall clock is another. Pure.
+// The time that goes into the log, and so the application's Now(): it runs with the monotonic clock, and is
+// pulled towards the wall clock so slowly that nobody's timers notice. So it neither stands still nor jumps
+// when the wall clock is set, nor when a host takes over whose wall clock is another. Pure.
 #ifndef UNDERSTUDY_FRAMEWORK_LOGGED_CLOCK_H_
 #define UNDERSTUDY_FRAMEWORK_LOGGED_CLOCK_H_
 
@@ -25,7 +25,8 @@ class LoggedClock {
   int64_t Advance(MonotonicTime now, int64_t wall_us) {
     const int64_t passed = std::max<int64_t>(std::chrono::nanoseconds(now - at_).count(), 0);
     at_ = std::max(at_, now);
-    const int64_t off = std::clamp<int64_t>(wall_us - logged_us_, -kFarthestUs, kFarthestUs) * 1000 - rest_ns_ - passed;
+    const int64_t off =
+        std::clamp<int64_t>(wall_us - logged_us_, -kFarthestUs, kFarthestUs) * 1000 - rest_ns_ - passed;
     rest_ns_ += passed + std::clamp(off, -passed / kSlew, passed / kSlew);
     logged_us_ += rest_ns_ / 1000;
     rest_ns_ %= 1000;
@@ -33,10 +34,10 @@ class LoggedClock {
   }
 
  private:
-  static constexpr int64_t kFarthestUs = int64_t{1} << 50;   // in nanoseconds it still fits
+  static constexpr int64_t kFarthestUs = int64_t{1} << 50;  // in nanoseconds it still fits
 
   int64_t logged_us_;
-  int64_t rest_ns_ = 0;   // beyond logged_us_, below a microsecond
+  int64_t rest_ns_ = 0;  // beyond logged_us_, below a microsecond
   MonotonicTime at_;
 };
 

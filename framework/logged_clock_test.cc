@@ -26,7 +26,7 @@ class LoggedClockTest : public testing::Test {
       now_ += step;
       logged = clock_.Advance(now_, Truth() + off_us);
     }
-    return logged - Truth();   // how far ahead of the truth
+    return logged - Truth();  // how far ahead of the truth
   }
   int64_t Truth() const { return kStart + std::chrono::duration_cast<microseconds>(now_ - kBegin).count(); }
 
@@ -57,7 +57,8 @@ TEST_F(LoggedClockTest, ItNeverGoesBackWhateverTheClocksDo) {
   int64_t before = kStart;
   for (int i = 0; i < 100'000; ++i) {
     now_ += nanoseconds(static_cast<int64_t>(random() % 3'000'000) - 100'000);
-    const int64_t extremes[] = {0, std::numeric_limits<int64_t>::max() / 2, Truth(), Truth() - 5, Truth() + 7};
+    const int64_t extremes[] = {0, std::numeric_limits<int64_t>::max() / 2, Truth(), Truth() - 5,
+                                Truth() + 7};
     const int64_t logged = clock_.Advance(now_, extremes[random() % 5]);
     ASSERT_GE(logged, before);
     ASSERT_LE(logged - before, 4'000);
@@ -70,12 +71,13 @@ TEST_F(LoggedClockTest, WithoutTimePassingNothingMoves) {
   EXPECT_EQ(clock_.Advance(now_ - seconds(1), kStart - 900 * kSecond), kStart);
 }
 
-// A takeover by a host whose wall clock is 6 s behind: a timer of one second takes one second, give or take a tenth.
+// A takeover by a host whose wall clock is 6 s behind: a timer of one second takes one second, give or take a
+// tenth.
 TEST_F(LoggedClockTest, ATakeoverCarriesOnByWhatHasPassed) {
   ToldTime told;
   EXPECT_FALSE(told.known());
   const int64_t first = clock_.Advance(now_, kStart);
-  const LoggedClock::MonotonicTime heirs{seconds(77)};   // another host's monotonic clock
+  const LoggedClock::MonotonicTime heirs{seconds(77)};  // another host's monotonic clock
   told.Told(first, heirs);
   EXPECT_TRUE(told.known());
   EXPECT_EQ(told.At(heirs + seconds(3)), first + 3 * kSecond);
@@ -90,7 +92,7 @@ TEST(RecentMaximumTest, ForgetsWhatIsLongAgo) {
   const RecentMaximum<int>::MonotonicTime start{std::chrono::hours(1)};
   EXPECT_EQ(most.Add(7, start), 7);
   EXPECT_EQ(most.Add(3, start + seconds(1)), 7);
-  EXPECT_EQ(most.Add(4, start + seconds(6)), 7);    // of the span before
+  EXPECT_EQ(most.Add(4, start + seconds(6)), 7);  // of the span before
   EXPECT_EQ(most.Add(5, start + seconds(9)), 7);
   EXPECT_EQ(most.Add(2, start + seconds(12)), 5);
   EXPECT_EQ(most.Add(1, start + seconds(100)), 1);

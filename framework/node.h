@@ -26,15 +26,15 @@ struct NodeStatus {
   // starting, joining, protected, solo, taking_over, silent; a standalone node is "solo".
   std::string state;
   std::string node;
-  std::string peer;       // the other node of the pair, when known
-  std::string reason;     // why the state is what it is; empty when there is nothing to say
-  std::vector<std::string> warnings;   // what an operator should see to, though the node runs
+  std::string peer;                   // the other node of the pair, when known
+  std::string reason;                 // why the state is what it is; empty when there is nothing to say
+  std::vector<std::string> warnings;  // what an operator should see to, though the node runs
   uint64_t epoch = 0;
   uint64_t last_lsn = 0;
   uint64_t stable_lsn = 0;
   uint64_t applied_lsn = 0;
   uint64_t connections = 0;
-  int64_t clock_off_ms = 0;   // logged time less this host's wall clock
+  int64_t clock_off_ms = 0;  // logged time less this host's wall clock
   // Counters for /metrics: name without the prefix "understudy_", ending in "_total".
   std::vector<std::pair<std::string, uint64_t>> counters;
 };
@@ -47,9 +47,9 @@ class Node {
   virtual absl::Status Start() = 0;
   virtual NodeStatus Status() const = 0;
 
-  // Begins to end, as SIGTERM asks for; once. `stopped` is called on the loop, or inside, when the node may be
-  // destroyed: at once where another node goes on with the clients; where there is none, when they have what
-  // was answered and a FIN behind it, or after --stop_within_ms.
+  // Begins to end, as SIGTERM asks for; once. `stopped` is called on the loop, or inside, when the node may
+  // be destroyed: at once where another node goes on with the clients; where there is none, when they have
+  // what was answered and a FIN behind it, or after --stop_within_ms.
   virtual void Stop(std::function<void()> stopped) = 0;
 
   // `failed` is called on the loop when a node that has started must give up. Aborted: this process can never

@@ -22,9 +22,9 @@ struct NodeConfig {
   Role role = Role::kStandalone;
   tcpshim::SocketAddress service;
   std::optional<boost::asio::ip::tcp::endpoint> status;
-  std::chrono::seconds client_keepalive{300};   // 0: off
+  std::chrono::seconds client_keepalive{300};  // 0: off
   Limits limits;
-  std::map<std::string, std::string> must_agree = {};   // flags of the framework, by name
+  std::map<std::string, std::string> must_agree = {};  // flags of the framework, by name
   bool status_allow_any_host = false;
   std::chrono::milliseconds stop_within{5000};
   // Pairs only:
@@ -32,13 +32,13 @@ struct NodeConfig {
   std::string node;
   boost::asio::ip::tcp::endpoint replication;
   boost::asio::ip::tcp::endpoint peer;
-  std::string key;        // shared by the pair; empty: none
+  std::string key;  // shared by the pair; empty: none
   std::string arbiter;
   std::chrono::milliseconds heartbeat{10};
   std::chrono::milliseconds suspect_after{80};
   std::chrono::milliseconds max_stall{10'000};
   std::chrono::milliseconds announce_every{60'000};
-  bool release = false;           // no node: what a dead one left on this host is cleaned up
+  bool release = false;  // no node: what a dead one left on this host is cleaned up
   // Connections that this process may hold at once, by its limit of open files; 0: unknown.
   uint64_t max_connections = 0;
   bool witness = true;

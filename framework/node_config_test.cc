@@ -118,10 +118,13 @@ TEST_F(NodeConfigTest, TheLimitsOfMemoryAreBytesAndMustAgree) {
   EXPECT_EQ(config->limits.buffered, size_t{1} << 40);
   EXPECT_EQ(config->must_agree.at("max_buffered_mb"), "1048576");
   Refused({{"max_pending_output_mb", "0"}}, "max_pending_output_mb=0", "1 to 65536");
-  Refused({{"max_pending_output_mb", "64"}, {"max_buffered_mb", "1048577"}}, "max_buffered_mb", "1 to 1048576");
+  Refused({{"max_pending_output_mb", "64"}, {"max_buffered_mb", "1048577"}}, "max_buffered_mb",
+          "1 to 1048576");
 }
 
-TEST_F(NodeConfigTest, UnknownRole) { Refused({{"role", "boss"}}, "role=boss", "standalone, primary or secondary"); }
+TEST_F(NodeConfigTest, UnknownRole) {
+  Refused({{"role", "boss"}}, "role=boss", "standalone, primary or secondary");
+}
 
 TEST_F(NodeConfigTest, ServiceIsRequiredAndMustBeAnAddress) {
   Refused({{"service", ""}}, "service", "required");
@@ -177,7 +180,8 @@ TEST_F(NodeConfigTest, HeartbeatsAndSuspicion) {
   Refused({{"heartbeat_ms", "0"}}, "heartbeat_ms=0", "1 to 1000");
   Refused({{"heartbeat_ms", "1001"}, {"suspect_after_ms", "5000"}}, "heartbeat_ms", "1 to 1000");
   Refused({{"heartbeat_ms", "-10"}}, "heartbeat_ms", "1 to 1000");
-  Refused({{"heartbeat_ms", "20"}, {"suspect_after_ms", "79"}}, "suspect_after_ms=79", "four heartbeats (80)");
+  Refused({{"heartbeat_ms", "20"}, {"suspect_after_ms", "79"}}, "suspect_after_ms=79",
+          "four heartbeats (80)");
   Refused({{"heartbeat_ms", "20"}, {"suspect_after_ms", "60001"}}, "suspect_after_ms", "at most 60000");
   Set({{"suspect_after_ms", "80"}});
   EXPECT_TRUE(ConfigFromFlags().ok());
@@ -200,8 +204,9 @@ TEST_F(NodeConfigTest, APairsFlagsMeanNothingAlone) {
 }
 
 TEST_F(NodeConfigTest, EveryFlagExplainsItself) {
-  for (const char* flag : {"role", "service", "interface", "node", "replication", "peer", "arbiter", "log_to",
-                           "heartbeat_ms", "suspect_after_ms", "max_stall_ms", "max_pending_output_mb", "max_buffered_mb", "status"}) {
+  for (const char* flag :
+       {"role", "service", "interface", "node", "replication", "peer", "arbiter", "log_to", "heartbeat_ms",
+        "suspect_after_ms", "max_stall_ms", "max_pending_output_mb", "max_buffered_mb", "status"}) {
     gflags::CommandLineFlagInfo info;
     ASSERT_TRUE(gflags::GetCommandLineFlagInfo(flag, &info)) << flag;
     EXPECT_GE(info.description.size(), 30u) << flag;

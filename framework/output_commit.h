@@ -17,16 +17,16 @@ namespace understudy {
 
 // What may leave for a connection.
 struct Released {
-  tcpshim::Seq rcv_nxt = 0;     // acknowledgements up to here
-  uint64_t output = 0;          // bytes up to this offset
-  uint64_t acked = 0;           // the client's progress that an heir knows of
-  uint32_t window_limit = 0;    // bytes of window that may be offered
-  bool fin = false;             // and a FIN behind them
-  bool abort = false;           // a RST
+  tcpshim::Seq rcv_nxt = 0;   // acknowledgements up to here
+  uint64_t output = 0;        // bytes up to this offset
+  uint64_t acked = 0;         // the client's progress that an heir knows of
+  uint32_t window_limit = 0;  // bytes of window that may be offered
+  bool fin = false;           // and a FIN behind them
+  bool abort = false;         // a RST
 
   static Released Of(const ConnectionState& connection) {
-    return {connection.rcv_nxt(), connection.output().end(), connection.view().acked,
-            connection.window_limit(), connection.fin_wanted(), connection.abort_wanted()};
+    return {connection.rcv_nxt(),      connection.output().end(), connection.view().acked,
+            connection.window_limit(), connection.fin_wanted(),   connection.abort_wanted()};
   }
 };
 

@@ -24,7 +24,9 @@ Released UpTo(uint64_t output) {
 
 std::vector<std::pair<ConnectionId, uint64_t>> ReleaseAll(OutputCommit& commit, Lsn stable) {
   std::vector<std::pair<ConnectionId, uint64_t>> released;
-  commit.ReleaseUpTo(stable, [&](replication::Lsn, ConnectionId id, const Released& r) { released.emplace_back(id, r.output); });
+  commit.ReleaseUpTo(stable, [&](replication::Lsn, ConnectionId id, const Released& r) {
+    released.emplace_back(id, r.output);
+  });
   return released;
 }
 
@@ -60,7 +62,7 @@ TEST(OutputCommitTest, WhatIsReleasedIsWhatTheStableLogExplains) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
     OutputCommit commit;
-    std::vector<std::map<ConnectionId, uint64_t>> after = {{}};   // by LSN
+    std::vector<std::map<ConnectionId, uint64_t>> after = {{}};  // by LSN
     std::map<ConnectionId, uint64_t> released;
     Lsn stable = 0;
     for (int step = 0; step < 300; ++step) {
@@ -75,7 +77,8 @@ TEST(OutputCommitTest, WhatIsReleasedIsWhatTheStableLogExplains) {
         after.push_back(std::move(next));
       } else {
         stable += random() % (after.size() - stable);
-        commit.ReleaseUpTo(stable, [&](replication::Lsn, ConnectionId id, const Released& r) { released[id] = r.output; });
+        commit.ReleaseUpTo(
+            stable, [&](replication::Lsn, ConnectionId id, const Released& r) { released[id] = r.output; });
         ASSERT_EQ(released, after[stable]);
       }
     }

@@ -12,7 +12,7 @@ namespace understudy {
 
 class OutputQueue {
  public:
-  uint64_t begin() const { return begin_; }                      // first byte kept
+  uint64_t begin() const { return begin_; }                        // first byte kept
   uint64_t end() const { return begin_ + bytes_.size() - head_; }  // behind the last byte produced
   size_t size() const { return bytes_.size() - head_; }
 
@@ -29,7 +29,7 @@ class OutputQueue {
       head_ = 0;
       if (bytes_.capacity() > kKeepCapacity) bytes_.shrink_to_fit();
     } else if (head_ > kKeepCapacity && head_ > bytes_.size() / 2) {
-      bytes_.erase(0, head_);   // moves at most as many bytes as were dropped: amortized constant
+      bytes_.erase(0, head_);  // moves at most as many bytes as were dropped: amortized constant
       head_ = 0;
     }
   }
@@ -52,7 +52,7 @@ class OutputQueue {
   static constexpr size_t kKeepCapacity = 64 << 10;
 
   uint64_t begin_ = 0;
-  size_t head_ = 0;      // index of begin_ in bytes_
+  size_t head_ = 0;  // index of begin_ in bytes_
   std::string bytes_;
 };
 

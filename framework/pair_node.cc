@@ -45,8 +45,9 @@ replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* 
   protocol.suspect_after = config.suspect_after;
   protocol.max_stall = std::max(config.max_stall, config.suspect_after);
   if (witness != nullptr) protocol.last_word_hash = witness->last_word_hash();
-  // The two nodes' clocks may run apart by a sixth, 83,333 ppm each way (chrony slews by so much; the kernel allows
-  // 100,000), and a lease of three quarters on the slowest is over before the suspicion on the fastest.
+  // The two nodes' clocks may run apart by a sixth, 83,333 ppm each way (chrony slews by so much; the kernel
+  // allows 100,000), and a lease of three quarters on the slowest is over before the suspicion on the
+  // fastest.
   protocol.lease_guard = std::max(config.suspect_after / 4, std::chrono::milliseconds(1));
   protocol.settings = server.MustAgree();
   for (const auto& [name, value] : config.must_agree) protocol.settings["--" + name] = value;
@@ -57,8 +58,8 @@ replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* 
 
 }  // namespace
 
-PairNode::PairNode(boost::asio::io_context& loop, const NodeConfig& config,
-                   std::unique_ptr<Server> server, const Clock* clock, Witness* witness, Failed failed)
+PairNode::PairNode(boost::asio::io_context& loop, const NodeConfig& config, std::unique_ptr<Server> server,
+                   const Clock* clock, Witness* witness, Failed failed)
     : loop_(loop),
       config_(config),
       clock_(clock),
@@ -85,10 +86,11 @@ PairNode::~PairNode() {
 }
 
 absl::Status PairNode::LockAddress() {
-  auto lock = tcpshim::AddressLock::Take(
-      config_.service.ip, absl::StrCat(config_.service.ToString(), " on ", config_.interface));
+  auto lock = tcpshim::AddressLock::Take(config_.service.ip,
+                                         absl::StrCat(config_.service.ToString(), " on ", config_.interface));
   if (absl::IsPermissionDenied(lock.status())) {
-    // A user with the capabilities alone may have no folder; the south wrapper still refuses the same service twice.
+    // A user with the capabilities alone may have no folder; the south wrapper still refuses the same service
+    // twice.
     LOG(WARNING) << lock.status().message() << "; goes on without";
     return absl::OkStatus();
   }
@@ -122,9 +124,9 @@ absl::Status PairNode::Start() {
   auto arbiter = replication::MakeArbiter(config_.arbiter, loop_);
   if (!arbiter.ok()) return arbiter.status();
   arbiter_ = *std::move(arbiter);
-  auto listener = replication::LinkListener::Open(
-      loop_, config_.replication, config_.peer.address(),
-      [this](boost::asio::ip::tcp::socket s) { Accepted(std::move(s)); });
+  auto listener =
+      replication::LinkListener::Open(loop_, config_.replication, config_.peer.address(),
+                                      [this](boost::asio::ip::tcp::socket s) { Accepted(std::move(s)); });
   // A well-formed address that this host does not have is no wrong flag.
   if (!listener.ok()) return absl::UnavailableError(listener.status().message());
   listener_ = *std::move(listener);
@@ -140,7 +142,8 @@ absl::Status PairNode::Start() {
 
   executor_ = std::make_unique<Executor>(server_.get(), config_.limits);
   address_->WatchCarrier([this](bool up) {
-    LOG(WARNING) << config_.interface << (up ? " can be used again" : " cannot be used: no carrier, or no address");
+    LOG(WARNING)
+        << config_.interface << (up ? " can be used again" : " cannot be used: no carrier, or no address");
     if (primary_ != nullptr) primary_->OnServiceCarrier(CanReachClients(), Now());
     if (secondary_ != nullptr) secondary_->OnServiceCarrier(CanReachClients(), Now());
     Pump();
@@ -163,26 +166,29 @@ absl::Status PairNode::AttachSouth() {
                                               .hand_ip_id = sender_->ip_id()});
   if (!south.ok()) return south.status();
   south_ = *std::move(south);
-  fence_ = std::make_unique<FenceGuard>(loop_, south_.get(), [this](const absl::Status& f) { OnFence(f); }, [this] {
-    if (serving_ != nullptr && !silent_) serving_->OnFenceMended();
-  });
+  fence_ = std::make_unique<FenceGuard>(
+      loop_, south_.get(), [this](const absl::Status& f) { OnFence(f); },
+      [this] {
+        if (serving_ != nullptr && !silent_) serving_->OnFenceMended();
+      });
   return absl::OkStatus();
 }
 
-// --- Primary from the start -----------------------------------------------------------------------
+// --- Primary from the start ----------------------------------------------------------------------
 
 void PairNode::ReadArbiter(std::function<void(const Register& current)> then) {
-  arbiter_->Read([this, then = std::move(then), alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) {
-    if (!*alive) return;
-    if (outcome.ok()) return then(outcome->current);
-    GiveUp(absl::UnavailableError(absl::StrCat("cannot read the arbiter ", config_.arbiter, ": ",
-                                               std::string(outcome.status().message()))));
-  });
+  arbiter_->Read(
+      [this, then = std::move(then), alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) {
+        if (!*alive) return;
+        if (outcome.ok()) return then(outcome->current);
+        GiveUp(absl::UnavailableError(absl::StrCat("cannot read the arbiter ", config_.arbiter, ": ",
+                                                   std::string(outcome.status().message()))));
+      });
 }
 
 void PairNode::CannotBegin(const Register& current, const std::string& why) {
-  GiveUp(absl::FailedPreconditionError(absl::StrCat("cannot begin as primary: the arbiter ", config_.arbiter, " says ",
-                                                    current.ToString(), ", and ", why)));
+  GiveUp(absl::FailedPreconditionError(absl::StrCat("cannot begin as primary: the arbiter ", config_.arbiter,
+                                                    " says ", current.ToString(), ", and ", why)));
 }
 
 // A process that begins has no log. It may claim the epoch only when no other process can hold one, and only
@@ -192,12 +198,15 @@ void PairNode::ClaimFirst() {
     if (current.epoch != 0 && !current.KeptBy(config_.node)) {
       const std::string keepers = absl::StrJoin(current.Keepers(), " or ");
       if (!config_.force_data_loss) {
-        return CannotBegin(current, absl::StrCat(
-                                        "the newest data is on ", keepers, ", not here: begin there, and start this "
-                                        "node with --role=secondary. If it is lost for good, --force_data_loss begins "
-                                        "with the old data that is here"));
+        return CannotBegin(
+            current,
+            absl::StrCat("the newest data is on ", keepers,
+                         ", not here: begin there, and start this "
+                         "node with --role=secondary. If it is lost for good, --force_data_loss begins "
+                         "with the old data that is here"));
       }
-      LOG(WARNING) << "--force_data_loss: beginning without the data of " << keepers << ": " << current.ToString();
+      LOG(WARNING) << "--force_data_loss: beginning without the data of " << keepers << ": "
+                   << current.ToString();
     }
     AskPeerFirst(current);
   });
@@ -224,9 +233,10 @@ void PairNode::AskPeerFirst(const Register& current) {
           case replication::DialResult::kUnreachable:
             if (current.epoch == 0) return ProbeFirst(current);
             if (config_.force_data_loss) return WatchRegisterFirst(current);
-            return CannotBegin(current,
-                               "the peer cannot be reached to make sure that it is not serving. If it is gone for "
-                               "good, --force_data_loss begins without asking it");
+            return CannotBegin(
+                current,
+                "the peer cannot be reached to make sure that it is not serving. If it is gone for "
+                "good, --force_data_loss begins without asking it");
         }
       });
 }
@@ -248,9 +258,10 @@ void PairNode::ProbeFirst(const Register& current) {
                                 alive = alive_](absl::StatusOr<std::optional<tcpshim::MacAddress>> answered) {
     if (!*alive) return;
     if (answered.ok() && answered->has_value()) {
-      return CannotBegin(current, absl::StrCat(tcpshim::ToString(**answered), " on ", config_.interface,
-                                               " answers for the service address ", config_.service.ToString(),
-                                               ": another host has it, or serves"));
+      return CannotBegin(current,
+                         absl::StrCat(tcpshim::ToString(**answered), " on ", config_.interface,
+                                      " answers for the service address ", config_.service.ToString(),
+                                      ": another host has it, or serves"));
     }
     // Who cannot ask knows nothing; that is bad only where there is somebody to be known of.
     if (!answered.ok() && current.epoch != 0 && current.holder != config_.node) {
@@ -278,16 +289,17 @@ void PairNode::BeginFirst(const Register& held) {
   primary_ = std::make_unique<PrimaryCore>(protocol_, held, 0, Now());
   primary_->OnServiceCarrier(CanReachClients(), Now());
   serving_ = NewServing();
-  if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok()) return GiveUp(started);
+  if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok())
+    return GiveUp(started);
   std::random_device device;
   serving_->BeginEpoch(held.epoch, (uint64_t{device()} << 32) | device(), 0, config_.node);
-  if (silent_) return;   // the Server's first Commit failed
+  if (silent_) return;  // the Server's first Commit failed
   if (absl::Status serves = Serve(); !serves.ok()) return GiveUp(serves);
   OpenGate();
   Pump();
 }
 
-// --- Secondary, and takeover ----------------------------------------------------------------------
+// --- Secondary, and takeover ---------------------------------------------------------------------
 
 void PairNode::BeginSecondary() {
   replayer_ = std::make_unique<Replayer>(executor_.get(), [this, alive = alive_](std::string why) {
@@ -325,7 +337,8 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   primary_ = std::make_unique<PrimaryCore>(protocol_, granted.granted, granted.last_lsn, Now());
   primary_->OnServiceCarrier(CanReachClients(), Now());
   serving_ = NewServing();
-  if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok()) return give_back(started);
+  if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok())
+    return give_back(started);
   const auto ahead = clock_ahead_.value_or(std::chrono::nanoseconds(0)) + kTimestampMargin;
   const auto shift =
       static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::milliseconds>(ahead).count());
@@ -344,14 +357,13 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
     return std::chrono::duration_cast<std::chrono::microseconds>(span).count();
   };
   LOG(WARNING) << "took over at LSN " << granted.last_lsn << ": " << restored.restored
-               << " connections restored, " << restored.failed << " failed, "
-               << restored.without_route << " wait for a route; replayed in "
-               << us(replayed - begun) << " us, restored in " << us(ready - replayed)
-               << " us, serving after " << us(Now() - begun) << " us";
+               << " connections restored, " << restored.failed << " failed, " << restored.without_route
+               << " wait for a route; replayed in " << us(replayed - begun) << " us, restored in "
+               << us(ready - replayed) << " us, serving after " << us(Now() - begun) << " us";
 }
 
-// The connection of whose last bytes the dead primary's process died: they are not to be the end of this one as well.
-// What is in the log up to `last_lsn` this node has executed, and lives.
+// The connection of whose last bytes the dead primary's process died: they are not to be the end of this one
+// as well. What is in the log up to `last_lsn` this node has executed, and lives.
 std::optional<Fault> PairNode::FatalConnection(Lsn last_lsn) const {
   if (fatal_.connection == 0 || fatal_.lsn <= last_lsn || executor_->Find(fatal_.connection) == nullptr) {
     return std::nullopt;
@@ -372,8 +384,10 @@ void PairNode::AskToGiveBack(const Register& granted, const Register& given_back
       [=, this, alive = alive_](absl::StatusOr<replication::Arbiter::Outcome> outcome) mutable {
         if (!*alive) return;
         if (outcome.ok() || Now() >= until) {
-          const std::string now = outcome.ok() ? outcome->current.ToString() : std::string(outcome.status().message());
-          const std::string text = absl::StrCat("cannot take over: ", why.message(), "; the arbiter says ", now);
+          const std::string now =
+              outcome.ok() ? outcome->current.ToString() : std::string(outcome.status().message());
+          const std::string text =
+              absl::StrCat("cannot take over: ", why.message(), "; the arbiter says ", now);
           return absl::IsAborted(why) ? EndAsUseless(text) : GiveUp(absl::Status(why.code(), text));
         }
         // Perhaps only the answer was lost: then the next one says what is there now.
@@ -387,12 +401,13 @@ void PairNode::AskToGiveBack(const Register& granted, const Register& given_back
 std::unique_ptr<Serving> PairNode::NewServing() {
   Journal* journal = this;
   return std::unique_ptr<Serving>(
-      new Serving(loop_, clock_, executor_.get(), journal, {south_.get(), sender_.get(), [this](uint32_t ip) {
-        return address_->RouteTo(ip).value_or(tcpshim::ServiceAddress::Route{}).local;
-      }}));
+      new Serving(loop_, clock_, executor_.get(), journal,
+                  {south_.get(), sender_.get(), [this](uint32_t ip) {
+                     return address_->RouteTo(ip).value_or(tcpshim::ServiceAddress::Route{}).local;
+                   }}));
 }
 
-// --- Serving and silence --------------------------------------------------------------------------
+// --- Serving and silence -------------------------------------------------------------------------
 
 absl::Status PairNode::Serve() {
   // Before the address is there: a segment that finds no socket would be answered with a RST.
@@ -401,7 +416,7 @@ absl::Status PairNode::Serve() {
 }
 
 void PairNode::OpenGate() {
-  primary_->OnTick(Now());   // a new lease: the first may have run out while endpoints were restored
+  primary_->OnTick(Now());  // a new lease: the first may have run out while endpoints were restored
   Pump();
   if (silent_ || gate_open_) return;
   if (absl::Status fence = fence_->Look(); !fence.ok()) return GiveUp(fence);
@@ -414,9 +429,9 @@ void PairNode::OpenGate() {
 
 bool PairNode::CanReachClients() const { return address_->carrier() && fence_->state().ok(); }
 
-// Packets get past the south wrapper, and it cannot be helped. A node that serves would acknowledge what is not
-// stable, and speak when it must not: it ends, without a word to clients, and the other one goes on. One that
-// does not serve must not begin to.
+// Packets get past the south wrapper, and it cannot be helped. A node that serves would acknowledge what is
+// not stable, and speak when it must not: it ends, without a word to clients, and the other one goes on. One
+// that does not serve must not begin to.
 void PairNode::OnFence(const absl::Status& fence) {
   if (silent_ || dying_.has_value()) return;
   const bool protects = primary_ != nullptr && primary_->state() == PrimaryCore::State::kProtected;
@@ -433,8 +448,8 @@ void PairNode::OnFence(const absl::Status& fence) {
   Pump();
 }
 
-// Clients may hold acknowledgements of what the other node does not have. So nothing more is let in, the programs'
-// help or not, and what has come in goes there before this node ends.
+// Clients may hold acknowledgements of what the other node does not have. So nothing more is let in, the
+// programs' help or not, and what has come in goes there before this node ends.
 void PairNode::TellTheRest(const absl::Status& why) {
   LOG(ERROR) << "cannot serve any more: " << why.message();
   reason_ = std::string(why.message());
@@ -469,7 +484,7 @@ void PairNode::BeSilent(const std::string& reason) {
   SetPulse(std::nullopt);
   south_->CloseGate();
   if (serving_ != nullptr) serving_->FallSilent();
-  (void)host_->TakeListener();   // closed
+  (void)host_->TakeListener();  // closed
   if (absl::Status removed = address_->Remove(); !removed.ok()) LOG(ERROR) << removed;
   DropLink();
 }
@@ -480,7 +495,7 @@ void PairNode::Leave(const std::string& reason) {
 }
 
 void PairNode::GiveUp(absl::Status why) {
-  Leave(std::string(why.message()));   // run.cc says why, in one line
+  Leave(std::string(why.message()));  // run.cc says why, in one line
   // Not from inside a callback of something that this ends.
   boost::asio::post(loop_, [this, why = std::move(why), alive = alive_] {
     if (*alive) failed_(why);
@@ -544,7 +559,8 @@ NodeStatus PairNode::Status() const {
   status.node = config_.node;
   status.reason = reason_;
   // A deposed node is no primary any more.
-  const bool primary = primary_ != nullptr ? !silent_ : secondary_ == nullptr && config_.role == Role::kPrimary;
+  const bool primary =
+      primary_ != nullptr ? !silent_ : secondary_ == nullptr && config_.role == Role::kPrimary;
   status.role = primary ? Role::kPrimary : Role::kSecondary;
   if (primary_ != nullptr) {
     status.epoch = primary_->held().epoch;

@@ -44,7 +44,8 @@
 namespace understudy {
 
 inline constexpr char kWitnessDied[] =
-    "the witness has died: a death of this node is found only when the lease has run out; to have one again, restart "
+    "the witness has died: a death of this node is found only when the lease has run out; to have one again, "
+    "restart "
     "this node when the other one can take over";
 
 class PairNode final : public Node, private Journal, private replication::Link::Handler {
@@ -63,10 +64,10 @@ class PairNode final : public Node, private Journal, private replication::Link::
 
   // --- Roles (pair_node.cc) ---
   // As primary: may this node begin? Each step leads to the next, or to CannotBegin.
-  void ClaimFirst();                                                    // has it the newest data?
-  void AskPeerFirst(const replication::Register& current);              // does the other one run?
-  void WatchRegisterFirst(const replication::Register& current);        // is it refused for the living?
-  void ProbeFirst(const replication::Register& current);                // has anybody the service address?
+  void ClaimFirst();                                              // has it the newest data?
+  void AskPeerFirst(const replication::Register& current);        // does the other one run?
+  void WatchRegisterFirst(const replication::Register& current);  // is it refused for the living?
+  void ProbeFirst(const replication::Register& current);          // has anybody the service address?
   void Claim(const replication::Register& from);
   void CannotBegin(const replication::Register& current, const std::string& why);
   void ReadArbiter(std::function<void(const replication::Register& current)> then);
@@ -79,13 +80,13 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void AskToGiveBack(const replication::Register& granted, const replication::Register& given_back,
                      absl::Status why, replication::MonotonicTime until);
   std::unique_ptr<Serving> NewServing();
-  absl::Status LockAddress();               // one service for each address
+  absl::Status LockAddress();  // one service for each address
   absl::Status AttachSouth();
   void FitToHeir(const replication::wire::JoinRequest& request);
-  absl::Status Serve();                     // listener and service address, gate closed still
+  absl::Status Serve();  // listener and service address, gate closed still
   void OpenGate();
   void OnFence(const absl::Status& fence);
-  bool CanReachClients() const;             // and none gets past the south wrapper
+  bool CanReachClients() const;  // and none gets past the south wrapper
   void TellTheRest(const absl::Status& why);
   void FallSilentForGood(const std::string& reason);
   void BeSilent(const std::string& reason);
@@ -93,7 +94,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   // Silent for good, and the other node is told.
   void Leave(const std::string& reason);
   void StopWhenPossible();
-  void EndAsUseless(const std::string& reason);   // after a grace
+  void EndAsUseless(const std::string& reason);  // after a grace
   const char* State() const;
 
   // --- Links, arbiter, time (pair_node_links.cc) ---
@@ -121,7 +122,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void NoteWitness(replication::MonotonicTime now);
   void NoteWhatBecame();
   void SayWhenProtected();
-  int64_t ClockOffUs() const;   // logged time less this host's wall clock, now
+  int64_t ClockOffUs() const;  // logged time less this host's wall clock, now
   void NoteClockOff();
   std::optional<replication::PulseMessage> OnPulse(std::string_view datagram);
   void OnLastWord(const replication::LastWord& last);
@@ -131,8 +132,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   replication::MonotonicTime Now() const { return clock_->Monotonic(); }
 
   // --- Journal: what Serving appends ---
-  void Append(replication::RecordBatch batch, replication::Lsn executed_lsn,
-              uint64_t output_hash) override;
+  void Append(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash) override;
   bool CanAppend() const override;
   bool StableAtOnce() const override;
   replication::Lsn StableLsn() const override { return primary_->stable_lsn(); }
@@ -171,23 +171,23 @@ class PairNode final : public Node, private Journal, private replication::Link::
   std::unique_ptr<FenceGuard> fence_;
   std::unique_ptr<tcpshim::RawSender> sender_;
   std::unique_ptr<tcpshim::ServiceAddress> address_;
-  std::unique_ptr<HostWatch> host_;                  // has the listener until the north wrapper gets it
+  std::unique_ptr<HostWatch> host_;  // has the listener until the north wrapper gets it
   std::unique_ptr<replication::Arbiter> arbiter_;
   std::unique_ptr<replication::LinkListener> listener_;
   // Its thread ends before what it renews goes.
   replication::Pulse pulse_;
   std::unique_ptr<replication::PulseLink> pulse_link_;
-  std::optional<uint64_t> pulse_epoch_;              // allowed
+  std::optional<uint64_t> pulse_epoch_;  // allowed
 
   std::unique_ptr<Executor> executor_;
-  std::unique_ptr<Replayer> replayer_;               // secondary
+  std::unique_ptr<Replayer> replayer_;  // secondary
   std::unique_ptr<replication::SecondaryCore> secondary_;
   std::unique_ptr<replication::PrimaryCore> primary_;
-  std::unique_ptr<Serving> serving_;                 // primary
+  std::unique_ptr<Serving> serving_;  // primary
 
-  std::shared_ptr<Link> link_;                       // the one of the pair
-  std::vector<std::shared_ptr<Link>> strangers_;     // accepted, not joined
-  std::shared_ptr<Link> joined_;                     // becomes link_ when its turn is done
+  std::shared_ptr<Link> link_;                    // the one of the pair
+  std::vector<std::shared_ptr<Link>> strangers_;  // accepted, not joined
+  std::shared_ptr<Link> joined_;                  // becomes link_ when its turn is done
 
   boost::asio::steady_timer tick_;
   replication::MonotonicTime tick_due_{};
@@ -195,24 +195,24 @@ class PairNode final : public Node, private Journal, private replication::Link::
   Absence absence_;
   bool tick_scheduled_ = false;
   bool pumping_ = false;
-  std::optional<replication::TakeOver> takeover_;    // granted; carried out when the pump is empty
-  bool ready_ = false;                               // listener and service address are there
+  std::optional<replication::TakeOver> takeover_;  // granted; carried out when the pump is empty
+  bool ready_ = false;                             // listener and service address are there
   bool gate_open_ = false;
   bool taking_over_ = false;
   bool silent_ = false;
   boost::asio::steady_timer useless_;
-  bool ending_ = false;                              // useless_ runs
+  bool ending_ = false;  // useless_ runs
   bool witness_died_ = false;
   replication::MonotonicTime next_witness_look_{};
   bool told_protected_ = false;
-  bool told_alone_ = true;                           // of the secondary's loss
-  std::string reason_;                               // for the status
-  std::string heir_lacks_;                           // that this node has; for the status
-  std::string heir_warns_;                           // likewise, in its own words
-  std::string told_obstacle_;                        // to secondary_
-  bool segments_limited_ = false;                    // for the sake of the heir's interface
-  bool stopping_ = false;                            // Stop was called
-  std::function<void()> stopped_;                    // its answer, still owed
+  bool told_alone_ = true;         // of the secondary's loss
+  std::string reason_;             // for the status
+  std::string heir_lacks_;         // that this node has; for the status
+  std::string heir_warns_;         // likewise, in its own words
+  std::string told_obstacle_;      // to secondary_
+  bool segments_limited_ = false;  // for the sake of the heir's interface
+  bool stopping_ = false;          // Stop was called
+  std::function<void()> stopped_;  // its answer, still owed
   replication::MonotonicTime stop_limit_{};
   // As primary: batches that the secondary has not replayed yet, by last LSN and bytes.
   std::deque<std::pair<replication::Lsn, size_t>> replay_lag_;
@@ -220,22 +220,22 @@ class PairNode final : public Node, private Journal, private replication::Link::
   // `last`, or in any case at `at_most`.
   struct Dying {
     absl::Status why;
-    std::optional<replication::Lsn> last;            // none: what clients have sent is still being taken
+    std::optional<replication::Lsn> last;  // none: what clients have sent is still being taken
     replication::MonotonicTime at_most;
   };
   std::optional<Dying> dying_;
   size_t replay_lag_bytes_ = 0;
-  bool peer_cannot_write_ = false;                   // as the secondary says
+  bool peer_cannot_write_ = false;  // as the secondary says
   // Old primary's CLOCK_MONOTONIC less ours: the largest seen, which is the nearest, since a message
   // only ever arrives late.
   std::optional<std::chrono::nanoseconds> clock_ahead_;
-  RecentMaximum<std::chrono::nanoseconds> lately_ahead_{std::chrono::seconds(5)};   // the same, of late
+  RecentMaximum<std::chrono::nanoseconds> lately_ahead_{std::chrono::seconds(5)};  // the same, of late
   // As secondary: when the newest that was heard from this primary was sent, by its clock. A datagram that is
   // no newer has been heard, or has been overtaken; somebody may have kept it.
   int64_t newest_sent_at_ns_ = 0;
-  ToldTime told_time_;                               // the primary's logged time
+  ToldTime told_time_;  // the primary's logged time
 
-  replication::FatalCall fatal_;                     // of the dead primary, if its witness has told
+  replication::FatalCall fatal_;  // of the dead primary, if its witness has told
 
   LogFilter log_filter_;
   struct Counters {
@@ -244,7 +244,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
     uint64_t pulses_heard = 0, pulses_dropped = 0, last_words_heard = 0, stalls = 0, absences = 0;
   };
   Counters counters_;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);   // for callbacks that may come late
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for callbacks that may come late
 };
 
 }  // namespace understudy

@@ -23,7 +23,7 @@ constexpr std::chrono::milliseconds kDialTimeout{200};
 constexpr std::chrono::milliseconds kWitnessPause{1'000};
 // Bytes of records that the secondary holds and has not replayed; beyond, clients are slowed down (I7).
 constexpr size_t kMaxReplayLag = 64 << 20;
-constexpr size_t kMaxWarning = 300;   // of the peer's
+constexpr size_t kMaxWarning = 300;  // of the peer's
 // A logged time that is later is none, and a log would refuse it.
 constexpr int64_t kLatestUs = int64_t{1} << 59;
 
@@ -36,7 +36,7 @@ wire::Refused NotPrimary(const std::string& detail) {
 }
 }  // namespace
 
-// --- Links ----------------------------------------------------------------------------------------
+// --- Links ---------------------------------------------------------------------------------------
 
 void PairNode::Accepted(boost::asio::ip::tcp::socket socket) {
   ++counters_.links_accepted;
@@ -53,8 +53,9 @@ void PairNode::Accepted(boost::asio::ip::tcp::socket socket) {
 }
 
 std::shared_ptr<replication::Link> PairNode::StartLink(boost::asio::ip::tcp::socket socket, bool dialed) {
-  return Link::Start(std::move(socket), this,
-                     {.key = config_.key, .service = protocol_.service, .node = config_.node, .dialed = dialed});
+  return Link::Start(
+      std::move(socket), this,
+      {.key = config_.key, .service = protocol_.service, .node = config_.node, .dialed = dialed});
 }
 
 // What comes again and again while two nodes cannot agree is said once, and now and then.
@@ -87,12 +88,11 @@ void PairNode::DialPeerOnce() {
         if (!*alive || silent_) return;
         if (result != replication::DialResult::kConnected) {
           LOG_EVERY_T(WARNING, 5) << "cannot reach the peer at " << config_.peer << ": "
-                                  << (result == replication::DialResult::kRefused
-                                          ? "nothing listens there"
-                                          : "no answer");
+                                  << (result == replication::DialResult::kRefused ? "nothing listens there"
+                                                                                  : "no answer");
         }
         if (primary_ != nullptr) {
-          primary_->OnDialed(result, Now());   // it only wanted to know; the socket closes here
+          primary_->OnDialed(result, Now());  // it only wanted to know; the socket closes here
         } else if (secondary_ != nullptr) {
           if (result == replication::DialResult::kConnected) {
             UseLink(StartLink(std::move(socket), /*dialed=*/true));
@@ -104,7 +104,7 @@ void PairNode::DialPeerOnce() {
 }
 
 replication::Link::Handler::Verdict PairNode::OnJoin(Link& link, const wire::JoinRequest& request,
-                                        wire::JoinReply& reply) {
+                                                     wire::JoinReply& reply) {
   const auto stranger = std::find_if(strangers_.begin(), strangers_.end(),
                                      [&](const auto& candidate) { return candidate.get() == &link; });
   Verdict verdict;
@@ -120,12 +120,11 @@ replication::Link::Handler::Verdict PairNode::OnJoin(Link& link, const wire::Joi
       verdict = {true, *outcome.refused};
     } else {
       reply = outcome.reply;
-      joined_ = *stranger;   // what the core wants to send must follow the answer: OnTurnDone
+      joined_ = *stranger;  // what the core wants to send must follow the answer: OnTurnDone
       strangers_.erase(stranger);
       FitToHeir(request);
-      const std::string joins =
-          absl::StrCat(request.node, " joins at LSN ", request.last_lsn, " from ",
-                       link.remote().address().to_string(), ":", link.remote().port());
+      const std::string joins = absl::StrCat(request.node, " joins at LSN ", request.last_lsn, " from ",
+                                             link.remote().address().to_string(), ":", link.remote().port());
       LOG_IF(INFO, log_filter_.Take(joins, Now())) << joins;
     }
   }
@@ -151,7 +150,8 @@ void PairNode::FitToHeir(const wire::JoinRequest& request) {
     }
   }
   heir_lacks_.clear();
-  if (request.max_connections > 0 && config_.max_connections > static_cast<uint64_t>(request.max_connections)) {
+  if (request.max_connections > 0 &&
+      config_.max_connections > static_cast<uint64_t>(request.max_connections)) {
     heir_lacks_ = absl::StrCat("the secondary can hold ", request.max_connections,
                                " connections (limit of open files), this node ", config_.max_connections,
                                ": more than that would not survive this node");
@@ -160,7 +160,7 @@ void PairNode::FitToHeir(const wire::JoinRequest& request) {
 }
 
 replication::Link::Handler::Verdict PairNode::OnAppend(Link& link, wire::AppendRequest request,
-                                          wire::AppendReply& reply) {
+                                                       wire::AppendReply& reply) {
   if (&link != link_.get() || secondary_ == nullptr) return {true, NotPrimary("not joined with this node")};
   const auto now = Now();
   const int64_t sent_at_ns = request.sent_at_ns;
@@ -173,7 +173,8 @@ replication::Link::Handler::Verdict PairNode::OnAppend(Link& link, wire::AppendR
   // When that was by this host's clock. Not by clock_ahead_: the two clocks may have run apart since then.
   const auto lately_ahead = lately_ahead_.Add(ahead, now);
   if (logged_us >= 0 && logged_us < kLatestUs) {
-    told_time_.Told(logged_us, replication::MonotonicTime(std::chrono::nanoseconds(sent_at_ns) - lately_ahead));
+    told_time_.Told(logged_us,
+                    replication::MonotonicTime(std::chrono::nanoseconds(sent_at_ns) - lately_ahead));
   }
   reply = outcome.reply;
   if (replayer_->cannot_write()) reply.__set_cannot_write(true);
@@ -182,7 +183,7 @@ replication::Link::Handler::Verdict PairNode::OnAppend(Link& link, wire::AppendR
 }
 
 replication::Link::Handler::Verdict PairNode::OnHandover(Link& link, const wire::HandoverRequest& request,
-                                            wire::HandoverReply& reply) {
+                                                         wire::HandoverReply& reply) {
   if (&link != link_.get() || secondary_ == nullptr) return {true, NotPrimary("not joined with this node")};
   auto outcome = secondary_->OnHandover(request, Now());
   if (outcome.refused.has_value()) return {true, *outcome.refused};
@@ -192,13 +193,13 @@ replication::Link::Handler::Verdict PairNode::OnHandover(Link& link, const wire:
 
 void PairNode::OnJoinReply(Link& link, const wire::JoinReply& reply) {
   if (&link != link_.get() || secondary_ == nullptr) return;
-  if (reply.node != secondary_->primary()) {   // another host's clock
+  if (reply.node != secondary_->primary()) {  // another host's clock
     clock_ahead_.reset();
     lately_ahead_.Reset();
     told_time_.Forget();
   }
-  newest_sent_at_ns_ = 0;   // perhaps another host's, or that host's after a boot
-  fatal_ = {};   // another life's
+  newest_sent_at_ns_ = 0;  // perhaps another host's, or that host's after a boot
+  fatal_ = {};             // another life's
   secondary_->OnJoinReply(reply, Now());
 }
 
@@ -220,7 +221,7 @@ void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {
   DieIfTold();
   if (silent_) return;
   if (lagged && replay_lag_bytes_ < kMaxReplayLag && serving_ != nullptr) {
-    serving_->OnStable(primary_->stable_lsn());   // reads on
+    serving_->OnStable(primary_->stable_lsn());  // reads on
   }
 }
 
@@ -255,7 +256,8 @@ void PairNode::OnClosed(Link& link, const std::string& reason) {
   if (&link == link_.get()) link_.reset();
   if (primary_ != nullptr) {
     primary_->OnLinkDown(reason, Now());
-    if (primary_->state() == PrimaryCore::State::kSolo) LogAgain(absl::StrCat("no secondary: ", primary_->why_alone()));
+    if (primary_->state() == PrimaryCore::State::kSolo)
+      LogAgain(absl::StrCat("no secondary: ", primary_->why_alone()));
   }
   if (secondary_ != nullptr) secondary_->OnLinkDown(reason, Now());
   Pump();
@@ -266,7 +268,7 @@ void PairNode::OnTurnDone(Link& link) {
   Pump();
 }
 
-// --- The arbiter ----------------------------------------------------------------------------------
+// --- The arbiter ---------------------------------------------------------------------------------
 
 void PairNode::Ask(const replication::Register* expected, const replication::Register* desired) {
   ++counters_.arbiter_calls;
@@ -307,7 +309,7 @@ void PairNode::CheckArbiter() {
   });
 }
 
-// --- Carrying out -----------------------------------------------------------------------------------
+// --- Carrying out --------------------------------------------------------------------------------
 
 template <typename Core>
 bool PairNode::PumpCore(Core& core) {
@@ -371,16 +373,20 @@ void PairNode::Carry(Action& action) {
       if (node.serving_) a.request.__set_logged_us(node.serving_->LoggedTimeUs());
       if (node.link_) node.link_->Append(a.request);
     }
-    void operator()(replication::SendHandover& a) { if (node.link_) node.link_->Handover(a.request); }
+    void operator()(replication::SendHandover& a) {
+      if (node.link_) node.link_->Handover(a.request);
+    }
     void operator()(replication::CloseLink& a) { node.CloseLinkBecause(a.reason); }
     void operator()(replication::Dial&) { node.DialPeerOnce(); }
     void operator()(replication::ReadRegister&) { node.Ask(nullptr, nullptr); }
     void operator()(replication::CheckArbiter&) { node.CheckArbiter(); }
     void operator()(replication::SwapRegister& a) {
       node.Ask(&a.expected, &a.desired);
-      if (node.secondary_ != nullptr) node.host_->OnAskingToTakeOver();   // while the arbiter thinks
+      if (node.secondary_ != nullptr) node.host_->OnAskingToTakeOver();  // while the arbiter thinks
     }
-    void operator()(replication::StableUpTo& a) { if (node.serving_) node.serving_->OnStable(a.lsn); }
+    void operator()(replication::StableUpTo& a) {
+      if (node.serving_) node.serving_->OnStable(a.lsn);
+    }
     void operator()(replication::Lease& a) { node.Leased(a.until); }
     void operator()(replication::FallSilent& a) { node.FallSilentForNow(a.reason); }
     void operator()(replication::Deposed& a) {
@@ -396,7 +402,7 @@ void PairNode::Carry(Action& action) {
 
 void PairNode::Leased(replication::MonotonicTime until) {
   south_->RenewUntil(until);
-  if (ready_ && !gate_open_) OpenGate();   // a handover came to nothing
+  if (ready_ && !gate_open_) OpenGate();  // a handover came to nothing
 }
 
 // While the arbiter is asked, the lease that is running out is enough: nobody can have the epoch before
@@ -434,7 +440,10 @@ void PairNode::Tick() {
   tick_due_ = now;
   if (late) {
     boost::asio::post(loop_, [this, alive = alive_] {
-      if (*alive) boost::asio::post(loop_, [this, alive] { if (*alive) TickNow(); });
+      if (*alive)
+        boost::asio::post(loop_, [this, alive] {
+          if (*alive) TickNow();
+        });
     });
     return;
   }
@@ -482,9 +491,8 @@ int64_t PairNode::ClockOffUs() const {
 void PairNode::NoteClockOff() {
   const int64_t off_us = ClockOffUs();
   if (std::abs(off_us) <= LoggedClock::kFarOffUs) return;
-  LOG_EVERY_T(WARNING, 60) << "the clocks of the pair are apart: this host's is "
-                           << std::abs(off_us / 1000) << " ms "
-                           << (off_us > 0 ? "behind" : "ahead of")
+  LOG_EVERY_T(WARNING, 60) << "the clocks of the pair are apart: this host's is " << std::abs(off_us / 1000)
+                           << " ms " << (off_us > 0 ? "behind" : "ahead of")
                            << " the logged time, which follows the primary's; is NTP running on both?";
 }
 
@@ -497,9 +505,9 @@ void PairNode::NoteStall(replication::MonotonicTime now) {
                           << " ms: a call of the Server took long, or the machine had no time for it";
 }
 
-// What the lease's clock has not counted, the lease has not either: the other node may serve by now. Silent first
-// (a delay within half of the guard is harmless, the rest of it is for the clocks' rates); to go on takes an answer to
-// something that is sent from here on.
+// What the lease's clock has not counted, the lease has not either: the other node may serve by now. Silent
+// first (a delay within half of the guard is harmless, the rest of it is for the clocks' rates); to go on
+// takes an answer to something that is sent from here on.
 void PairNode::NoteAbsence() {
   const auto hidden = absence_.SinceLast(*clock_);
   if (hidden <= protocol_.lease_guard / 2) return;
@@ -520,7 +528,7 @@ void PairNode::NoteWitness(replication::MonotonicTime now) {
   LOG_IF(WARNING, witness_died_) << kWitnessDied;
 }
 
-// --- The pulse ------------------------------------------------------------------------------------
+// --- The pulse -----------------------------------------------------------------------------------
 
 // The epoch in which answered pulses may extend the lease; nullopt: in none.
 void PairNode::SetPulse(std::optional<uint64_t> epoch) {
@@ -560,7 +568,7 @@ std::optional<replication::PulseMessage> PairNode::OnPulse(std::string_view data
   return message;
 }
 
-// --- Journal --------------------------------------------------------------------------------------
+// --- Journal -------------------------------------------------------------------------------------
 
 void PairNode::Append(replication::RecordBatch batch, Lsn executed_lsn, uint64_t output_hash) {
   ++counters_.batches;
@@ -579,14 +587,16 @@ void PairNode::OnServerThrew(absl::Status why, replication::RecordBatch last, Ls
   // Not from inside a turn of what this ends: the next tick sees to it, or the answer.
   const bool tell = primary_->state() == PrimaryCore::State::kProtected && !last.empty();
   // Not Aborted: that is a node of no use any more.
-  dying_ = Dying{absl::UnavailableError(why.message()), tell ? last.last_lsn() : 0, Now() + (tell ? config_.suspect_after : std::chrono::milliseconds(0))};
+  dying_ = Dying{absl::UnavailableError(why.message()), tell ? last.last_lsn() : 0,
+                 Now() + (tell ? config_.suspect_after : std::chrono::milliseconds(0))};
   if (tell) Append(std::move(last), executed_lsn, output_hash);
 }
 
 void PairNode::DieIfTold() {
   if (!dying_.has_value() || silent_) return;
   if (!dying_->last.has_value() && serving_->HasTheRest()) dying_->last = primary_->last_lsn();
-  if (primary_->stable_lsn() >= dying_->last.value_or(UINT64_MAX) || Now() >= dying_->at_most) GiveUp(dying_->why);
+  if (primary_->stable_lsn() >= dying_->last.value_or(UINT64_MAX) || Now() >= dying_->at_most)
+    GiveUp(dying_->why);
 }
 
 bool PairNode::PeerCannotWrite() const {

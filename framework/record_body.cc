@@ -186,9 +186,7 @@ absl::StatusOr<Progress> DecodeProgress(std::string_view in) {
   return reader.Finish(body, "Progress");
 }
 
-std::string Encode(const TimerFired& body) {
-  return Writer(12).Put(body.connection).Put(body.timer).Take();
-}
+std::string Encode(const TimerFired& body) { return Writer(12).Put(body.connection).Put(body.timer).Take(); }
 
 absl::StatusOr<TimerFired> DecodeTimerFired(std::string_view in) {
   TimerFired body;

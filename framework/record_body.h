@@ -17,47 +17,47 @@
 namespace understudy {
 
 enum class RecordKind : uint32_t {
-  kEpochBegan = 1,   // a primary begins; first record of the log and of each epoch that changed hands
-  kOpened = 2,       // a handshake: the SYN-ACK may leave once this is stable
-  kConnected = 3,    // the handshake is complete: OnConnect
-  kReceived = 4,     // bytes: OnData
-  kPeerClosed = 5,   // the client's FIN: OnPeerClosed
-  kBroken = 6,       // reset, or given up by TCP: OnClosed(kReset)
-  kProgress = 7,     // what the client has acknowledged: kept output shrinks; OnWritable
-  kTimerFired = 8,   // OnTimer
-  kEnded = 9,        // both directions are done, or the connection was aborted: OnClosed
-  kStorage = 10,     // whether the nodes can write: OnStorage
-  kFault = 11,       // the dying primary's Server threw in a call for this connection: it is aborted
+  kEpochBegan = 1,  // a primary begins; first record of the log and of each epoch that changed hands
+  kOpened = 2,      // a handshake: the SYN-ACK may leave once this is stable
+  kConnected = 3,   // the handshake is complete: OnConnect
+  kReceived = 4,    // bytes: OnData
+  kPeerClosed = 5,  // the client's FIN: OnPeerClosed
+  kBroken = 6,      // reset, or given up by TCP: OnClosed(kReset)
+  kProgress = 7,    // what the client has acknowledged: kept output shrinks; OnWritable
+  kTimerFired = 8,  // OnTimer
+  kEnded = 9,       // both directions are done, or the connection was aborted: OnClosed
+  kStorage = 10,    // whether the nodes can write: OnStorage
+  kFault = 11,      // the dying primary's Server threw in a call for this connection: it is aborted
 };
 const char* RecordKindName(RecordKind kind);
 
 struct EpochBegan {
   uint64_t epoch = 0;
-  uint64_t seed = 0;            // of Random(); used from the first record of a log only
+  uint64_t seed = 0;  // of Random(); used from the first record of a log only
   // What must be added to the timestamp offset of each connection, because the clock that they are
   // relative to is another host's from here on. Milliseconds, modulo 2^32.
   uint32_t timestamp_shift = 0;
   std::string node;
-  std::string initial_state = {};   // Server::InitialState; used from the first record of a log only
+  std::string initial_state = {};  // Server::InitialState; used from the first record of a log only
 };
 
 // The client's last word, as far as the primary's south wrapper had seen it when the record was made.
 struct PeerView {
-  uint64_t acked = 0;           // bytes of output the client has acknowledged, from the first on
-  uint32_t window = 0;          // bytes it offers beyond them
-  uint32_t offered = 0;         // bytes of the window offered to it
+  uint64_t acked = 0;    // bytes of output the client has acknowledged, from the first on
+  uint32_t window = 0;   // bytes it offers beyond them
+  uint32_t offered = 0;  // bytes of the window offered to it
 };
 
-inline constexpr uint8_t kMaxWindowShift = 14;   // RFC 7323, 2.3
+inline constexpr uint8_t kMaxWindowShift = 14;  // RFC 7323, 2.3
 
 struct Opened {
   ConnectionId connection = 0;
   tcpshim::FourTuple tuple;
-  tcpshim::Seq iss = 0;         // our initial sequence number
-  tcpshim::Seq irs = 0;         // the client's
+  tcpshim::Seq iss = 0;  // our initial sequence number
+  tcpshim::Seq irs = 0;  // the client's
   tcpshim::TcpOptions options;
-  uint16_t window = 0;          // of the SYN-ACK, which is never scaled
-  uint32_t timestamp = 0;       // TSval and TSecr of the SYN-ACK
+  uint16_t window = 0;     // of the SYN-ACK, which is never scaled
+  uint32_t timestamp = 0;  // TSval and TSecr of the SYN-ACK
   uint32_t timestamp_echo = 0;
   uint32_t timestamp_offset = 0;  // TSval less the primary's CLOCK_MONOTONIC in milliseconds, modulo 2^32
   bool ecn = false;               // the SYN-ACK takes up the client's offer (RFC 3168); not restored
@@ -67,7 +67,7 @@ struct Opened {
 struct Received {
   ConnectionId connection = 0;
   PeerView view;
-  std::string_view bytes;       // last in the body
+  std::string_view bytes;  // last in the body
 };
 
 struct Progress {
@@ -82,16 +82,16 @@ struct TimerFired {
 
 struct Broken {
   ConnectionId connection = 0;
-  int32_t error = 0;            // errno
+  int32_t error = 0;  // errno
 };
 
 struct Storage {
-  uint8_t writable = 1;         // 0 or 1
+  uint8_t writable = 1;  // 0 or 1
 };
 
 struct Fault {
   ConnectionId connection = 0;
-  uint8_t ending = 0;           // 1: the call was OnClosed, and is not made again
+  uint8_t ending = 0;  // 1: the call was OnClosed, and is not made again
 };
 
 // kConnected, kPeerClosed, kEnded.

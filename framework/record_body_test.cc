@@ -36,8 +36,8 @@ Opened SomeOpened() {
 }
 
 TEST(RecordBodyTest, EpochBeganComesBack) {
-  const auto body = DecodeEpochBegan(
-      Encode(EpochBegan{7, 0xfedcba9876543210, 0xffffff00, "alpha", "3 keys, crc 1234"}));
+  const auto body =
+      DecodeEpochBegan(Encode(EpochBegan{7, 0xfedcba9876543210, 0xffffff00, "alpha", "3 keys, crc 1234"}));
   ASSERT_TRUE(body.ok()) << body.status();
   EXPECT_EQ(body->epoch, 7u);
   EXPECT_EQ(body->seed, 0xfedcba9876543210u);
@@ -75,16 +75,17 @@ TEST(RecordBodyTest, AWindowScaleThatTcpDoesNotKnowIsRefused) {
 }
 
 TEST(RecordBodyTest, StorageComesBackAndIsYesOrNo) {
-  for (const uint8_t writable : {0, 1}) EXPECT_EQ(DecodeStorage(Encode(Storage{writable}))->writable, writable);
+  for (const uint8_t writable : {0, 1})
+    EXPECT_EQ(DecodeStorage(Encode(Storage{writable}))->writable, writable);
   EXPECT_FALSE(DecodeStorage(std::string(1, '\2')).ok());
 }
 
 // Each option on its own: two that are mixed up would not show where all are the same.
 TEST(RecordBodyTest, EachOptionHasItsPlace) {
   const std::vector<std::function<void(tcpshim::TcpOptions&)>> changes = {
-      [](auto& o) { o.peer_mss = 1; },      [](auto& o) { o.own_mss = 1; },
+      [](auto& o) { o.peer_mss = 1; },          [](auto& o) { o.own_mss = 1; },
       [](auto& o) { o.window_scaling = true; }, [](auto& o) { o.snd_wscale = 3; },
-      [](auto& o) { o.rcv_wscale = 3; },    [](auto& o) { o.sack = true; },
+      [](auto& o) { o.rcv_wscale = 3; },        [](auto& o) { o.sack = true; },
       [](auto& o) { o.timestamps = true; }};
   for (size_t i = 0; i < changes.size(); ++i) {
     Opened in;
@@ -157,8 +158,8 @@ struct Kind {
   const char* name;
   std::string whole;
   std::function<absl::Status(std::string_view)> decode;
-  size_t least;        // bytes that must be there
-  bool open_ended;     // what follows them belongs to the body
+  size_t least;     // bytes that must be there
+  bool open_ended;  // what follows them belongs to the body
 };
 
 template <typename Decode>

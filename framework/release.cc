@@ -10,10 +10,12 @@
 namespace understudy {
 
 absl::Status Release(const NodeConfig& config) {
-  auto lock = tcpshim::AddressLock::Take(config.service.ip, absl::StrCat("--release of ", config.service.ToString()),
-                                         tcpshim::AddressLock::kFolder, /*perhaps=*/"");
+  auto lock =
+      tcpshim::AddressLock::Take(config.service.ip, absl::StrCat("--release of ", config.service.ToString()),
+                                 tcpshim::AddressLock::kFolder, /*perhaps=*/"");
   if (absl::IsAlreadyExists(lock.status())) {
-    return absl::AlreadyExistsError(absl::StrCat("--release: refused while it runs: ", lock.status().message()));
+    return absl::AlreadyExistsError(
+        absl::StrCat("--release: refused while it runs: ", lock.status().message()));
   }
   // Without a folder for the lock, the south wrapper's own name has the last word.
   if (!lock.ok() && !absl::IsPermissionDenied(lock.status())) return lock.status();
@@ -27,7 +29,7 @@ absl::Status Release(const NodeConfig& config) {
   // Before the filters: with them gone, the host would answer for it.
   if (absl::Status removed = (*address)->Remove(); !removed.ok()) return removed;
   south->reset();
-  tcpshim::SouthWrapper::RemoveLeftovers(config.service);   // on other interfaces
+  tcpshim::SouthWrapper::RemoveLeftovers(config.service);  // on other interfaces
   return absl::OkStatus();
 }
 

@@ -7,10 +7,10 @@
 
 namespace understudy {
 
-// Takes the service address off the interface, and then the filters that keep the host from speaking for it: until
-// then the host's own programs see nothing of a service that another node has taken over. (A node that starts
-// does the same.) OK when nothing was there.
-// AlreadyExists: a live process serves that address, or may; nothing was changed.
+// Takes the service address off the interface, and then the filters that keep the host from speaking for it:
+// until then the host's own programs see nothing of a service that another node has taken over. (A node that
+// starts does the same.) OK when nothing was there. AlreadyExists: a live process serves that address, or
+// may; nothing was changed.
 absl::Status Release(const NodeConfig& config);
 
 }  // namespace understudy

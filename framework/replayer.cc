@@ -19,8 +19,8 @@ namespace {
 // While there is work, the replay thread looks for it this often, and nobody has to wake it: one wake-up
 // serves the appends of many turns. Short against a takeover, which does not wait for it.
 constexpr std::chrono::milliseconds kGather{1};
-// A replay that is busy for a quarter of such a time does not gather: its work is large against a wake-up, and is
-// better done while the next comes than in lumps with others.
+// A replay that is busy for a quarter of such a time does not gather: its work is large against a wake-up,
+// and is better done while the next comes than in lumps with others.
 constexpr std::chrono::milliseconds kLoadWindow{10};
 constexpr int kLoadParts = 4;
 // Bytes that are not left to wait.
@@ -92,8 +92,8 @@ void Replayer::Run() {
 }
 
 void Replayer::RunUntilEnd() {
-  // When it wakes up, it does not push the loop, or another's, off the processor: nobody waits for it. It still
-  // gets its share. Where that is refused it works as well, only less smoothly.
+  // When it wakes up, it does not push the loop, or another's, off the processor: nobody waits for it. It
+  // still gets its share. Where that is refused it works as well, only less smoothly.
   const sched_param none = {};
   (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
   std::deque<Work> taken;
@@ -175,7 +175,7 @@ std::string Replayer::Apply(const Work& work, Lookahead& ahead) {
     }
     applied_lsn_.store(record.lsn, std::memory_order_release);
   }
-  executor_->TakeTouched();   // nothing leaves here
+  executor_->TakeTouched();  // nothing leaves here
   connections_.store(executor_->connection_count(), std::memory_order_relaxed);
   if (fault.empty() && work.executed_lsn != 0 && work.executed_lsn == executor_->applied_lsn() &&
       work.output_hash != executor_->output_hash()) {
@@ -219,7 +219,8 @@ absl::Status Replayer::Finish(std::chrono::milliseconds patience) {
     finish_ = true;
     rest_ = Rest::kNone;
     wake_.notify_one();
-    for (replication::Lsn before = applied_lsn(); !end_.wait_for(lock, patience, [this] { return ended_; });) {
+    for (replication::Lsn before = applied_lsn();
+         !end_.wait_for(lock, patience, [this] { return ended_; });) {
       if (applied_lsn() == before) {
         hangs_ = true;
         return absl::DeadlineExceededError(absl::StrCat("the replay hangs behind record ", before));

@@ -27,10 +27,10 @@ class Replayer {
   // replay thread, when a record does not apply, the output differs from the primary's, or the Server
   // cannot commit: the replay has stopped then, and this copy must never serve.
   Replayer(Executor* executor, std::function<void(std::string why)> unusable);
-  ~Replayer();   // stops where it is; see Finish
+  ~Replayer();  // stops where it is; see Finish
 
-  // Any thread; cheap. What is pushed is applied within about a millisecond, together with what else was pushed
-  // meanwhile. When the executor has applied `executed_lsn`, the hash of its output must be
+  // Any thread; cheap. What is pushed is applied within about a millisecond, together with what else was
+  // pushed meanwhile. When the executor has applied `executed_lsn`, the hash of its output must be
   // `output_hash`; executed_lsn 0: nothing to compare.
   void Push(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash);
 
@@ -38,17 +38,17 @@ class Replayer {
   size_t connections() const { return connections_.load(std::memory_order_relaxed); }
   // The Server's last Commit was ResourceExhausted: it is asked again, and the replay goes on.
   bool cannot_write() const { return cannot_write_.load(std::memory_order_relaxed); }
-  // The addresses of the clients whose connections are open, each once: asked for, and answered within a tenth of
-  // a second or when a call of the Server returns. nullopt: nothing new.
+  // The addresses of the clients whose connections are open, each once: asked for, and answered within a
+  // tenth of a second or when a call of the Server returns. nullopt: nothing new.
   void AskForClients();
   std::optional<std::vector<uint32_t>> TakeClients();
   // Bytes of records that wait to be applied.
   size_t backlog_bytes() const { return backlog_bytes_.load(std::memory_order_relaxed); }
 
   // Applies and commits all that was pushed, ends the thread and gives the executor back to the caller's
-  // thread. DataLoss: this copy is unusable, and why. DeadlineExceeded: nothing was applied for `patience`; the
-  // thread hangs in a call of the Server, and the executor is still its own. There is no way to end it: unless a
-  // later Finish is OK, the destructor ends the process, with status 1.
+  // thread. DataLoss: this copy is unusable, and why. DeadlineExceeded: nothing was applied for `patience`;
+  // the thread hangs in a call of the Server, and the executor is still its own. There is no way to end it:
+  // unless a later Finish is OK, the destructor ends the process, with status 1.
   absl::Status Finish(std::chrono::milliseconds patience);
 
  private:
@@ -60,14 +60,14 @@ class Replayer {
   // What the thread does while it does not apply.
   enum class Rest {
     kNone,
-    kGathering,   // for a moment, so that more comes together
-    kIdle,        // until something is pushed
+    kGathering,  // for a moment, so that more comes together
+    kIdle,       // until something is pushed
   };
   void Run();
   void RunUntilEnd();
   void Sleep(std::unique_lock<std::mutex>& lock, Rest rest, std::chrono::microseconds time);
-  std::string Apply(const std::deque<Work>& run);   // what is wrong; empty: nothing
-  std::string Commit(bool always);                  // likewise
+  std::string Apply(const std::deque<Work>& run);  // what is wrong; empty: nothing
+  std::string Commit(bool always);                 // likewise
   void TellClients();
   class Lookahead;
   std::string Apply(const Work& work, Lookahead& ahead);
@@ -88,12 +88,12 @@ class Replayer {
   Rest rest_ = Rest::kNone;
   bool finish_ = false;
   bool abandon_ = false;
-  bool ended_ = false;      // the thread has
-  bool hangs_ = false;      // Finish has given up
+  bool ended_ = false;  // the thread has
+  bool hangs_ = false;  // Finish has given up
   std::optional<std::vector<uint32_t>> clients_;
-  std::string fault_;   // not empty: this copy is unusable
+  std::string fault_;  // not empty: this copy is unusable
 
-  std::thread thread_;   // last: it uses all of the above
+  std::thread thread_;  // last: it uses all of the above
 };
 
 }  // namespace understudy

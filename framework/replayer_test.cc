@@ -42,7 +42,7 @@ class Echo : public Server {
   }
   std::binary_semaphore waiting{0}, go_on{0};
   int commits = 0;
-  bool broken = false;   // before the replay begins
+  bool broken = false;  // before the replay begins
 };
 
 // A primary of one connection: what it logs, and the hash that goes with it.
@@ -111,7 +111,7 @@ TEST(ReplayerTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
   RecordBatch first = source.Seal();
   const size_t first_size = first.bytes().size();
   replayer.Push(std::move(first), 0, 0);
-  server.waiting.acquire();   // the replay stands still inside the Server
+  server.waiting.acquire();  // the replay stands still inside the Server
   EXPECT_EQ(replayer.applied_lsn(), 3u) << "Begin, Open, Connect";
   size_t behind = 0;
   for (int i = 0; i < 10; ++i) {
@@ -136,7 +136,7 @@ class Expecting : public Server {
     return unread.size();
   }
   void Expect(std::string_view bytes) override { calls.emplace_back(true, std::string(bytes)); }
-  std::vector<std::pair<bool, std::string>> calls;   // whether it is only expected
+  std::vector<std::pair<bool, std::string>> calls;  // whether it is only expected
 };
 
 TEST(ReplayerTest, EachRecordIsExpectedSomeRecordsAhead) {

@@ -1,8 +1,8 @@
 #include "framework/run.h"
 
 #include <malloc.h>
-#include <sys/resource.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,9 +33,10 @@
 #include "glog/logging.h"
 #include "tcpshim/firewall.h"
 
-DEFINE_string(log_file, "",
-              "File that the log is appended to; SIGHUP and SIGUSR1 open it anew, for rotation. Empty: stderr. "
-              "Either way a write that hangs holds nobody up: what cannot be written is dropped and counted.");
+DEFINE_string(
+    log_file, "",
+    "File that the log is appended to; SIGHUP and SIGUSR1 open it anew, for rotation. Empty: stderr. "
+    "Either way a write that hangs holds nobody up: what cannot be written is dropped and counted.");
 
 // Exported by gflags, declared in none of its headers.
 namespace google {
@@ -64,8 +65,7 @@ absl::StatusOr<std::unique_ptr<LogSink>> OpenLog() {
   }
   auto writer = BackgroundWriter::ToFile(FLAGS_log_file);
   if (!writer.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--log_file: ", std::string(writer.status().message())));
+    return absl::InvalidArgumentError(absl::StrCat("--log_file: ", std::string(writer.status().message())));
   }
   return std::make_unique<LogSink>(*std::move(writer));
 }
@@ -107,7 +107,7 @@ HostPolicy HostsOf(const NodeConfig& config) {
 
 // What is found about the host that does not keep the node from running.
 std::vector<std::string> WarningsOf(const NodeConfig& config) {
-  if (config.role == Role::kStandalone) return {};   // restores nothing
+  if (config.role == Role::kStandalone) return {};  // restores nothing
   std::vector<std::string> warnings = tcpshim::FirewallWarnings(tcpshim::ReadFirewall(), config.service);
   for (const std::string& warning : warnings) LOG(WARNING) << warning;
   return warnings;
@@ -126,7 +126,8 @@ absl::Status FindArbiterFolder(const NodeConfig& config) {
   const std::string path = config.arbiter.substr(sizeof(kFile) - 1);
   const std::string folder = path.substr(0, std::max<size_t>(1, path.rfind('/')));
   if (access(folder.c_str(), F_OK) == 0 || errno != ENOENT) return absl::OkStatus();
-  return absl::NotFoundError(absl::StrCat("--arbiter=", config.arbiter, ": there is no folder ", folder, ": make it"));
+  return absl::NotFoundError(
+      absl::StrCat("--arbiter=", config.arbiter, ": there is no folder ", folder, ": make it"));
 }
 
 int RunNode(const char* program, const NodeConfig& config, const ServerFactory& make_server, Witness* witness,
@@ -176,10 +177,11 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
   return Complain(program, failed, absl::IsAborted(failed) ? kUseless : kCannotRun);
 }
 
-// --help: what a node is told with, not the hundred flags of glog and gflags. Those lie in folders of their own.
+// --help: what a node is told with, not the hundred flags of glog and gflags. Those lie in folders of their
+// own.
 void Help() {
   std::vector<gflags::CommandLineFlagInfo> all;
-  gflags::GetAllFlags(&all);   // sorted by file
+  gflags::GetAllFlags(&all);  // sorted by file
   std::string own, framework;
   for (const gflags::CommandLineFlagInfo& flag : all) {
     const std::string& file = flag.filename;
@@ -192,8 +194,9 @@ void Help() {
   const char* program = gflags::ProgramInvocationShortName();
   std::printf("%s: %s\n", program, gflags::ProgramUsage());
   if (!own.empty()) std::printf("\n  Of %s:\n%s", program, own.c_str());
-  std::printf("\n  Of every server on Understudy:\n%s\n--helpfull: all others, of glog (what is logged) and gflags\n",
-              framework.c_str());
+  std::printf(
+      "\n  Of every server on Understudy:\n%s\n--helpfull: all others, of glog (what is logged) and gflags\n",
+      framework.c_str());
 }
 
 // gflags prints one line and ends the process with status 1 on an unknown flag or an unreadable value.
@@ -216,7 +219,8 @@ void ParseFlags(int* argc, char*** argv) {
 
 Settings ValuesOfFlags(std::initializer_list<const char*> names) {
   Settings values;
-  for (const char* name : names) values[std::string("--") + name] = gflags::GetCommandLineFlagInfoOrDie(name).current_value;
+  for (const char* name : names)
+    values[std::string("--") + name] = gflags::GetCommandLineFlagInfoOrDie(name).current_value;
   return values;
 }
 
@@ -236,7 +240,7 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
   }
   auto config = ConfigFromFlags();
   if (!config.ok()) return Complain(program, config.status(), kWrongFlags);
-  RaiseOpenFiles();   // the witness's socket gets the highest number
+  RaiseOpenFiles();  // the witness's socket gets the highest number
   // Before there are threads, or anything else that must not outlive this process.
   const auto witness = WitnessFor(*config);
   auto log = OpenLog();
@@ -245,7 +249,8 @@ int RunMain(int argc, char** argv, const ServerFactory& make_server) {
     const absl::Status released = Release(*config);
     return released.ok() ? EXIT_SUCCESS : Complain(program, released, kCannotRun);
   }
-  if (absl::Status found = FindArbiterFolder(*config); !found.ok()) return Complain(program, found, kCannotRun);
+  if (absl::Status found = FindArbiterFolder(*config); !found.ok())
+    return Complain(program, found, kCannotRun);
   config->max_connections = MaxConnections();
   LOG_IF(WARNING, !witness.ok()) << witness.status().message()
                                  << "; the other node finds a death when the lease has run out";

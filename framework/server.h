@@ -60,13 +60,14 @@ class Connection {
   virtual const std::string& local() const = 0;
 
   // Queues bytes. They leave once everything they may depend on is stable. A Server that produces much stops
-  // at high_water() and goes on in OnWritable. No-op after HalfClose, Close or Abort.
-  // A connection is aborted inside a Send that finds more than --max_pending_output_mb pending already (so one
-  // Send may be of any size); when pending output and unread input of all connections are more than --max_buffered_mb, the
+  // at high_water() and goes on in OnWritable. No-op after HalfClose, Close or Abort. A connection is aborted
+  // inside a Send that finds more than --max_pending_output_mb pending already (so one Send may be of any
+  // size); when pending output and unread input of all connections are more than --max_buffered_mb, the
   // connection that has most of it is, inside any Send and after any OnData. OnClosed(kOverLimit) follows.
   virtual void Send(std::string_view bytes) = 0;
   // Bytes sent that the client is not known to have acknowledged yet. What it acknowledges becomes known with
-  // its next bytes, or in steps of min(256 KiB, high_water() / 4): so much of this a client may have long had.
+  // its next bytes, or in steps of min(256 KiB, high_water() / 4): so much of this a client may have long
+  // had.
   virtual size_t pending_output() const = 0;
 
   // FIN behind what was sent; the client may go on sending, and OnData goes on.
@@ -77,21 +78,23 @@ class Connection {
   // RST; output not yet sent is lost. OnClosed follows.
   virtual void Abort() = 0;
 
-  // Calls OnTimer with `timer` once, `after` from Now(): negative is now, microseconds::max() is never. Setting
-  // it again replaces it. Timers are kept per connection and numbered by the application; they end with the
-  // connection, that is with OnClosed: after Close they still fire, after Abort no more. They fire when the
-  // loop gets to it, never early.
+  // Calls OnTimer with `timer` once, `after` from Now(): negative is now, microseconds::max() is never.
+  // Setting it again replaces it. Timers are kept per connection and numbered by the application; they end
+  // with the connection, that is with OnClosed: after Close they still fire, after Abort no more. They fire
+  // when the loop gets to it, never early.
   virtual void SetTimer(uint32_t timer, std::chrono::microseconds after) = 0;
   virtual void CancelTimer(uint32_t timer) = 0;
 
   // Data the application wants to keep with the connection. Owned by the connection from here on.
-  struct Context { virtual ~Context() = default; };
+  struct Context {
+    virtual ~Context() = default;
+  };
   virtual void set_context(std::unique_ptr<Context> context) = 0;
   virtual Context* context() const = 0;
 
   // Time and randomness for a Server: the same on both nodes.
   virtual LoggedTime Now() const = 0;
-  virtual uint64_t Random() = 0;     // uniform over all 64 bits; not for secrets
+  virtual uint64_t Random() = 0;  // uniform over all 64 bits; not for secrets
 
   // A Server that produces more than it was asked for (a download, say) should stop sending when
   // pending_output() >= high_water(); OnWritable comes when it has fallen below half of it. One that
@@ -100,8 +103,8 @@ class Connection {
   static constexpr size_t kDefaultHighWater = 1u << 20;
   static constexpr size_t kLowestHighWater = 4u << 10;
   virtual size_t high_water() const = 0;
-  // At least kLowestHighWater. Below pending_output(): OnWritable is owed; above it: OnWritable is not owed any
-  // more. A Server that would rather keep answers than let a client wait that sends before it reads says
+  // At least kLowestHighWater. Below pending_output(): OnWritable is owed; above it: OnWritable is not owed
+  // any more. A Server that would rather keep answers than let a client wait that sends before it reads says
   // SIZE_MAX.
   virtual void SetHighWater(size_t bytes) = 0;
 };
@@ -116,9 +119,9 @@ enum class CloseReason {
 
 // What Server::Commit is told. LSNs are positions in the log, the same on both nodes.
 struct CommitPoint {
-  uint64_t executed = 0;   // every record up to here was executed, and none behind it
-  uint64_t stable = 0;     // up to here (at most `executed`) the history is settled: see Server::Commit
-  bool alone = false;      // no other node has the records
+  uint64_t executed = 0;  // every record up to here was executed, and none behind it
+  uint64_t stable = 0;    // up to here (at most `executed`) the history is settled: see Server::Commit
+  bool alone = false;     // no other node has the records
 };
 
 // Names and values that both nodes of a pair must have alike: see Server::MustAgree.
@@ -133,16 +136,16 @@ class Server {
   // begin with data of its own. Called once, before anything else.
   virtual std::string InitialState() { return ""; }
 
-  // What else must be the same on both nodes for them to do the same: flags that matter to what clients see, by
-  // name (ValuesOfFlags in run.h reads gflags). A node whose values differ is not let join, and both logs name
-  // the first that differs, with both values. Called once, before anything else.
+  // What else must be the same on both nodes for them to do the same: flags that matter to what clients see,
+  // by name (ValuesOfFlags in run.h reads gflags). A node whose values differ is not let join, and both logs
+  // name the first that differs, with both values. Called once, before anything else.
   virtual Settings MustAgree() { return {}; }
 
-  // Whether a call that ends with an exception has left this Server as if it had not been made. If so, only the
-  // connection that the call was for is ended, on both nodes (OnClosed(kFault)); what the call has sent to others
-  // stays sent. If not, the node where it was thrown stops, since half of a change may have been made, and the
-  // other node, if it protects, takes over without giving its Server the same call: it only ends the connection.
-  // --on_poison overrides this. Asked once.
+  // Whether a call that ends with an exception has left this Server as if it had not been made. If so, only
+  // the connection that the call was for is ended, on both nodes (OnClosed(kFault)); what the call has sent
+  // to others stays sent. If not, the node where it was thrown stops, since half of a change may have been
+  // made, and the other node, if it protects, takes over without giving its Server the same call: it only
+  // ends the connection. --on_poison overrides this. Asked once.
   virtual bool Transactional() const { return false; }
 
   virtual void OnConnect(Connection&) {}
@@ -191,24 +194,24 @@ class Server {
   //
   // What: up to `stable` it has happened for good. What was executed beyond is an attempt: if this node loses
   // its role before it is stable (cut off, then dead), the other node's history goes on without it, and what
-  // was kept of it is wrong. On the secondary and on a node that is alone all that is executed is stable. So a
-  // Server either keeps what is beyond `stable` in memory until a later Commit tells that it is stable, or
+  // was kept of it is wrong. On the secondary and on a node that is alone all that is executed is stable. So
+  // a Server either keeps what is beyond `stable` in memory until a later Commit tells that it is stable, or
   // counts on its data being replaced by a copy of the other node's when this node comes back after having
   // lost its role; it cannot come back with them by mistake if InitialState tells them apart.
   //
-  // OK: done. ResourceExhausted: cannot write now (the disk is full), but is sound, has forgotten nothing, and
-  // will be asked again: see OnStorage. Anything else: it is broken, and this node can no longer serve. It gives
-  // up before anything leaves that was executed since the last Commit that succeeded, and the other node goes
-  // on.
+  // OK: done. ResourceExhausted: cannot write now (the disk is full), but is sound, has forgotten nothing,
+  // and will be asked again: see OnStorage. Anything else: it is broken, and this node can no longer serve.
+  // It gives up before anything leaves that was executed since the last Commit that succeeded, and the other
+  // node goes on.
   virtual absl::Status Commit(const CommitPoint&) { return absl::OkStatus(); }
   // Through the log, so at the same place on both nodes: whether there is room to keep things. False when a
   // Commit of either node was ResourceExhausted; from then on nothing should be changed that would have to be
   // kept, but clients be told so. True when both can write again. Starts as true; each call changes it.
   // Meanwhile Commit goes on being called, about ten times a second and after each turn, and clients are
   // served: in a pair as ever, for what is not durable is on two nodes. On a node that is alone, connections
-  // that got output after the last good Commit and before OnStorage(false) get no more until a Commit is good:
-  // what they were to be told is not durable. So a Server whose Commit says ResourceExhausted must override
-  // this; and it does best to say so while there is still some room to write what was executed.
+  // that got output after the last good Commit and before OnStorage(false) get no more until a Commit is
+  // good: what they were to be told is not durable. So a Server whose Commit says ResourceExhausted must
+  // override this; and it does best to say so while there is still some room to write what was executed.
   virtual void OnStorage(bool /*writable*/) {}
 };
 

@@ -15,13 +15,13 @@ namespace understudy {
 using replication::Lsn;
 using replication::RecordView;
 using tcpshim::FourTuple;
-using tcpshim::TupleOf;
 using tcpshim::Segment;
+using tcpshim::TupleOf;
 
 namespace {
 constexpr std::chrono::milliseconds kSoonInterval{1};
-constexpr std::chrono::milliseconds kWatchInterval{20};     // in case a report was lost
-constexpr std::chrono::milliseconds kIdleInterval{100};     // only expiry
+constexpr std::chrono::milliseconds kWatchInterval{20};  // in case a report was lost
+constexpr std::chrono::milliseconds kIdleInterval{100};  // only expiry
 constexpr size_t kMaxReadSize = 256 << 10;
 constexpr int kEventsPerTurn = 64;
 }  // namespace
@@ -58,8 +58,7 @@ absl::Status Serving::Start(const tcpshim::NorthWrapper::Options& options) {
   return absl::OkStatus();
 }
 
-void Serving::BeginEpoch(uint64_t epoch, uint64_t seed, uint32_t timestamp_shift,
-                         const std::string& node) {
+void Serving::BeginEpoch(uint64_t epoch, uint64_t seed, uint32_t timestamp_shift, const std::string& node) {
   const EpochBegan body{epoch, seed, timestamp_shift, node, executor_->initial_state()};
   Append(RecordKind::kEpochBegan, Encode(body), 0);
   EndTurn();
@@ -103,8 +102,8 @@ void Serving::Execute(const RecordView& record, ConnectionId id, size_t at) {
   }
 }
 
-// The record at `at` was the Server's last. It and what is behind it are not logged: clients send it again, to the
-// other node, which is told whose call it was.
+// The record at `at` was the Server's last. It and what is behind it are not logged: clients send it again,
+// to the other node, which is told whose call it was.
 void Serving::ServerThrew(const absl::Status& why, size_t at) {
   server_threw_ = true;
   waiting_.clear();
@@ -118,7 +117,8 @@ void Serving::ServerThrew(const absl::Status& why, size_t at) {
 }
 
 void Serving::EndTurn() {
-  if (in_turn_ || silent_ || taking_over_ || ShuttingDown()) return;   // in_turn_: a journal that is stable at once
+  if (in_turn_ || silent_ || taking_over_ || ShuttingDown())
+    return;  // in_turn_: a journal that is stable at once
   in_turn_ = true;
   ExecuteWaiting();
   // What became stable at once may have let more happen; but other work must get its turn too.
@@ -168,7 +168,8 @@ void Serving::TellStorage() {
   const bool writable = !cannot_write_ && !journal_->PeerCannotWrite();
   const bool may = !taking_over_ && !silent_ && !ShuttingDown() && executor_->epoch() != 0;
   if (!may || writable == executor_->storage_writable()) return;
-  LOG(WARNING) << (writable ? "the nodes can write again" : "the Server is told that there is no room to write");
+  LOG(WARNING) << (writable ? "the nodes can write again"
+                            : "the Server is told that there is no room to write");
   Append(RecordKind::kStorage, Encode(Storage{writable}), 0);
 }
 
@@ -213,7 +214,8 @@ void Serving::Drop(Live& live) {
 // --- Input from the north wrapper ----------------------------------------------------------------
 
 bool Serving::TooMuchPending(const ConnectionState& state) const {
-  return state.pending_output() >= state.most_pending() || (state.held_back() && state.unread_size() >= kMaxHeldBack);
+  return state.pending_output() >= state.most_pending() ||
+         (state.held_back() && state.unread_size() >= kMaxHeldBack);
 }
 
 absl::Span<char> Serving::BeginReceive(ConnectionId id) {
@@ -225,7 +227,7 @@ absl::Span<char> Serving::BeginReceive(ConnectionId id) {
     return {};
   }
   if (!live->state->connected()) {
-    if (!IsProven(*live)) return {};   // Connect lets it go on
+    if (!IsProven(*live)) return {};  // Connect lets it go on
     Prove(*live);
   }
   // What was read from this connection before may have changed what is asked here.
@@ -323,7 +325,7 @@ void Serving::WaitForSouthEvents() {
 // whether that is the truth.
 void Serving::HandleUnknownRst(const south_event& event) {
   const FourTuple tuple = TupleOf(event.tuple);
-  if (executor_->FindByTuple(tuple) != nullptr) return;   // a socket that is about to be restored or closed
+  if (executor_->FindByTuple(tuple) != nullptr) return;  // a socket that is about to be restored or closed
   Segment segment;
   segment.source = tuple.local;
   segment.destination = tuple.remote;
@@ -343,7 +345,7 @@ void Serving::HandleUnknownRst(const south_event& event) {
     segment.flags.ack = event.ack != 0;
     ++counters_.rsts_vouched;
   }
-  (void)south_.sender->Send(segment);   // as good as a lost segment when it fails
+  (void)south_.sender->Send(segment);  // as good as a lost segment when it fails
 }
 
 void Serving::HandleAcked(const south_event& event) {
@@ -377,7 +379,9 @@ void Serving::ScheduleTick() {
   if (silent_) return;
   const bool watching = !watched_.empty() || ShuttingDown();
   if (tick_scheduled_ && !watching) return;
-  const auto due = clock_->Monotonic() + (look_soon_ ? kSoonInterval : watching ? kWatchInterval : kIdleInterval);
+  const auto due = clock_->Monotonic() + (look_soon_ ? kSoonInterval
+                                          : watching ? kWatchInterval
+                                                     : kIdleInterval);
   if (tick_scheduled_ && tick_.expiry() <= due) return;
   tick_scheduled_ = true;
   tick_.expires_at(due);
@@ -415,7 +419,7 @@ void Serving::ScheduleTimers() {
   if (!next.has_value() || silent_) return;
   if (timers_at_us_ == next->due_us) return;
   timers_at_us_ = next->due_us;
-  constexpr int64_t kLongest = 3'600'000'000;   // one that is due "never" is out of the range of clocks
+  constexpr int64_t kLongest = 3'600'000'000;  // one that is due "never" is out of the range of clocks
   const int64_t wait = std::clamp<int64_t>(next->due_us - TimeUs(), 0, kLongest);
   timers_.expires_after(std::chrono::microseconds(wait));
   timers_.async_wait([this](boost::system::error_code error) {

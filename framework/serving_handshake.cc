@@ -1,11 +1,11 @@
-// How connections begin: handshakes, and what becomes of the connection that the log still has of the same client
-// and port.
+// How connections begin: handshakes, and what becomes of the connection that the log still has of the same
+// client and port.
 //
-// The log learns of a connection at its SYN-ACK, which leaves once `Opened` is stable. From one port a client can begin
-// again at once (it has reset the old connection, or that is in TIME_WAIT), and TCP, which makes the new SYN-ACK,
-// has let go of the old one then, also if this node has not read all of it yet. So the new one is a connection
-// of its own from the first record on, known by its ISS, and its accepted socket waits until the old one's end
-// has been executed: the Server never sees two of one peer.
+// The log learns of a connection at its SYN-ACK, which leaves once `Opened` is stable. From one port a client
+// can begin again at once (it has reset the old connection, or that is in TIME_WAIT), and TCP, which makes
+// the new SYN-ACK, has let go of the old one then, also if this node has not read all of it yet. So the new
+// one is a connection of its own from the first record on, known by its ISS, and its accepted socket waits
+// until the old one's end has been executed: the Server never sees two of one peer.
 #include <algorithm>
 
 #include "framework/serving.h"
@@ -19,16 +19,16 @@ using tcpshim::NorthWrapper;
 using tcpshim::TupleOf;
 
 namespace {
-constexpr std::chrono::seconds kHandshakeTimeout{75};   // the kernel gives up after 63 s
-// After a takeover the SYN-ACKs of handshakes under way are sent like this, as the kernel does it, not too many at a
-// time; who has not answered in the end is no client of ours (or repeats its SYN).
+constexpr std::chrono::seconds kHandshakeTimeout{75};  // the kernel gives up after 63 s
+// After a takeover the SYN-ACKs of handshakes under way are sent like this, as the kernel does it, not too
+// many at a time; who has not answered in the end is no client of ours (or repeats its SYN).
 constexpr std::chrono::seconds kSendSynAck[] = {std::chrono::seconds(0), std::chrono::seconds(1),
                                                 std::chrono::seconds(3)};
 constexpr int kSynAcksPerTick = 256;
 constexpr std::chrono::seconds kUnprovenTimeout{7};
 constexpr int kEvictionLook = 64;
-// TCP hides what the client offered in the low bits of a SYN cookie's TSval, which is then behind its clock by up
-// to so many milliseconds.
+// TCP hides what the client offered in the low bits of a SYN cookie's TSval, which is then behind its clock
+// by up to so many milliseconds.
 constexpr uint32_t kCookieTimestampBits = 64;
 }  // namespace
 
@@ -45,7 +45,7 @@ void Serving::HandleSynAck(const south_event& event) {
   const FourTuple tuple = TupleOf(event.tuple);
   if (Live* known = FindNewest(tuple)) {
     const Opened& opened = known->state->opened();
-    if (opened.iss == event.seq) return;   // the kernel's retransmission
+    if (opened.iss == event.seq) return;  // the kernel's retransmission
     // Another SYN cookie for the same SYN: the first one is as good, and the client may have it.
     if (event.cookie == 0 && known->cookie == 0 && half_open_.contains(known->id) &&
         opened.irs + 1 == event.ack) {
@@ -68,7 +68,7 @@ void Serving::HandleSynAck(const south_event& event) {
   opened.tuple = tuple;
   opened.iss = event.seq;
   opened.irs = event.ack - 1;
-  opened.options = {event.peer_mss,   event.own_mss, event.window_scaling != 0, event.snd_wscale,
+  opened.options = {event.peer_mss,   event.own_mss,   event.window_scaling != 0, event.snd_wscale,
                     event.rcv_wscale, event.sack != 0, event.timestamps != 0};
   opened.window = event.window;
   opened.timestamp = event.tsval;
@@ -77,7 +77,7 @@ void Serving::HandleSynAck(const south_event& event) {
   opened.ecn = event.ecn != 0;
   if (event.cookie == 0) opened.timestamp_offset += kCookieTimestampBits;
   Append(RecordKind::kOpened, Encode(opened), 0);
-  if (silent_) return;   // the Server threw on what was waiting
+  if (silent_) return;  // the Server threw on what was waiting
   Live& live = AddLive(opened.connection);
   live.cookie = event.cookie;
   live.slot = *slot;
@@ -121,7 +121,7 @@ bool Serving::EvictHalfOpen() {
     }
     if (++looked == kEvictionLook) break;
   }
-  return false;   // complete, and about to be accepted
+  return false;  // complete, and about to be accepted
 }
 
 void Serving::CheckHandshakes() {
@@ -137,7 +137,7 @@ void Serving::CheckHandshakes() {
   for (ConnectionId id : unproven) {
     Live& live = *Find(id);
     const auto waited = now - live.since;
-    if (IsProven(live)) {   // the report was lost
+    if (IsProven(live)) {  // the report was lost
       Prove(live);
     } else if (waited > kUnprovenTimeout) {
       ++counters_.half_open_expired;
@@ -174,9 +174,10 @@ NorthWrapper::Accepted Serving::OnAccepted(int fd, const FourTuple& tuple) {
   return {.id = live->id};
 }
 
-// A connection whose handshake no south wrapper has seen: standalone there is none, and what a client of this host
-// sends goes by loopback. Nothing that comes of its input leaves before that is stable, as for all; but TCP's
-// acknowledgements do, so it could not go on on another host. nullptr: the Server threw on what was waiting.
+// A connection whose handshake no south wrapper has seen: standalone there is none, and what a client of this
+// host sends goes by loopback. Nothing that comes of its input leaves before that is stable, as for all; but
+// TCP's acknowledgements do, so it could not go on on another host. nullptr: the Server threw on what was
+// waiting.
 Serving::Live* Serving::OpenUnseen(const FourTuple& tuple, bool local) {
   if (Live* known = FindNewest(tuple)) Supersede(*known);
   Opened opened;
@@ -199,7 +200,8 @@ bool Serving::IsLocal(uint32_t ip) {
 // incarnations too.
 bool Serving::IsAcceptOf(int fd, const Live& live) const {
   if (live.cookie != 0) return live.cookie == tcpshim::SocketCookie(fd);
-  // A SYN cookie: TCP made the socket from the client's ACK, which must be the answer to the SYN-ACK in the log.
+  // A SYN cookie: TCP made the socket from the client's ACK, which must be the answer to the SYN-ACK in the
+  // log.
   return south_.wrapper->Client(*live.slot).has_value();
 }
 
@@ -222,8 +224,7 @@ bool Serving::IsProven(const Live& live) const {
 
 void Serving::Prove(Live& live) {
   unproven_.erase(live.id);
-  const absl::Status made =
-      live.has_socket ? absl::OkStatus() : RestoreSocket(live, EndpointOf(*live.state));
+  const absl::Status made = live.has_socket ? absl::OkStatus() : RestoreSocket(live, EndpointOf(*live.state));
   if (absl::IsUnavailable(made)) {
     AwaitRoute(live, made);
   } else if (!made.ok()) {
@@ -239,12 +240,12 @@ void Serving::Prove(Live& live) {
 
 // Its client has begun anew.
 void Serving::Supersede(Live& old) {
-  if (!old.state->connected()) return EndHandshake(old);   // the Server has never heard of it
+  if (!old.state->connected()) return EndHandshake(old);  // the Server has never heard of it
   ++counters_.superseded;
   old.superseded = true;
-  old.unheard_until = 0;   // there is nobody left who could say a word
+  old.unheard_until = 0;  // there is nobody left who could say a word
   superseded_[old.tuple] = old.id;
-  if (old.slot.has_value()) {   // the tuple is the next one's
+  if (old.slot.has_value()) {  // the tuple is the next one's
     south_.wrapper->Remove(*old.slot);
     old.slot.reset();
   }
@@ -252,12 +253,12 @@ void Serving::Supersede(Live& old) {
   Look(old);
 }
 
-// TCP has let go of it, so what it has left to say is in the socket, its end behind it, and nothing that we say
-// reaches anybody.
+// TCP has let go of it, so what it has left to say is in the socket, its end behind it, and nothing that we
+// say reaches anybody.
 bool Serving::CheckSuperseded(Live& live) {
   const ConnectionState& state = *live.state;
   CheckProgress(live);
-  if (!state.peer_closed() && !live.paused) return false;   // its end will be read
+  if (!state.peer_closed() && !live.paused) return false;  // its end will be read
   north_->Forget(live.id);
   if (live.fin_written && state.peer_closed()) {
     ++counters_.ended;

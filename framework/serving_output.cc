@@ -13,8 +13,8 @@ using tcpshim::Seq;
 using tcpshim::SouthWrapper;
 
 namespace {
-// After the Server has closed: a client that has all that was sent may still send so long and so much before it
-// ends its stream. One that does not take what was sent is given up.
+// After the Server has closed: a client that has all that was sent may still send so long and so much before
+// it ends its stream. One that does not take what was sent is given up.
 constexpr std::chrono::seconds kLinger{1};
 constexpr uint64_t kMaxLingerBytes = 64 << 10;
 constexpr std::chrono::seconds kGiveUpAfter{60};
@@ -86,7 +86,7 @@ void Serving::Flush(Live& live) {
   }
   WriteOutput(live);
   if (live.slot.has_value()) SendHeldAck(live);
-  if (live.fin_written) Look(live);   // the client's FIN may be what has become stable
+  if (live.fin_written) Look(live);  // the client's FIN may be what has become stable
 }
 
 void Serving::WriteOutput(Live& live) {
@@ -129,15 +129,15 @@ void Serving::SendHeldAck(Live& live) {
   segment.window = held->window;
   if (opened.options.timestamps) segment.timestamps = {{held->tsval, held->tsecr}};
   ++counters_.acks_by_hand;
-  (void)south_.sender->Send(segment);   // as good as a lost segment when it fails
+  (void)south_.sender->Send(segment);  // as good as a lost segment when it fails
 }
 
 void Serving::OnFenceMended() {
   for (auto& [id, live] : live_) BelieveTcp(*live);
 }
 
-// An acknowledgement of what the south wrapper has not seen leave is not believed, and does not come again. But TCP
-// has taken it: what TCP knows counts.
+// An acknowledgement of what the south wrapper has not seen leave is not believed, and does not come again.
+// But TCP has taken it: what TCP knows counts.
 void Serving::BelieveTcp(Live& live) {
   live.next_doubt = clock_->Monotonic() + kDoubtInterval;
   if (!live.has_socket || !live.slot.has_value() || live.superseded || live.unheard_until != 0) return;
@@ -168,7 +168,7 @@ void Serving::SendSynAck(Live& live) {
   segment.source = opened.tuple.local;
   segment.destination = opened.tuple.remote;
   segment.flags.syn = segment.flags.ack = true;
-  segment.flags.ece = opened.ecn && !live.restored;   // a restored socket knows no ECN
+  segment.flags.ece = opened.ecn && !live.restored;  // a restored socket knows no ECN
   segment.seq = opened.iss;
   segment.ack = opened.irs + 1;
   segment.window = opened.window;
@@ -187,8 +187,8 @@ void Serving::SendSynAck(Live& live) {
 
 // The end of the output that the client has acknowledged and TCP has taken; a FIN counts as one byte more.
 //
-// The south wrapper's programs believe a segment before TCP has looked at its checksum, and a byte that the log takes
-// for acknowledged is gone for ever.
+// The south wrapper's programs believe a segment before TCP has looked at its checksum, and a byte that the
+// log takes for acknowledged is gone for ever.
 uint64_t Serving::AckedForTcp(const Live& live) const {
   const uint64_t sent = live.written + live.fin_written;
   return sent - std::min<uint64_t>(tcpshim::UnackedBytes(north_->fd(live.id)), sent);
@@ -204,7 +204,7 @@ bool Serving::IsConfirmed(const Live& live) const {
 PeerView Serving::ViewOf(const Live& live) const {
   PeerView view = live.state->view();
   if (!live.slot.has_value()) {
-    view.acked = live.written;   // standalone: TCP's word is good enough, nobody will take over
+    view.acked = live.written;  // standalone: TCP's word is good enough, nobody will take over
     return view;
   }
   if (const auto client = south_.wrapper->Client(*live.slot)) {
@@ -216,7 +216,7 @@ PeerView Serving::ViewOf(const Live& live) const {
   return view;
 }
 
-// --- What depends on the client's acknowledgements -------------------------------------------------
+// --- What depends on the client's acknowledgements -----------------------------------------------
 
 // Such connections are watched. They are looked at when something has changed: the south wrapper reports
 // the acknowledgement that matters (WakeWhenAcked), and the rest is known here.
@@ -244,7 +244,7 @@ void Serving::Look(Live& live) {
 }
 
 void Serving::CheckWatched() {
-  if (ticking_) {   // a report may have been lost, and lingering ends by the clock
+  if (ticking_) {  // a report may have been lost, and lingering ends by the clock
     for (ConnectionId id : watched_) Look(*Find(id));
   }
   const auto now = clock_->Monotonic();
@@ -273,7 +273,7 @@ void Serving::CheckWatched() {
         Look(*live);
       } else if (live->unconfirmed < kSoonAgain) {
         ++live->unconfirmed;
-        look_soon_ = true;   // TCP is about to see it, most likely
+        look_soon_ = true;  // TCP is about to see it, most likely
         ScheduleTick();
       }
     }
@@ -284,7 +284,8 @@ void Serving::CheckWatched() {
 bool Serving::AwaitAck(const Live& live) {
   const ConnectionState& state = *live.state;
   const uint64_t end = state.output().end();
-  if (live.unheard_until != 0) return south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(state.view().acked));
+  if (live.unheard_until != 0)
+    return south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(state.view().acked));
   if (live.fin_written) {
     // Once it is acknowledged, what is left to come is the client's FIN, which comes as a record.
     return !FinAcked(live) && south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(end) + 1);
@@ -293,7 +294,7 @@ bool Serving::AwaitAck(const Live& live) {
   if (state.writable_wanted()) at = std::min(at, end - state.high_water() / 2 + 1);
   if (state.room_wanted()) at = std::min(at, end);
   if (live.resent.has_value()) at = std::min(at, live.resent->next);
-  if (at > live.written) return false;   // it cannot come before more is written, which is looked at
+  if (at > live.written) return false;  // it cannot come before more is written, which is looked at
   return south_.wrapper->WakeWhenAcked(*live.slot, state.SeqOf(at));
 }
 
@@ -316,7 +317,7 @@ bool Serving::CheckProgress(Live& live) {
 
 bool Serving::FinAcked(const Live& live) const {
   if (!live.fin_written) return false;
-  if (!live.slot.has_value()) return true;   // standalone: the kernel sees to it
+  if (!live.slot.has_value()) return true;  // standalone: the kernel sees to it
   const auto client = south_.wrapper->Client(*live.slot);
   return client.has_value() && client->una == live.state->SeqOf(live.state->output().end()) + 1 &&
          tcpshim::UnackedBytes(north_->fd(live.id)) == 0;

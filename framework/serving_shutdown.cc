@@ -1,8 +1,9 @@
 // The ends of a node that still has something to do for its clients.
 //
-// One that has promised them more than the log has takes what is left in its sockets. One that is alone does not
-// leave its clients in silence. The log ends before that begins: no record is made any more, the Server is not
-// called. What clients still send is read and thrown away, so that no RST cuts off bytes on their way to them.
+// One that has promised them more than the log has takes what is left in its sockets. One that is alone does
+// not leave its clients in silence. The log ends before that begins: no record is made any more, the Server
+// is not called. What clients still send is read and thrown away, so that no RST cuts off bytes on their way
+// to them.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -37,7 +38,7 @@ bool Serving::HasTheRest() const {
 
 void Serving::ShutDown(std::chrono::milliseconds limit, std::function<void()> finished) {
   ExecuteWaiting();
-  EndTurn();   // what has been taken from clients is answered
+  EndTurn();  // what has been taken from clients is answered
   if (silent_) return finished();
   (void)Commit(/*always=*/true);
   if (silent_) return finished();

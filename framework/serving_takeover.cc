@@ -19,14 +19,15 @@ namespace {
 // Segments resent by hand for one connection: an initial window (RFC 6928). The first of them brings back
 // the client's true ACK number, from which the kernel goes on.
 constexpr int kResendSegments = 10;
-// The first of them comes again after so long, then after twice and four times as long: at 0.2, 0.6 and 1.4 s.
+// The first of them comes again after so long, then after twice and four times as long: at 0.2, 0.6 and 1.4
+// s.
 constexpr std::chrono::milliseconds kResendAgain{200};
 constexpr int kResendsAgain = 3;
 // How long a client is waited for that this host has no route to.
 constexpr std::chrono::seconds kRouteWait{60};
 constexpr size_t kRouteTriesPerTick = 100;
 
-constexpr size_t kSmallestMss = 48, kTimestampsSize = 12;   // the kernel's least, too; of the option
+constexpr size_t kSmallestMss = 48, kTimestampsSize = 12;  // the kernel's least, too; of the option
 
 bool NothingPending(const ConnectionState& state) {
   return state.output().size() == 0 && !state.fin_wanted() && !state.abort_wanted() && state.connected();
@@ -72,8 +73,7 @@ Endpoint Serving::EndpointOf(const ConnectionState& state) const {
   endpoint.rcv_nxt = state.rcv_nxt();
   endpoint.snd_wnd = state.view().window;
   endpoint.rcv_edge = state.rcv_nxt() + state.window_limit();
-  endpoint.timestamp =
-      state.timestamp_offset() + timestamp_shift_ + Milliseconds32(clock_->Monotonic());
+  endpoint.timestamp = state.timestamp_offset() + timestamp_shift_ + Milliseconds32(clock_->Monotonic());
   return endpoint;
 }
 
@@ -102,7 +102,7 @@ bool Serving::RestoreOne(const ConnectionState& state) {
     live.slot = *slot;
     live.restored = true;
     live.syn_ack_sent = true;
-    live.released = Released::Of(state);   // all that this node has stored is stable: it alone holds it
+    live.released = Released::Of(state);  // all that this node has stored is stable: it alone holds it
     if (IsRestoredLate(state)) return true;
     const absl::Status made = RestoreSocket(live, endpoint);
     if (made.ok()) return true;
@@ -132,8 +132,8 @@ absl::Status Serving::RestoreSocket(Live& live, const Endpoint& endpoint) {
   return absl::OkStatus();
 }
 
-// A client of this host: what it says goes by loopback from now on, where no south wrapper sees it, and nothing is
-// sent by hand. It goes on when TCP's timers say so.
+// A client of this host: what it says goes by loopback from now on, where no south wrapper sees it, and
+// nothing is sent by hand. It goes on when TCP's timers say so.
 bool Serving::RestoreLocal(Live& live, const Endpoint& endpoint) {
   live.restored = true;
   live.syn_ack_sent = true;
@@ -146,7 +146,8 @@ bool Serving::RestoreLocal(Live& live, const Endpoint& endpoint) {
   return false;
 }
 
-// A route that a daemon has not learned yet, or that went with something else: the client is in no hurry to give up.
+// A route that a daemon has not learned yet, or that went with something else: the client is in no hurry to
+// give up.
 void Serving::AwaitRoute(Live& live, const absl::Status& why) {
   LOG_EVERY_T(WARNING, 1) << why << "; waits for one";
   routeless_.push_back({live.id, clock_->Monotonic() + kRouteWait});
@@ -215,8 +216,9 @@ void Serving::ResendByHand(Live& live, Resent what) {
   live.resent = what;
 }
 
-// A restored socket has written what may be lost, and its kernel would find out in seconds: it is watched by hand, as
-// what was resent is. (What the kernel has not sent yet is not: it would take no acknowledgement of that.)
+// A restored socket has written what may be lost, and its kernel would find out in seconds: it is watched by
+// hand, as what was resent is. (What the kernel has not sent yet is not: it would take no acknowledgement of
+// that.)
 void Serving::WatchUntimed(Live& live) {
   if (!live.untimed || live.unheard_until != 0) return;
   const uint64_t sent = live.written - tcpshim::UnsentBytes(north_->fd(live.id));
@@ -228,13 +230,13 @@ void Serving::WatchUntimed(Live& live) {
   }
 }
 
-// What was resent by hand may be lost, too. The kernel's timer, which knows no round-trip time, is at a second
-// then, and at three before Linux 6.15. Until it fires, the first segment is resent as TCP would: alone, ever
-// more seldom.
+// What was resent by hand may be lost, too. The kernel's timer, which knows no round-trip time, is at a
+// second then, and at three before Linux 6.15. Until it fires, the first segment is resent as TCP would:
+// alone, ever more seldom.
 //
-// When an acknowledgement has told the kernel a round-trip time it resends the rest within 0.2 s. Not every one does:
-// not the answer to what the client had already, which echoes what the dead host has said. Until then all that may
-// have been sent is resent by hand, as much at once as at the beginning of a connection.
+// When an acknowledgement has told the kernel a round-trip time it resends the rest within 0.2 s. Not every
+// one does: not the answer to what the client had already, which echoes what the dead host has said. Until
+// then all that may have been sent is resent by hand, as much at once as at the beginning of a connection.
 void Serving::ResendAgain(Live& live) {
   Resent& what = *live.resent;
   if (what.fin && FinAcked(live)) return live.resent.reset();
@@ -274,17 +276,18 @@ Segment Serving::AckByHand(const Live& live) const {
   return segment;
 }
 
-// So many of its first segments, and the FIN if it comes next. No byte more: the kernel takes no acknowledgement
-// of what it does not count as sent. Returns up to where.
+// So many of its first segments, and the FIN if it comes next. No byte more: the kernel takes no
+// acknowledgement of what it does not count as sent. Returns up to where.
 uint64_t Serving::Resend(Live& live, const Resent& what, int segments) {
   const ConnectionState& state = *live.state;
   const tcpshim::TcpOptions& options = state.opened().options;
   Segment segment = AckByHand(live);
-  // What this host's kernel would send, and what both ends have said that they can receive: either may be on a wire
-  // that takes less than this host's.
+  // What this host's kernel would send, and what both ends have said that they can receive: either may be on
+  // a wire that takes less than this host's.
   const size_t agreed = std::max<size_t>(std::min(options.peer_mss, options.own_mss), kSmallestMss);
   size_t size = agreed - (options.timestamps ? kTimestampsSize : 0);
-  if (const size_t kernels = tcpshim::SegmentSize(north_->fd(live.id)); kernels != 0) size = std::min(size, kernels);
+  if (const size_t kernels = tcpshim::SegmentSize(north_->fd(live.id)); kernels != 0)
+    size = std::min(size, kernels);
   uint64_t at = what.from;
   for (int i = 0; i < segments && (at < what.end || (i == 0 && what.fin)); ++i) {
     segment.payload = state.output().View(at, std::min<uint64_t>(at + size, what.end));
@@ -305,19 +308,20 @@ uint64_t Serving::Resend(Live& live, const Resent& what, int segments) {
   return at;
 }
 
-// Until the client says something, all that the dead primary may have sent counts as sent (see RestoreOne). What
-// lies beyond the client's window has not been sent, though, and the kernel believes that it has: it would resend it
-// when its timer says so, which doubles while the window is closed, and not when the window opens. So the socket is
-// made once more, from the client's first word: sent is what its window allowed, and all else is written as new.
-// Then the kernel knows how things are, and does what it does for any client.
+// Until the client says something, all that the dead primary may have sent counts as sent (see RestoreOne).
+// What lies beyond the client's window has not been sent, though, and the kernel believes that it has: it
+// would resend it when its timer says so, which doubles while the window is closed, and not when the window
+// opens. So the socket is made once more, from the client's first word: sent is what its window allowed, and
+// all else is written as new. Then the kernel knows how things are, and does what it does for any client.
 //
-// That word may be an old one, overtaken by a wider window which the dead primary has used: the client acknowledges
-// more then than this socket has sent, and would be ignored for ever. So the socket is made a third time, with all of
-// it sent (HasLostGrip).
+// That word may be an old one, overtaken by a wider window which the dead primary has used: the client
+// acknowledges more then than this socket has sent, and would be ignored for ever. So the socket is made a
+// third time, with all of it sent (HasLostGrip).
 void Serving::TakeGrip(Live& live) {
   const bool again = live.unheard_until == 0;
-  const uint64_t sent_end = again ? std::exchange(live.claimed_until, 0) : std::exchange(live.unheard_until, 0);
-  ExecuteWaiting();   // the log's RCV.NXT is that of what has been read, below
+  const uint64_t sent_end =
+      again ? std::exchange(live.claimed_until, 0) : std::exchange(live.unheard_until, 0);
+  ExecuteWaiting();  // the log's RCV.NXT is that of what has been read, below
   const ConnectionState& state = *live.state;
   const tcpshim::TcpOptions& options = state.opened().options;
   const auto client = south_.wrapper->Client(*live.slot);
@@ -328,7 +332,7 @@ void Serving::TakeGrip(Live& live) {
   if (again) {
     edge = sent_end;
   } else if (edge >= sent_end) {
-    return;   // all of it may have been sent
+    return;  // all of it may have been sent
   } else {
     live.claimed_until = sent_end;
   }
@@ -389,7 +393,7 @@ void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::s
   if (fault.has_value()) Append(RecordKind::kFault, Encode(*fault), fault->connection);
   for (ConnectionId id : std::exchange(not_restored_, {})) {
     Append(RecordKind::kBroken, Encode(Broken{id, ECONNABORTED}), 0);
-    if (Live* live = Find(id)) Drop(*live);   // none: of a client of the dead host
+    if (Live* live = Find(id)) Drop(*live);  // none: of a client of the dead host
   }
   // Their clients had begun anew from the same port, so nobody waits for these.
   std::vector<ConnectionId> superseded;
@@ -445,7 +449,7 @@ void Serving::Stop() {
 }
 
 void Serving::FallSilent() {
-  Stop();   // if it was not: a Server that threw has stopped already, and its clients shall not hear of it
+  Stop();  // if it was not: a Server that threw has stopped already, and its clients shall not hear of it
   if (north_ == nullptr) return;
   north_->StopListening();
   for (auto& [id, live] : live_) {

@@ -41,8 +41,8 @@ std::string StatusAsJson(const NodeStatus& s) {
                       ",\"reason\":", JsonString(s.reason), ",\"epoch\":", s.epoch,
                       ",\"last_lsn\":", s.last_lsn, ",\"stable_lsn\":", s.stable_lsn,
                       ",\"applied_lsn\":", s.applied_lsn, ",\"connections\":", s.connections,
-                      ",\"clock_off_ms\":", s.clock_off_ms,
-                      ",\"warnings\":[", absl::StrJoin(s.warnings, ",", AppendJson), "]}\n");
+                      ",\"clock_off_ms\":", s.clock_off_ms, ",\"warnings\":[",
+                      absl::StrJoin(s.warnings, ",", AppendJson), "]}\n");
 }
 
 std::string StatusAsMetrics(const NodeStatus& s) {
@@ -56,7 +56,8 @@ std::string StatusAsMetrics(const NodeStatus& s) {
   gauge("stable_lsn", "Last record that every destination has stored.", s.stable_lsn);
   gauge("applied_lsn", "Last record that the Server here has executed.", s.applied_lsn);
   gauge("connections", "Client connections in the log.", s.connections);
-  absl::StrAppend(&out, "# HELP understudy_clock_off_ms Logged time less this host's wall clock, milliseconds.\n",
+  absl::StrAppend(&out,
+                  "# HELP understudy_clock_off_ms Logged time less this host's wall clock, milliseconds.\n",
                   "# TYPE understudy_clock_off_ms gauge\nunderstudy_clock_off_ms ", s.clock_off_ms, "\n");
   absl::StrAppend(&out, "# HELP understudy_state 1 for the state the node is in.\n",
                   "# TYPE understudy_state gauge\n");
@@ -90,10 +91,11 @@ std::string StatusAsPage(const NodeStatus& s) {
   const std::string title = HtmlText(s.node.empty() ? "understudy" : s.node);
   return absl::StrCat(
       "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">"
-      "<meta http-equiv=\"refresh\" content=\"2\"><title>", title, ": ", s.state,
+      "<meta http-equiv=\"refresh\" content=\"2\"><title>",
+      title, ": ", s.state,
       "</title><style>body{font:16px/1.5 sans-serif;margin:2em}th{text-align:left;font-weight:normal;"
-      "padding-right:2em;color:#555}</style></head><body><h1>", title, "</h1><table>\n", rows,
-      "</table></body></html>\n");
+      "padding-right:2em;color:#555}</style></head><body><h1>",
+      title, "</h1><table>\n", rows, "</table></body></html>\n");
 }
 
 }  // namespace understudy

@@ -1,5 +1,5 @@
-// Whatever comes to the status port: it is answered or refused, with one well-formed response, and says nothing
-// to a Host that it does not know.
+// Whatever comes to the status port: it is answered or refused, with one well-formed response, and says
+// nothing to a Host that it does not know.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -28,15 +28,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   boost::system::error_code error;
   parser.put(boost::asio::buffer(data, size), error);
   if (error || !parser.is_done()) return 0;
-  const understudy::StatusPages pages{[] { return "secret"; }, [] { return "secret"; }, [] { return "secret"; }};
+  const understudy::StatusPages pages{[] { return "secret"; }, [] { return "secret"; },
+                                      [] { return "secret"; }};
   const understudy::HostPolicy hosts{false, {"node-a"}};
   const auto& request = parser.get();
   const auto response = understudy::Respond(request, hosts, pages);
   const auto result = response.result_int();
   Expect(result == 200 || result == 404 || result == 405 || result == 421);
   const auto host = request.find(http::field::host);
-  const bool known = host == request.end() ||
-                     hosts.Allows(std::string_view(host->value().data(), host->value().size()));
+  const bool known =
+      host == request.end() || hosts.Allows(std::string_view(host->value().data(), host->value().size()));
   Expect(known || response.body().find("secret") == std::string::npos);
   // What is sent can be read again.
   std::ostringstream sent;

@@ -54,8 +54,9 @@ TEST_F(StatusResponseTest, KnownHostsAreAnswered) {
 }
 
 TEST_F(StatusResponseTest, UnknownHostsAreRefused) {
-  for (const char* host : {"evil.example", "evil.example:7480", "node-a.evil.example", "localhost.evil.example",
-                           "198.18.0.1.evil.example", ":7480", "[", "[]", "[evil.example]", "a b"}) {
+  for (const char* host :
+       {"evil.example", "evil.example:7480", "node-a.evil.example", "localhost.evil.example",
+        "198.18.0.1.evil.example", ":7480", "[", "[]", "[evil.example]", "a b"}) {
     const auto refused = Ask(http::verb::get, "/status", host);
     EXPECT_EQ(refused.result_int(), 421u) << host;
     EXPECT_THAT(refused.body(), testing::Not(testing::HasSubstr("json"))) << host;

@@ -38,11 +38,10 @@ class Session : public std::enable_shared_from_this<Session> {
   void Run(std::function<void()> done) {
     done_ = std::move(done);
     stream_.expires_after(kRequestTimeout);
-    http::async_read(stream_, buffer_, parser_,
-                     [self = shared_from_this()](beast::error_code error, size_t) {
-                       if (self->done_ == nullptr) return;
-                       error ? self->Done() : self->Answer();
-                     });
+    http::async_read(stream_, buffer_, parser_, [self = shared_from_this()](beast::error_code error, size_t) {
+      if (self->done_ == nullptr) return;
+      error ? self->Done() : self->Answer();
+    });
   }
 
   void Close() {
@@ -106,7 +105,7 @@ struct StatusServer::Impl : std::enable_shared_from_this<StatusServer::Impl> {
   void Serve(tcp::socket socket) {
     beast::error_code error;
     const tcp::endpoint remote = socket.remote_endpoint(error);
-    if (error) return;   // gone already
+    if (error) return;  // gone already
     if (sessions.size() >= kMaxSessions) Evict();
     auto session = std::make_shared<Session>(std::move(socket), hosts, pages);
     sessions.push_back({remote.address(), session});
@@ -143,7 +142,7 @@ struct StatusServer::Impl : std::enable_shared_from_this<StatusServer::Impl> {
   boost::asio::steady_timer pause;
   const HostPolicy hosts;
   StatusPages pages;
-  std::list<Open> sessions;   // oldest first
+  std::list<Open> sessions;  // oldest first
 };
 
 StatusServer::StatusServer(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -151,8 +150,7 @@ StatusServer::StatusServer(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) 
 StatusServer::~StatusServer() { impl_->Close(); }
 
 absl::StatusOr<std::unique_ptr<StatusServer>> StatusServer::Open(boost::asio::io_context& loop,
-                                                                 const tcp::endpoint& local,
-                                                                 HostPolicy hosts,
+                                                                 const tcp::endpoint& local, HostPolicy hosts,
                                                                  std::function<NodeStatus()> snapshot) {
   auto impl = std::make_shared<Impl>(loop, std::move(hosts), std::move(snapshot));
   beast::error_code error;
@@ -161,8 +159,8 @@ absl::StatusOr<std::unique_ptr<StatusServer>> StatusServer::Open(boost::asio::io
   if (!error) impl->acceptor.bind(local, error);
   if (!error) impl->acceptor.listen(boost::asio::socket_base::max_listen_connections, error);
   if (error) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on --status=", local.address().to_string(),
-                                               ":", local.port(), ": ", error.message()));
+    return absl::UnavailableError(absl::StrCat("cannot listen on --status=", local.address().to_string(), ":",
+                                               local.port(), ": ", error.message()));
   }
   impl->Accept();
   return std::unique_ptr<StatusServer>(new StatusServer(std::move(impl)));

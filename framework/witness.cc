@@ -44,7 +44,7 @@ union Descriptors {
 };
 
 // With them go the bytes of `text`, 1 to kMaxText.
-constexpr size_t kMaxText = 1 + 4096;   // a key is no longer
+constexpr size_t kMaxText = 1 + 4096;  // a key is no longer
 
 bool SendTwo(int socket, int first, int second, const std::string& text) {
   Descriptors descriptors = {};
@@ -95,7 +95,7 @@ Heard Receive(int socket, UniqueFd& first, UniqueFd& second, std::string& text) 
 // What is meant for the server is no order to the witness, not even that of a service manager who ends all.
 constexpr std::array kNotForIt = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2};
 
-// --- The child ------------------------------------------------------------------------------------
+// --- The child -----------------------------------------------------------------------------------
 
 void KeepOnly(std::array<int*, 3> kept) {
   const int null = open("/dev/null", O_RDWR);
@@ -114,12 +114,13 @@ void KeepOnly(std::array<int*, 3> kept) {
 bool IsExiting(int stat) {
   char text[512];
   const ssize_t size = pread(stat, text, sizeof text - 1, 0);
-  if (size <= 0) return true;   // ESRCH: it is gone
+  if (size <= 0) return true;  // ESRCH: it is gone
   text[size] = '\0';
-  const char* rest = strrchr(text, ')');   // the name may hold anything
-  constexpr unsigned kExiting = 0x4;       // PF_EXITING of the kernel's linux/sched.h
+  const char* rest = strrchr(text, ')');  // the name may hold anything
+  constexpr unsigned kExiting = 0x4;      // PF_EXITING of the kernel's linux/sched.h
   unsigned flags = 0;
-  return rest != nullptr && sscanf(rest, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && (flags & kExiting) != 0;
+  return rest != nullptr && sscanf(rest, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+         (flags & kExiting) != 0;
 }
 
 [[noreturn]] void Watch(int server, int stat, int socket, const std::string& word, const FatalCall& fatal,
@@ -146,10 +147,11 @@ bool IsExiting(int stat) {
       if (heard == Heard::kThrough) gone = true;
     }
     if ((wait[1].revents & (POLLHUP | POLLERR)) != 0) {
-      // The kernel closes the files of a process when its last thread will run no more, and that is death enough.
-      // It may take 50 ms more until the process as a whole is gone: each packet socket waits for RCU.
+      // The kernel closes the files of a process when its last thread will run no more, and that is death
+      // enough. It may take 50 ms more until the process as a whole is gone: each packet socket waits for
+      // RCU.
       gone = gone || IsExiting(stat);
-      wait[1].fd = -1;   // Closed by the living: nothing is to be heard any more but the end.
+      wait[1].fd = -1;  // Closed by the living: nothing is to be heard any more but the end.
     }
   }
   // Whom nobody knew, and who could not speak, needs no word.
@@ -165,7 +167,7 @@ bool IsExiting(int stat) {
   _exit(0);
 }
 
-// --- The server's end -----------------------------------------------------------------------------
+// --- The server's end ----------------------------------------------------------------------------
 
 class ForkedWitness final : public Witness {
  public:
@@ -179,7 +181,8 @@ class ForkedWitness final : public Witness {
     return absl::UnavailableError(absl::StrCat("the witness is gone: ", strerror(errno)));
   }
   bool Lives() override {
-    // Also when it has been waited for already, or nobody has to (SIGCHLD ignored): then there is no such child.
+    // Also when it has been waited for already, or nobody has to (SIGCHLD ignored): then there is no such
+    // child.
     if (pid_ > 0 && waitpid(pid_, nullptr, WNOHANG) != 0) pid_ = -1;
     return pid_ > 0;
   }
@@ -188,12 +191,12 @@ class ForkedWitness final : public Witness {
  private:
   const std::string hash_;
   const UniqueFd socket_;
-  FatalCall* const fatal_;   // for as long as the process lives: a crash handler may use it at any time
-  pid_t pid_;                // -1: it is dead
+  FatalCall* const fatal_;  // for as long as the process lives: a crash handler may use it at any time
+  pid_t pid_;               // -1: it is dead
 };
 
-// The same under a high number: of a process that ends the kernel closes the highest first, and its end of the
-// socket shall not have to wait for all the others.
+// The same under a high number: of a process that ends the kernel closes the highest first, and its end of
+// the socket shall not have to wait for all the others.
 UniqueFd MovedUp(UniqueFd fd) {
   // Above those of so many clients; the kernel's table has 8 bytes for each number below.
   constexpr rlim_t kHigh = 200'000;
@@ -218,7 +221,8 @@ absl::StatusOr<std::unique_ptr<Witness>> StartWitness() {
   if (!stat) return Failed("/proc/self/stat");
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Failed("socketpair");
-  void* const page = mmap(nullptr, sizeof(FatalCall), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* const page =
+      mmap(nullptr, sizeof(FatalCall), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED) return Failed("shared memory");
   auto* const fatal = new (page) FatalCall();
   UniqueFd own = MovedUp(UniqueFd(ends[0])), its(ends[1]);
@@ -234,7 +238,8 @@ absl::StatusOr<std::unique_ptr<Witness>> StartWitness() {
     own.reset();
     Watch(self.get(), stat.get(), its.get(), word, *fatal, before);
   }
-  auto witness = std::make_unique<ForkedWitness>(replication::HashOfLastWord(word), std::move(own), fatal, child);
+  auto witness =
+      std::make_unique<ForkedWitness>(replication::HashOfLastWord(word), std::move(own), fatal, child);
   explicit_bzero(word.data(), word.size());
   return witness;
 }

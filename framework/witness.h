@@ -8,11 +8,11 @@
 // When the server is gone, or says that it is through, it
 //   1. closes the server's gate, so that from here on not one packet of the dead passes (the filter needs up
 //      to 7 ms to notice by itself, south_wrapper.h);
-//   2. says the last word (replication/last_word.h) on the dead process's own pulse socket, a few times, with the
-//      call that the process died of, if its crash handler has left one, and ends.
+//   2. says the last word (replication/last_word.h) on the dead process's own pulse socket, a few times,
+//      with the call that the process died of, if its crash handler has left one, and ends.
 // Whoever kills the witness harms nobody: the service goes on, and a death is found when the lease has run
-// out. `kill -9` of the whole control group is such a case. Where the witness alone is killed the node says so; it
-// starts no other, which would be a fork of a process with threads and clients.
+// out. `kill -9` of the whole control group is such a case. Where the witness alone is killed the node says
+// so; it starts no other, which would be a fork of a process with threads and clients.
 #ifndef UNDERSTUDY_FRAMEWORK_WITNESS_H_
 #define UNDERSTUDY_FRAMEWORK_WITNESS_H_
 
@@ -31,12 +31,13 @@ class Witness {
   virtual const std::string& last_word_hash() const = 0;
   // Shared with the witness: what is written there before this process ends goes with the word. Always there.
   virtual replication::FatalCall* fatal_call() = 0;
-  // From here on the death of this process will be told. The witness gets copies of both descriptors, and the pair's
-  // key; a later call replaces those of an earlier one. Unavailable: the witness is gone.
+  // From here on the death of this process will be told. The witness gets copies of both descriptors, and the
+  // pair's key; a later call replaces those of an earlier one. Unavailable: the witness is gone.
   virtual absl::Status Entrust(int pulse_fd, int gate_fd, const std::string& key) = 0;
   // Whether it would tell. Asked now and then.
   virtual bool Lives() = 0;
-  // This process has fallen silent and serves no more: the word need not wait until it has cleared away what it has.
+  // This process has fallen silent and serves no more: the word need not wait until it has cleared away what
+  // it has.
   virtual void TellNow() = 0;
 };
 

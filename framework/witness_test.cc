@@ -70,8 +70,8 @@ class WitnessTest : public testing::Test {
     socklen_t size = sizeof to;
     if (getsockname(peer_.get(), reinterpret_cast<sockaddr*>(&to), &size) != 0) _exit(11);
     if (connect(own.get(), reinterpret_cast<sockaddr*>(&to), size) != 0) _exit(12);
-    // What is open since the witness was started, and by no other process: one file that tells the test when it is
-    // closed, and those that the kernel closes before it.
+    // What is open since the witness was started, and by no other process: one file that tells the test when
+    // it is closed, and those that the kernel closes before it.
     if (!marker_.empty() && open(marker_.c_str(), O_WRONLY | O_CLOEXEC) < 0) _exit(18);
     for (int i = 0; i < slow_files_; ++i) {
       if (socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ARP)) < 0) _exit(17);
@@ -98,7 +98,8 @@ class WitnessTest : public testing::Test {
   }
   // The child that is not this test's: the witness.
   pid_t WitnessOf(pid_t server) {
-    std::ifstream children("/proc/" + std::to_string(server) + "/task/" + std::to_string(server) + "/children");
+    std::ifstream children("/proc/" + std::to_string(server) + "/task/" + std::to_string(server) +
+                           "/children");
     pid_t pid = -1;
     children >> pid;
     return pid;
@@ -118,8 +119,8 @@ class WitnessTest : public testing::Test {
   uint32_t gate() { return std::atomic_ref(control_->gate).load(); }
 
   replication::FatalCall fatal_;
-  int slow_files_ = 0;   // of each the kernel takes some milliseconds to close
-  std::string marker_;    // a pipe that hangs up when the server's files are closed; "": none
+  int slow_files_ = 0;  // of each the kernel takes some milliseconds to close
+  std::string marker_;  // a pipe that hangs up when the server's files are closed; "": none
   UniqueFd peer_, gate_fd_;
   south_control* control_;
   int talk_[2];
@@ -181,7 +182,8 @@ TEST_F(WitnessTest, ASignalThatEndsAllOthersDoesNotEndIt) {
   ASSERT_NO_FATAL_FAILURE(StartServer(true));
   const pid_t witness = WitnessOf(server_);
   ASSERT_GT(witness, 0);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2}) kill(witness, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2})
+    kill(witness, signal);
   kill(server_, SIGTERM);
   EXPECT_EQ(replication::HashOfLastWord(Hear(kPatienceMs)), hash_);
   EXPECT_EQ(waitpid(server_, nullptr, 0), server_);

@@ -10,9 +10,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "replication/names.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "replication/names.h"
 
 namespace understudy::replication {
 namespace {
@@ -34,8 +34,8 @@ absl::Status Damaged(const std::string& text) {
 }
 
 std::string EncodeVersion1(const Register& reg) {
-  return absl::StrCat("understudy epoch=", reg.epoch, " holder=", reg.holder,
-                      " secondary=", reg.secondary, " end");
+  return absl::StrCat("understudy epoch=", reg.epoch, " holder=", reg.holder, " secondary=", reg.secondary,
+                      " end");
 }
 
 Register Next(const Register& from, std::string holder, std::string secondary) {
@@ -50,9 +50,8 @@ std::string Register::ToString() const {
     return absl::StrCat("epoch ", epoch, ": given back, nobody serves; ", absl::StrJoin(left_to, " and "),
                         " may");
   }
-  return absl::StrCat(
-      "epoch ", epoch, ": ", holder, " serves, ",
-      secondary.empty() ? "no secondary" : absl::StrCat(secondary, " is secondary"));
+  return absl::StrCat("epoch ", epoch, ": ", holder, " serves, ",
+                      secondary.empty() ? "no secondary" : absl::StrCat(secondary, " is secondary"));
 }
 
 std::vector<std::string> Register::Keepers() const {
@@ -67,8 +66,8 @@ bool Register::KeptBy(const std::string& node) const {
 }
 
 std::string Register::Encode() const {
-  return absl::StrCat("understudy v=", kVersion, " epoch=", epoch, " holder=", holder, " secondary=", secondary,
-                      " keepers=", absl::StrJoin(Keepers(), ","), " end");
+  return absl::StrCat("understudy v=", kVersion, " epoch=", epoch, " holder=", holder,
+                      " secondary=", secondary, " keepers=", absl::StrJoin(Keepers(), ","), " end");
 }
 
 absl::StatusOr<Register> Register::Decode(const std::string& text) {
@@ -80,8 +79,9 @@ absl::StatusOr<Register> Register::Decode(const std::string& text) {
   const std::string_view told = Field(line, " v=");
   if (!told.empty() && !absl::SimpleAtoi(std::string(told), &version)) return Damaged(text);
   if (version > kVersion) {
-    return absl::InvalidArgumentError(absl::StrCat("the register is of version ", version, ", and this program knows ",
-                                                   kVersion, ": it was written by a newer one"));
+    return absl::InvalidArgumentError(absl::StrCat("the register is of version ", version,
+                                                   ", and this program knows ", kVersion,
+                                                   ": it was written by a newer one"));
   }
   const std::string epoch(Field(line, " epoch="));
   if (!absl::SimpleAtoi(epoch, &out.epoch)) return Damaged(text);
@@ -108,13 +108,9 @@ Register TakenOverBy(const Register& from, const std::string& node) { return Nex
 
 Register GoneSolo(const Register& from) { return Next(from, from.holder, ""); }
 
-Register JoinedBy(const Register& from, const std::string& node) {
-  return Next(from, from.holder, node);
-}
+Register JoinedBy(const Register& from, const std::string& node) { return Next(from, from.holder, node); }
 
-Register FirstServedBy(const Register& from, const std::string& node) {
-  return Next(from, node, "");
-}
+Register FirstServedBy(const Register& from, const std::string& node) { return Next(from, node, ""); }
 
 Register GivenBack(const Register& from, const std::string& other) {
   Register out = Next(from, "", "");

@@ -27,9 +27,10 @@ TEST(RegisterTest, EncodeIsOneReadableLine) {
 }
 
 TEST(RegisterTest, ReadsWhatWasWrittenBeforeThereWereVersions) {
-  for (const auto& [text, reg] : {std::pair{"understudy epoch=7 holder=a secondary=b end", kPair},
-                                  std::pair{"understudy epoch=8 holder=a secondary= end", Register{8, "a", ""}},
-                                  std::pair{"understudy epoch=0 holder= secondary= end", Register{}}}) {
+  for (const auto& [text, reg] :
+       {std::pair{"understudy epoch=7 holder=a secondary=b end", kPair},
+        std::pair{"understudy epoch=8 holder=a secondary= end", Register{8, "a", ""}},
+        std::pair{"understudy epoch=0 holder= secondary= end", Register{}}}) {
     auto decoded = Register::Decode(text);
     ASSERT_TRUE(decoded.ok()) << decoded.status();
     EXPECT_EQ(*decoded, reg);
@@ -37,7 +38,8 @@ TEST(RegisterTest, ReadsWhatWasWrittenBeforeThereWereVersions) {
 }
 
 TEST(RegisterTest, SaysThatItIsOfANewerVersion) {
-  const auto decoded = Register::Decode("understudy v=3 epoch=7 holder=a secondary=b keepers=a,b witness=c end");
+  const auto decoded =
+      Register::Decode("understudy v=3 epoch=7 holder=a secondary=b keepers=a,b witness=c end");
   EXPECT_EQ(decoded.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(decoded.status().message().find("newer"), std::string::npos) << decoded.status();
 }

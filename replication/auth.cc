@@ -56,7 +56,8 @@ absl::Status Wrong(const std::string& path, const std::string& what) {
 absl::Status CheckFile(const std::string& path, const struct stat& info) {
   if (!S_ISREG(info.st_mode)) return Wrong(path, "is no regular file");
   if (info.st_uid != 0 && info.st_uid != geteuid()) {
-    return Wrong(path, absl::StrCat("belongs to user ", info.st_uid, "; wants root, or the user of this node"));
+    return Wrong(path,
+                 absl::StrCat("belongs to user ", info.st_uid, "; wants root, or the user of this node"));
   }
   if ((info.st_mode & 077) != 0) {
     return Wrong(path, absl::StrFormat("others than its owner can use it (mode %04o): chmod 600",
@@ -113,7 +114,8 @@ bool SameMac(std::string_view a, std::string_view b) {
 
 std::string NewNonce() {
   std::string nonce(kNonceSize, '\0');
-  if (RAND_bytes(reinterpret_cast<uint8_t*>(nonce.data()), static_cast<int>(nonce.size())) != 1) nonce.clear();
+  if (RAND_bytes(reinterpret_cast<uint8_t*>(nonce.data()), static_cast<int>(nonce.size())) != 1)
+    nonce.clear();
   return nonce;
 }
 
@@ -121,8 +123,8 @@ std::string AcceptorProof(std::string_view key, const LinkTranscript& transcript
   return Derive(key, "understudy: the acceptor has the key", transcript);
 }
 
-// GMAC is GCM of nothing but associated data. Asked for as a cipher it takes a third less time for a short frame
-// than as an EVP_MAC: each request of a client has four of them on its way.
+// GMAC is GCM of nothing but associated data. Asked for as a cipher it takes a third less time for a short
+// frame than as an EVP_MAC: each request of a client has four of them on its way.
 struct FrameMac::Impl {
   EVP_CIPHER_CTX* context = nullptr;
   uint64_t next = 0;
@@ -134,8 +136,8 @@ FrameMac::FrameMac(std::string_view key, const LinkTranscript& transcript, bool 
       key, of_dialer ? "understudy: frames of the dialer" : "understudy: frames of the acceptor", transcript);
   impl_->context = EVP_CIPHER_CTX_new();
   CHECK(impl_->context != nullptr &&
-        EVP_EncryptInit_ex2(impl_->context, FrameCipher(), reinterpret_cast<const uint8_t*>(own.data()), nullptr,
-                            nullptr) == 1)
+        EVP_EncryptInit_ex2(impl_->context, FrameCipher(), reinterpret_cast<const uint8_t*>(own.data()),
+                            nullptr, nullptr) == 1)
       << "a key has been loaded without asking for its use";
 }
 

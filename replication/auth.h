@@ -43,7 +43,7 @@ std::string NewNonce();
 // What both ends of a link know of it once hello has been answered.
 struct LinkTranscript {
   std::string service;
-  std::string dialer, acceptor;                 // names of the nodes
+  std::string dialer, acceptor;  // names of the nodes
   std::string dialer_nonce, acceptor_nonce;
 };
 std::string AcceptorProof(std::string_view key, const LinkTranscript& transcript);

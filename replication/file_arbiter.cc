@@ -10,8 +10,8 @@
 
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <variant>
 #include <utility>
+#include <variant>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
@@ -29,25 +29,27 @@ absl::Status SystemError(const std::string& what) {
   return absl::UnavailableError(absl::ErrnoToStatus(error, what).message());
 }
 
-// Opens `path`.lock, and finds out whether a lock there means anything: on a network file system it may be this
-// host's alone, and a file that others can open they can lock, for ever.
+// Opens `path`.lock, and finds out whether a lock there means anything: on a network file system it may be
+// this host's alone, and a file that others can open they can lock, for ever.
 absl::StatusOr<int> OpenLock(const std::string& path) {
   const std::string lock = path + ".lock";
   const int fd = open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return SystemError(absl::StrCat("arbiter: opening ", lock));
   absl::Cleanup close_fd = [fd] { close(fd); };
   struct statfs system;
-  if (fstatfs(fd, &system) != 0) return SystemError(absl::StrCat("arbiter: asking for the file system of ", lock));
+  if (fstatfs(fd, &system) != 0)
+    return SystemError(absl::StrCat("arbiter: asking for the file system of ", lock));
   if (const char* name = NetworkFileSystem(static_cast<uint64_t>(system.f_type)); name != nullptr) {
     return absl::FailedPreconditionError(
-        absl::StrCat("arbiter: ", path, " is on ", name, ", where locks of other hosts may not count, and a cut "
+        absl::StrCat("arbiter: ", path, " is on ", name,
+                     ", where locks of other hosts may not count, and a cut "
                      "network stops both nodes: file: is for two nodes of one host"));
   }
   struct stat info;
   if (fstat(fd, &info) != 0) return SystemError(absl::StrCat("arbiter: looking at ", lock));
   if (info.st_uid != geteuid() && info.st_uid != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "arbiter: ", lock, " belongs to user ", info.st_uid, ", who could hold it for ever: remove it"));
+    return absl::FailedPreconditionError(absl::StrCat("arbiter: ", lock, " belongs to user ", info.st_uid,
+                                                      ", who could hold it for ever: remove it"));
   }
   // Left by a version that made it for everybody.
   if ((info.st_mode & 077) != 0 && fchmod(fd, 0600) != 0) {
@@ -71,10 +73,11 @@ absl::StatusOr<Register> Load(const std::string& path) {
   text.resize(size);
   absl::StatusOr<Register> reg = Register::Decode(text);
   if (!reg.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "arbiter: ", path, ": ", reg.status().message(),
-        ". Nobody can be given the service while this is so. If a node serves, stop the other one, then both; "
-        "remove the file, and start the node that served last first, as the primary"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("arbiter: ", path, ": ", reg.status().message(),
+                     ". Nobody can be given the service while this is so. If a node serves, stop the other "
+                     "one, then both; "
+                     "remove the file, and start the node that served last first, as the primary"));
   }
   return reg;
 }
@@ -85,7 +88,8 @@ std::string TempOf(const std::string& path) { return path + ".new"; }
 absl::Status WriteTemp(const std::string& path, const std::string& text, bool sync) {
   const std::string temp = TempOf(path);
   // What a writer left that died, or somebody who would like it written elsewhere.
-  if (unlink(temp.c_str()) != 0 && errno != ENOENT) return SystemError(absl::StrCat("arbiter: removing ", temp));
+  if (unlink(temp.c_str()) != 0 && errno != ENOENT)
+    return SystemError(absl::StrCat("arbiter: removing ", temp));
   const int fd = open(temp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
   if (fd < 0) return SystemError(absl::StrCat("arbiter: creating ", temp));
   const absl::Cleanup close_fd = [fd] { close(fd); };
@@ -107,10 +111,11 @@ absl::Status SyncFolder(const std::string& path) {
   return absl::OkStatus();
 }
 
-// The rename makes the change whole: a writer that dies leaves the old register. An error after it leaves open
-// which one the disk has, which is what Unavailable says.
+// The rename makes the change whole: a writer that dies leaves the old register. An error after it leaves
+// open which one the disk has, which is what Unavailable says.
 absl::Status Store(const std::string& path, const Register& reg) {
-  if (absl::Status written = WriteTemp(path, reg.Encode() + "\n", /*sync=*/true); !written.ok()) return written;
+  if (absl::Status written = WriteTemp(path, reg.Encode() + "\n", /*sync=*/true); !written.ok())
+    return written;
   if (rename(TempOf(path).c_str(), path.c_str()) != 0) {
     return SystemError(absl::StrCat("arbiter: renaming ", TempOf(path)));
   }
@@ -157,8 +162,8 @@ struct FileArbiter::Impl : std::enable_shared_from_this<Impl> {
       : loop(loop), path(std::move(path)), lock_timeout(lock_timeout) {}
 
   void Begin(Request request, Callback done) {
-    boost::asio::post(loop, [self = shared_from_this(), request = std::move(request),
-                             done = std::move(done), end = Clock::now() + lock_timeout]() mutable {
+    boost::asio::post(loop, [self = shared_from_this(), request = std::move(request), done = std::move(done),
+                             end = Clock::now() + lock_timeout]() mutable {
       self->Try(std::move(request), std::move(done), end);
     });
   }
@@ -190,8 +195,8 @@ struct FileArbiter::Impl : std::enable_shared_from_this<Impl> {
 
   void TryLater(Request request, Callback done, Clock::time_point end) {
     auto timer = std::make_shared<boost::asio::steady_timer>(loop, kRetryLock);
-    timer->async_wait([self = shared_from_this(), timer, request = std::move(request),
-                       done = std::move(done), end](const boost::system::error_code&) mutable {
+    timer->async_wait([self = shared_from_this(), timer, request = std::move(request), done = std::move(done),
+                       end](const boost::system::error_code&) mutable {
       self->Try(std::move(request), std::move(done), end);
     });
   }

@@ -1,9 +1,9 @@
 // An arbiter in a file, for nodes of one host (demos and tests).
 //
-// The register is one line in `path`; `path`.lock, which only the user of the nodes can open, serializes those
-// who use it. Changes are on the disk before they are answered: in a file system in memory (/run), which
-// is enough for two nodes of one host, that costs nothing. A network file system is refused: its locks may
-// be one host's alone.
+// The register is one line in `path`; `path`.lock, which only the user of the nodes can open, serializes
+// those who use it. Changes are on the disk before they are answered: in a file system in memory (/run),
+// which is enough for two nodes of one host, that costs nothing. A network file system is refused: its locks
+// may be one host's alone.
 #ifndef UNDERSTUDY_REPLICATION_FILE_ARBITER_H_
 #define UNDERSTUDY_REPLICATION_FILE_ARBITER_H_
 

@@ -147,7 +147,7 @@ TEST(NetworkFileSystemTest, OtherHostsFilesAreTold) {
   EXPECT_STREQ(NetworkFileSystem(0xffffffffff534d42), "CIFS") << "sign extended";
   EXPECT_STREQ(NetworkFileSystem(0x65735546), "FUSE");
   for (const uint64_t local : {0xef53ull, 0x01021994ull, 0x9123683eull, 0x58465342ull, 0x794c7630ull}) {
-    EXPECT_EQ(NetworkFileSystem(local), nullptr) << local;   // ext4, tmpfs, btrfs, XFS, overlay
+    EXPECT_EQ(NetworkFileSystem(local), nullptr) << local;  // ext4, tmpfs, btrfs, XFS, overlay
   }
 }
 
@@ -248,8 +248,8 @@ TEST(FileArbiterRaceTest, ProcessesWinEachEpochOnce) {
 
 TEST(MakeArbiterTest, SaysWhatItDoesNotKnow) {
   boost::asio::io_context loop;
-  for (const char* uri : {"", "zookeeper://x", "file", "file:", "file:relative", "file:/dir/",
-                          "unsafe-none:", "FILE:/x"}) {
+  for (const char* uri :
+       {"", "zookeeper://x", "file", "file:", "file:relative", "file:/dir/", "unsafe-none:", "FILE:/x"}) {
     auto made = MakeArbiter(uri, loop);
     EXPECT_EQ(made.status().code(), absl::StatusCode::kInvalidArgument) << uri;
     EXPECT_THAT(std::string(made.status().message()), HasSubstr(std::string("--arbiter=") + uri));

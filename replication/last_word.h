@@ -20,13 +20,13 @@
 
 namespace understudy::replication {
 
-// The call of the Server that the process died of, by a signal (SIGSEGV and the like). The other node has not got the
-// client's bytes that it was for, or has survived them; the client will send them again. Nobody proves that: it is
-// what the dying process believed.
+// The call of the Server that the process died of, by a signal (SIGSEGV and the like). The other node has not
+// got the client's bytes that it was for, or has survived them; the client will send them again. Nobody
+// proves that: it is what the dying process believed.
 struct FatalCall {
-  uint64_t lsn = 0;          // of the record that was executed; 0: it did not die of one
-  uint64_t connection = 0;   // that the call was for; 0: none
-  uint64_t ending = 0;       // 1: the call was OnClosed
+  uint64_t lsn = 0;         // of the record that was executed; 0: it did not die of one
+  uint64_t connection = 0;  // that the call was for; 0: none
+  uint64_t ending = 0;      // 1: the call was OnClosed
 };
 
 inline constexpr size_t kLastWordSize = 32;
@@ -41,8 +41,8 @@ struct LastWord {
   std::string word;
   FatalCall fatal;
 };
-// The datagram: magic, word, the fatal call, and with a key (auth.h) an HMAC of all that: who forwards a word shall
-// not name another connection.
+// The datagram: magic, word, the fatal call, and with a key (auth.h) an HMAC of all that: who forwards a word
+// shall not name another connection.
 std::string EncodeLastWord(const LastWord& last, std::string_view key);
 // nullopt: not one of these, or not of one who has the key.
 std::optional<LastWord> DecodeLastWord(std::string_view datagram, std::string_view key);

@@ -49,9 +49,7 @@ uint32_t GetBigEndian32(const char* at) {
   return ntohl(value);
 }
 
-std::string Quoted(std::string_view text) {
-  return absl::StrCat("\"", Printable(text, 40), "\"");
-}
+std::string Quoted(std::string_view text) { return absl::StrCat("\"", Printable(text, 40), "\""); }
 
 // Frames on their way out: collected in one buffer, while the kernel takes those of the other.
 class Outgoing {
@@ -158,8 +156,7 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
         secondary_client(in, out),
         // The processors' handlers are this object, which owns them: no counting.
         primary_processor(std::shared_ptr<wire::PrimaryServiceIf>(std::shared_ptr<void>(), this)),
-        secondary_processor(
-            std::shared_ptr<wire::SecondaryServiceIf>(std::shared_ptr<void>(), this)) {
+        secondary_processor(std::shared_ptr<wire::SecondaryServiceIf>(std::shared_ptr<void>(), this)) {
     in->setStrict(true, true);
     out->setStrict(true, true);
   }
@@ -249,10 +246,9 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
 
   void StartRead() {
     MakeRoom();
-    socket.async_read_some(asio::buffer(input.get() + in_end, in_size - in_end),
-                           [self = shared_from_this()](error_code error, size_t bytes) {
-                             self->OnRead(error, bytes);
-                           });
+    socket.async_read_some(
+        asio::buffer(input.get() + in_end, in_size - in_end),
+        [self = shared_from_this()](error_code error, size_t bytes) { self->OnRead(error, bytes); });
   }
 
   // The front of the buffer is free up to in_begin. A large frame gets its room as it arrives, not
@@ -301,7 +297,7 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
     in_turn = true;
     const std::string fault = HandleFrames(keep);
     if (!closed && fault.empty()) {
-      Flush();   // somebody waits for the answers; what the owner does about the turn may take its time
+      Flush();  // somebody waits for the answers; what the owner does about the turn may take its time
       if (!closed) handler->OnTurnDone(*keep);
       CheckKept(keep);
     }
@@ -420,14 +416,10 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
 
   static std::string_view NameOf(Call call) {
     switch (call) {
-      case Call::kHello:
-        return "hello";
-      case Call::kJoin:
-        return "join";
-      case Call::kAppend:
-        return "append";
-      case Call::kHandover:
-        return "handover";
+      case Call::kHello: return "hello";
+      case Call::kJoin: return "join";
+      case Call::kAppend: return "append";
+      case Call::kHandover: return "handover";
     }
     return "";
   }
@@ -483,7 +475,8 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
   }
   void CheckProven() {
     if (!proven()) {
-      Refuse(wire::RefuseReason::NOT_AUTHENTIC, "this node has a --replication_key_file, and wants it proven");
+      Refuse(wire::RefuseReason::NOT_AUTHENTIC,
+             "this node has a --replication_key_file, and wants it proven");
     }
   }
   void Refuse(wire::RefuseReason::type reason, std::string detail) {
@@ -545,10 +538,9 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
   void StartWrite() {
     writing = true;
     const std::string_view held = outgoing.Hold();
-    socket.async_write_some(asio::buffer(held.data(), held.size()),
-                            [self = shared_from_this()](error_code error, size_t bytes) {
-                              self->OnWritten(error, bytes);
-                            });
+    socket.async_write_some(
+        asio::buffer(held.data(), held.size()),
+        [self = shared_from_this()](error_code error, size_t bytes) { self->OnWritten(error, bytes); });
   }
 
   void OnWritten(const error_code& error, size_t bytes) {
@@ -610,8 +602,8 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
 
   const LinkSecurity security;
   LinkTranscript transcript;
-  std::unique_ptr<FrameMac> outgoing_mac, incoming_mac;   // once hello has been answered
-  std::deque<std::function<void()>> waiting;              // calls, until then
+  std::unique_ptr<FrameMac> outgoing_mac, incoming_mac;  // once hello has been answered
+  std::deque<std::function<void()>> waiting;             // calls, until then
 
   bool stranger = true;
   bool in_turn = false;    // frames are being handled: what is queued is written together
@@ -654,8 +646,7 @@ std::shared_ptr<Link> Link::Start(asio::ip::tcp::socket socket, Handler* handler
 }
 
 void Link::Join(const wire::JoinRequest& request) {
-  impl_->Queue(Impl::Call::kJoin,
-               [impl = impl_.get(), request] { impl->primary_client.send_join(request); });
+  impl_->Queue(Impl::Call::kJoin, [impl = impl_.get(), request] { impl->primary_client.send_join(request); });
 }
 
 void Link::Append(const wire::AppendRequest& request) {

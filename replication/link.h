@@ -2,8 +2,8 @@
 // generated code. Several calls may be in flight; both ends may call (see replication.thrift).
 //
 // I8: whatever comes from the network, at worst closes the link it came on, with a reason that names the
-// fault. Texts of the other end that reach the owner (Refused::detail, HandoverRequest::why) are printable and
-// short; names are names (names.h).
+// fault. Texts of the other end that reach the owner (Refused::detail, HandoverRequest::why) are printable
+// and short; names are names (names.h).
 #ifndef UNDERSTUDY_REPLICATION_LINK_H_
 #define UNDERSTUDY_REPLICATION_LINK_H_
 
@@ -31,10 +31,10 @@ inline constexpr size_t kMaxUnsent = 4 * kMaxFrame;
 // With a key a link first finds out whether the other end has it too (auth.h): calls made meanwhile wait, and
 // the owner hears of nothing before. Every frame from then on is authenticated.
 struct LinkSecurity {
-  std::string key;            // empty: none, and nothing below matters
-  std::string service;        // "IP:PORT"
-  std::string node;           // own name
-  bool dialed = false;        // this end did
+  std::string key;      // empty: none, and nothing below matters
+  std::string service;  // "IP:PORT"
+  std::string node;     // own name
+  bool dialed = false;  // this end did
 };
 
 // One connection between two nodes. Everything happens on the loop's thread. Alive until closed; destroy
@@ -48,10 +48,14 @@ class Link : public std::enable_shared_from_this<Link> {
     virtual ~Handler() = default;
     // Calls of the other end. Setting `refuse` makes the answer a Refused; once it has been written the
     // link is closed, and OnClosed says so.
-    struct Verdict { bool refuse = false; wire::Refused refused; };
+    struct Verdict {
+      bool refuse = false;
+      wire::Refused refused;
+    };
     virtual Verdict OnJoin(Link& link, const wire::JoinRequest& request, wire::JoinReply& reply) = 0;
     virtual Verdict OnAppend(Link& link, wire::AppendRequest request, wire::AppendReply& reply) = 0;
-    virtual Verdict OnHandover(Link& link, const wire::HandoverRequest& request, wire::HandoverReply& reply) = 0;
+    virtual Verdict OnHandover(Link& link, const wire::HandoverRequest& request,
+                               wire::HandoverReply& reply) = 0;
     // Answers to own calls.
     virtual void OnJoinReply(Link& link, const wire::JoinReply& reply) = 0;
     virtual void OnAppendReply(Link& link, const wire::AppendReply& reply) = 0;
@@ -67,9 +71,9 @@ class Link : public std::enable_shared_from_this<Link> {
   // `socket` is connected. Sets TCP_NODELAY. `handler` outlives the link or the link is Close()d first.
   // The other end is a stranger until its first frame (with a key: the first that proves it) is complete: it
   // has `first_frame_timeout` and kMaxFirstFrame bytes for it.
-  static std::shared_ptr<Link> Start(
-      boost::asio::ip::tcp::socket socket, Handler* handler, const LinkSecurity& security = {},
-      std::chrono::milliseconds first_frame_timeout = std::chrono::seconds(2));
+  static std::shared_ptr<Link> Start(boost::asio::ip::tcp::socket socket, Handler* handler,
+                                     const LinkSecurity& security = {},
+                                     std::chrono::milliseconds first_frame_timeout = std::chrono::seconds(2));
   ~Link();
 
   // Queue a call; written at once if the socket takes it. Never blocks. No-op after Close.
@@ -91,8 +95,8 @@ class Link : public std::enable_shared_from_this<Link> {
 };
 
 // Listens on a node's replication endpoint and hands out what connects from the peer's address. Others are
-// closed at once: they are counted, and cost nothing that the peer needs. The owner starts a Link on each, and
-// keeps no more than kMaxStrangers that have not joined.
+// closed at once: they are counted, and cost nothing that the peer needs. The owner starts a Link on each,
+// and keeps no more than kMaxStrangers that have not joined.
 class LinkListener {
  public:
   static constexpr size_t kMaxStrangers = 16;
@@ -103,8 +107,8 @@ class LinkListener {
       boost::asio::io_context& loop, const boost::asio::ip::tcp::endpoint& local,
       const boost::asio::ip::address& peer, std::function<void(boost::asio::ip::tcp::socket)> accepted);
   ~LinkListener();
-  boost::asio::ip::tcp::endpoint local() const;   // with the port chosen, when 0 was asked for
-  uint64_t turned_away() const;                   // connections from other addresses
+  boost::asio::ip::tcp::endpoint local() const;  // with the port chosen, when 0 was asked for
+  uint64_t turned_away() const;                  // connections from other addresses
 
  private:
   struct Impl;

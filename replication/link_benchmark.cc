@@ -31,9 +31,7 @@ class Answers : public Link::Handler {
     benchmark::DoNotOptimize(request.records.data());
     return {};
   }
-  Verdict OnHandover(Link&, const wire::HandoverRequest&, wire::HandoverReply&) override {
-    return {};
-  }
+  Verdict OnHandover(Link&, const wire::HandoverRequest&, wire::HandoverReply&) override { return {}; }
   void OnJoinReply(Link&, const wire::JoinReply&) override { joined = true; }
   void OnAppendReply(Link&, const wire::AppendReply&) override { ++replies; }
   void OnHandoverReply(Link&, const wire::HandoverReply&) override {}
@@ -72,7 +70,7 @@ void RoundTrip(benchmark::State& state) {
     join.service_address = "";
     join.node = "b";
     join.epoch = join.last_lsn = 0;
-    call->Join(join);   // waits for the handshake, which an append does not
+    call->Join(join);  // waits for the handshake, which an append does not
     while (!caller.joined) CHECK_GT(here.run_one(), 0u) << "the link was closed";
   }
   // The first frame has to be a small one.

@@ -87,9 +87,10 @@ LinkListener::LinkListener(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) 
 
 LinkListener::~LinkListener() { impl_->Close(); }
 
-absl::StatusOr<std::unique_ptr<LinkListener>> LinkListener::Open(
-    asio::io_context& loop, const tcp::endpoint& local, const asio::ip::address& peer,
-    std::function<void(tcp::socket)> accepted) {
+absl::StatusOr<std::unique_ptr<LinkListener>> LinkListener::Open(asio::io_context& loop,
+                                                                 const tcp::endpoint& local,
+                                                                 const asio::ip::address& peer,
+                                                                 std::function<void(tcp::socket)> accepted) {
   auto impl = std::make_shared<Impl>(loop, peer, std::move(accepted));
   error_code error;
   impl->acceptor.open(local.protocol(), error);
@@ -142,7 +143,7 @@ void DialPeer(asio::io_context& loop, const asio::ip::address& own, const tcp::e
               std::chrono::milliseconds timeout, std::function<void(DialResult, tcp::socket)> done) {
   auto state = std::make_shared<DialState>(loop);
   state->done = std::move(done);
-  error_code ignored;   // what cannot be bound finds no way either
+  error_code ignored;  // what cannot be bound finds no way either
   state->socket.open(peer.protocol(), ignored);
   // The port is chosen when the peer's is known, so that many dials do not use up the ports.
   state->socket.set_option(BindNoPort(1), ignored);

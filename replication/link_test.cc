@@ -51,8 +51,7 @@ class Recorder : public Link::Handler {
     if (on_call) on_call(link);
     return verdict;
   }
-  Verdict OnHandover(Link& link, const wire::HandoverRequest& request,
-                     wire::HandoverReply& reply) override {
+  Verdict OnHandover(Link& link, const wire::HandoverRequest& request, wire::HandoverReply& reply) override {
     heard.push_back("handover " + request.why);
     reply.epoch = request.epoch;
     if (on_call) on_call(link);
@@ -365,18 +364,19 @@ TEST_F(LinkTest, MalformedMessages) {
   EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0f\0\x01\x08\0\0\0\0\0", 9)))),
             no_message);  // a list: there is none in the protocol
   // Maps of strings there are: one of something else, and one that says it has more than the frame.
-  EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0d\0\x01\x0b\x08\0\0\0\0\0", 10)))), no_message);
-  EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0d\0\x01\x0b\x0b\xff\xff\xff\xff\0", 10)))), no_message);
-  EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0d\0\x01\x0b\x0b\0\0\0\x01\0", 10)))), no_message);
+  EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0d\0\x01\x0b\x08\0\0\0\0\0", 10)))),
+            no_message);
+  EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0d\0\x01\x0b\x0b\xff\xff\xff\xff\0", 10)))),
+            no_message);
+  EXPECT_EQ(ClosedBy(Frame(Message(1, "append", std::string("\x0d\0\x01\x0b\x0b\0\0\0\x01\0", 10)))),
+            no_message);
   std::string deep;
   for (int i = 0; i < 1000; ++i) deep += std::string("\x0c\0\x01", 3);
   EXPECT_EQ(ClosedBy(Frame(Message(1, "append", deep + std::string(1001, '\0')))), no_message);
   EXPECT_EQ(ClosedBy(Frame(Message(1, "steal", none))), "a call of an unknown method \"steal\"");
-  EXPECT_EQ(ClosedBy(Frame(Message(1, "\x01\xff", none))),
-            "a call of an unknown method \"\\x01\\xff\"");
+  EXPECT_EQ(ClosedBy(Frame(Message(1, "\x01\xff", none))), "a call of an unknown method \"\\x01\\xff\"");
   for (uint8_t type : {0, 3, 4, 9, 255}) {
-    EXPECT_EQ(ClosedBy(Frame(Message(type, "append", none))),
-              "a message of type " + std::to_string(type));
+    EXPECT_EQ(ClosedBy(Frame(Message(type, "append", none))), "a message of type " + std::to_string(type));
   }
   EXPECT_EQ(ClosedBy(Frame(Message(2, "append", none))), "an answer to no call, \"append\"");
   EXPECT_EQ(primary_.appends, 0);
@@ -524,7 +524,7 @@ TEST_F(LinkTest, ListenerNamesWhatIsWrong) {
   EXPECT_THAT(std::string(elsewhere.status().message()), HasSubstr("192.0.2.1:0"));
 }
 
-// --- Who may connect, and who is believed ---
+// --- Who may connect, and who is believed --------------------------------------------------------
 
 TEST_F(LinkTest, OnlyThePeerMayConnect) {
   const asio::ip::address peer = asio::ip::make_address("127.0.0.2");

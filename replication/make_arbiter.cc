@@ -19,11 +19,10 @@ constexpr char kEtcd[] = "etcd:";
 class UnsafeArbiter : public Arbiter {
  public:
   explicit UnsafeArbiter(boost::asio::io_context& loop) : loop_(loop) {
-    LOG(WARNING)
-        << "--arbiter=unsafe-none: nobody decides between the two nodes. If they lose sight "
-           "of each other while both live, both will serve: clients will talk to either, "
-           "and what one of them has acknowledged can be lost. Use an arbiter for anything "
-           "that matters.";
+    LOG(WARNING) << "--arbiter=unsafe-none: nobody decides between the two nodes. If they lose sight "
+                    "of each other while both live, both will serve: clients will talk to either, "
+                    "and what one of them has acknowledged can be lost. Use an arbiter for anything "
+                    "that matters.";
   }
 
   void Read(Callback done) override { Answer(false, std::move(done)); }
@@ -31,8 +30,8 @@ class UnsafeArbiter : public Arbiter {
   bool shared() const override { return false; }
 
   void CompareAndSwap(const Register& expected, const Register& desired, Callback done) override {
-    LOG(WARNING) << "--arbiter=unsafe-none: granting without asking anybody: from "
-                 << expected.ToString() << " to " << desired.ToString();
+    LOG(WARNING) << "--arbiter=unsafe-none: granting without asking anybody: from " << expected.ToString()
+                 << " to " << desired.ToString();
     held_ = desired;
     Answer(true, std::move(done));
   }
@@ -52,8 +51,7 @@ class UnsafeArbiter : public Arbiter {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Arbiter>> MakeArbiter(const std::string& uri,
-                                                     boost::asio::io_context& loop) {
+absl::StatusOr<std::unique_ptr<Arbiter>> MakeArbiter(const std::string& uri, boost::asio::io_context& loop) {
   if (uri == "unsafe-none") return std::make_unique<UnsafeArbiter>(loop);
   if (uri.rfind(kFile, 0) == 0) {
     std::string path = uri.substr(sizeof(kFile) - 1);
@@ -66,8 +64,8 @@ absl::StatusOr<std::unique_ptr<Arbiter>> MakeArbiter(const std::string& uri,
   if (uri.rfind(kEtcd, 0) == 0) {
     return absl::UnimplementedError(absl::StrCat("--arbiter=", uri, ": etcd is not built in yet"));
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--arbiter=", uri, ": unknown; there is file:/path, and unsafe-none for those who must"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--arbiter=", uri, ": unknown; there is file:/path, and unsafe-none for those who must"));
 }
 
 }  // namespace understudy::replication

@@ -16,8 +16,7 @@ namespace understudy::replication {
 //   risks
 // InvalidArgument for anything else names what there is. Callbacks run on `loop`, which outlives
 // the arbiter.
-absl::StatusOr<std::unique_ptr<Arbiter>> MakeArbiter(const std::string& uri,
-                                                     boost::asio::io_context& loop);
+absl::StatusOr<std::unique_ptr<Arbiter>> MakeArbiter(const std::string& uri, boost::asio::io_context& loop);
 
 }  // namespace understudy::replication
 

@@ -17,7 +17,8 @@ bool IsNodeName(std::string_view name) {
 
 std::string Printable(std::string_view text, size_t max) {
   // Quotes begin no line, and people quote values.
-  std::string out = absl::StrReplaceAll(absl::CHexEscape(std::string(text.substr(0, max))), {{"\\\"", "\""}, {"\\'", "'"}});
+  std::string out =
+      absl::StrReplaceAll(absl::CHexEscape(std::string(text.substr(0, max))), {{"\\\"", "\""}, {"\\'", "'"}});
   if (text.size() > max) absl::StrAppend(&out, "... (", text.size(), " bytes)");
   return out;
 }

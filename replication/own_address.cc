@@ -18,7 +18,7 @@ std::string InterfaceOf(const boost::asio::ip::address& address, const ifaddrs* 
   for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
     if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET) continue;
     if (reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr.s_addr != wanted) continue;
-    std::string name = entry->ifa_name;   // an address with a label of its own is named by that: "eth0:1"
+    std::string name = entry->ifa_name;  // an address with a label of its own is named by that: "eth0:1"
     return name.substr(0, name.find(':'));
   }
   return "";

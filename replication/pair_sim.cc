@@ -62,8 +62,8 @@ void PairSim::ToNode(int i, std::function<void()> run) {
 }
 
 void PairSim::Note(const std::string& what) {
-  trace_.push_back(absl::StrCat((now_ - MonotonicTime(std::chrono::seconds(1000))).count() / 1000,
-                                " us: ", what));
+  trace_.push_back(
+      absl::StrCat((now_ - MonotonicTime(std::chrono::seconds(1000))).count() / 1000, " us: ", what));
 }
 
 void PairSim::Fail(const std::string& what) {
@@ -102,20 +102,18 @@ bool PairSim::Protected() {
   if (i < 0) return false;
   const Node& other = nodes_[1 - i];
   return nodes_[i].primary->state() == PrimaryCore::State::kProtected && other.alive &&
-         other.secondary != nullptr &&
-         other.secondary->state() == SecondaryCore::State::kProtected &&
+         other.secondary != nullptr && other.secondary->state() == SecondaryCore::State::kProtected &&
          other.secondary->epoch() == register_.epoch;
 }
 
-// --- What can happen ---
+// --- What can happen -----------------------------------------------------------------------------
 
 void PairSim::AppendSome(int i) {
   Node& node = nodes_[i];
   if (!node.alive || node.paused || node.primary == nullptr || !node.primary->CanAppend()) return;
   BatchBuilder builder(node.primary->last_lsn() + 1);
   for (int n = 1 + random_() % 3; n > 0; --n) {
-    builder.Append(1, 1, absl::StrCat(node.name, "-", ++made_, "-"),
-                   std::string(random_() % 200, 'x'));
+    builder.Append(1, 1, absl::StrCat(node.name, "-", ++made_, "-"), std::string(random_() % 200, 'x'));
   }
   RecordBatch batch = builder.Seal();
   Store(node, batch);
@@ -152,7 +150,7 @@ void PairSim::ResetLinks() {
 
 void PairSim::Pause(int i, bool paused) {
   Node& node = nodes_[i];
-  if (paused) node.stalled = false;   // stopped in its call: so is its thread
+  if (paused) node.stalled = false;  // stopped in its call: so is its thread
   if (node.paused == paused || !node.alive || node.stalled) return;
   Note(absl::StrCat(node.name, paused ? " stopped" : " continued"));
   node.paused = paused;
@@ -263,7 +261,7 @@ bool PairSim::CanBeSpared(int i) const {
   return other.primary != nullptr || other.secondary->state() != SecondaryCore::State::kJoining;
 }
 
-// --- The nodes ---
+// --- The nodes -----------------------------------------------------------------------------------
 
 void PairSim::Tick(int i, int life) {
   Node& node = nodes_[i];
@@ -279,8 +277,7 @@ void PairSim::Tick(int i, int life) {
   if (node.primary) next = std::min(next, node.primary->NextTick());
   if (node.secondary) next = std::min(next, node.secondary->NextTick());
   // Timers are late.
-  const nanoseconds wait =
-      std::max<nanoseconds>(next - now_, microseconds(50)) + Delay(milliseconds(1));
+  const nanoseconds wait = std::max<nanoseconds>(next - now_, microseconds(50)) + Delay(milliseconds(1));
   At(wait, [this, i, life] { Tick(i, life); });
 }
 
@@ -376,8 +373,8 @@ void PairSim::BecomePrimary(int i, const TakeOver& takeover) {
   node.secondary.reset();
   if (node.conn >= 0) CloseConn(node.conn, i, "took over");
   node.conn = -1;
-  node.primary = std::make_unique<PrimaryCore>(ConfigOf(i), takeover.granted, takeover.last_lsn,
-                                               now_, node.batches);
+  node.primary =
+      std::make_unique<PrimaryCore>(ConfigOf(i), takeover.granted, takeover.last_lsn, now_, node.batches);
   node.primary->OnServiceCarrier(node.carrier, now_);
   NewPulse(i);
   Carry(i);
@@ -404,7 +401,7 @@ void PairSim::CheckStable(int i, Lsn lsn) {
   }
 }
 
-// --- The network ---
+// --- The network ---------------------------------------------------------------------------------
 
 void PairSim::Send(int conn, int to, std::function<void()> deliver) {
   if (conn >= 0 && conns_[conn].open) SendNumbered(conn, to, order_++, std::move(deliver));
@@ -550,7 +547,7 @@ void PairSim::DeliverHandover(int to, int conn, const wire::HandoverRequest& req
   Carry(to);
 }
 
-// --- The arbiter ---
+// --- The arbiter ---------------------------------------------------------------------------------
 
 Arbiter::Outcome PairSim::RunArbiter(const std::optional<SwapRegister>& swap) {
   Arbiter::Outcome outcome;

@@ -31,25 +31,25 @@ class PairSim {
  public:
   struct Node {
     std::string name;
-    bool alive = true;                     // the process exists
-    bool paused = false;                   // SIGSTOP: what happens to it waits in `inbox`
-    bool stalled = false;                  // the same, but only its loop: the pulse goes on
+    bool alive = true;     // the process exists
+    bool paused = false;   // SIGSTOP: what happens to it waits in `inbox`
+    bool stalled = false;  // the same, but only its loop: the pulse goes on
     bool carrier = true;
     std::vector<std::function<void()>> inbox;
-    bool hung = false;                     // as secondary: stores, and replays nothing
+    bool hung = false;  // as secondary: stores, and replays nothing
     Lsn hung_at = 0;
-    bool cannot_serve = false;             // a takeover fails: it gives the epoch back and ends
+    bool cannot_serve = false;  // a takeover fails: it gives the epoch back and ends
     std::string last_word;
-    int life = 0;                          // counts processes and roles: late answers find their asker
+    int life = 0;  // counts processes and roles: late answers find their asker
     std::unique_ptr<PrimaryCore> primary;
     std::unique_ptr<SecondaryCore> secondary;
-    std::unique_ptr<Pulse> pulse;          // as primary
-    std::vector<std::string> log;          // bodies; log[i] has LSN i + 1
+    std::unique_ptr<Pulse> pulse;  // as primary
+    std::vector<std::string> log;  // bodies; log[i] has LSN i + 1
     std::deque<RecordBatch> batches;
     Lsn stable_checked = 0;
     MonotonicTime lease_until{};
     bool silent = true;
-    int conn = -1;                         // current link
+    int conn = -1;  // current link
     bool serves_until_now(MonotonicTime now) const { return alive && !silent && lease_until > now; }
   };
 
@@ -59,7 +59,7 @@ class PairSim {
   MonotonicTime now() const { return now_; }
   Node& node(int i) { return nodes_[i]; }
   const Register& reg() const { return register_; }
-  int serving() const;                     // index of the node that serves, or -1
+  int serving() const;  // index of the node that serves, or -1
   std::mt19937& random() { return random_; }
   const std::vector<std::string>& trace() const { return trace_; }
   int takeovers() const { return takeovers_; }
@@ -67,15 +67,15 @@ class PairSim {
 
   void Run(nanoseconds span);
   bool RunUntil(const std::function<bool()>& done, nanoseconds at_most);
-  bool Protected();                        // one serves, the other is its secondary, both know it
+  bool Protected();  // one serves, the other is its secondary, both know it
 
   // What can happen.
   void AppendSome(int i);
-  void Cut(bool cut);                      // both ways; what is sent waits
-  void Reject(bool reject) { reject_ = reject; }   // a firewall refuses dials in the name of the living
-  void Hang(int i, bool hung);             // the replay
-  void Overwrite(const Register& reg);     // by somebody who is none of the two
-  void ResetLinks();                       // connections break, both ends notice
+  void Cut(bool cut);                             // both ways; what is sent waits
+  void Reject(bool reject) { reject_ = reject; }  // a firewall refuses dials in the name of the living
+  void Hang(int i, bool hung);                    // the replay
+  void Overwrite(const Register& reg);            // by somebody who is none of the two
+  void ResetLinks();                              // connections break, both ends notice
   void Pause(int i, bool paused);
   // One long call of the Server: a primary's loop stands still.
   void Stall(int i, nanoseconds span);
@@ -91,25 +91,23 @@ class PairSim {
   // Called for each action before it is carried out; true swallows it.
   std::function<bool(int node, const Action&)> intercept;
   microseconds max_delay{400};
-  bool arbiter_slow = false;               // some answers take longer than a lease
+  bool arbiter_slow = false;  // some answers take longer than a lease
 
  private:
   struct Event {
     MonotonicTime at;
     uint64_t order;
     std::function<void()> run;
-    bool operator<(const Event& other) const {
-      return at != other.at ? at > other.at : order > other.order;
-    }
+    bool operator<(const Event& other) const { return at != other.at ? at > other.at : order > other.order; }
   };
   struct Conn {
     bool open = true;
-    std::array<MonotonicTime, 2> last{};   // FIFO per direction: towards node 0, 1
+    std::array<MonotonicTime, 2> last{};  // FIFO per direction: towards node 0, 1
     std::array<std::map<uint64_t, std::function<void()>>, 2> held;
   };
 
   void At(nanoseconds delay, std::function<void()> run);
-  void ToNode(int i, std::function<void()> run);        // now, or once it is resumed
+  void ToNode(int i, std::function<void()> run);  // now, or once it is resumed
   void Fail(const std::string& what);
   void Note(const std::string& what);
   nanoseconds Delay(nanoseconds max);
@@ -156,7 +154,7 @@ class PairSim {
   bool cut_ = false;
   bool reject_ = false;
   double arbiter_unavailable_ = 0;
-  std::vector<std::string> stable_;        // bodies of all records that ever were stable
+  std::vector<std::string> stable_;  // bodies of all records that ever were stable
   uint64_t made_ = 0;
   int takeovers_ = 0;
   bool failed_ = false;

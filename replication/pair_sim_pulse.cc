@@ -11,7 +11,8 @@ void PairSim::NewPulse(int i) {
   Node& node = nodes_[i];
   node.pulse = std::make_unique<Pulse>(ConfigOf(i), milliseconds(400), [this, i](MonotonicTime until) {
     Node& node = nodes_[i];
-    if (nodes_[1 - i].serves_until_now(now_)) Fail(absl::StrCat(node.name, "'s pulse prolongs a second lease"));
+    if (nodes_[1 - i].serves_until_now(now_))
+      Fail(absl::StrCat(node.name, "'s pulse prolongs a second lease"));
     node.lease_until = std::max(node.lease_until, until);
   });
 }

@@ -27,9 +27,7 @@ bool Settled(PairSim& sim) { return sim.Protected(); }
 void SomethingHappens(PairSim& sim, bool* lost) {
   const int i = sim.random()() % 2;
   switch (sim.random()() % 20) {
-    case 0:
-      sim.Cut(true);
-      break;
+    case 0: sim.Cut(true); break;
     case 17:
       sim.Reject(sim.random()() % 2 == 0);
       if (sim.random()() % 2 == 0) sim.ResetLinks();
@@ -37,23 +35,13 @@ void SomethingHappens(PairSim& sim, bool* lost) {
     case 18:
       if (sim.node(1 - i).alive) sim.Hang(i, true);
       break;
-    case 19:
-      sim.Hang(i, false);
-      break;
+    case 19: sim.Hang(i, false); break;
     case 1:
-    case 2:
-      sim.Cut(false);
-      break;
-    case 3:
-      sim.ResetLinks();
-      break;
-    case 4:
-      sim.Pause(i, true);
-      break;
+    case 2: sim.Cut(false); break;
+    case 3: sim.ResetLinks(); break;
+    case 4: sim.Pause(i, true); break;
     case 5:
-    case 6:
-      sim.Pause(i, false);
-      break;
+    case 6: sim.Pause(i, false); break;
     case 7:
       // Losing all logs at once ends the service for good; not all runs should end so early.
       if (!sim.CanBeSpared(i) && sim.random()() % 10 != 0) break;
@@ -61,26 +49,14 @@ void SomethingHappens(PairSim& sim, bool* lost) {
       sim.Kill(i);
       break;
     case 8:
-    case 9:
-      sim.Restart(i);
-      break;
-    case 10:
-      sim.Carrier(i, false);
-      break;
-    case 11:
-      sim.Carrier(i, true);
-      break;
-    case 12:
-      sim.ArbiterFlaky(sim.random()() % 3 == 0 ? 0.5 : 0);
-      break;
-    case 13:
-      sim.Handover(i);
-      break;
+    case 9: sim.Restart(i); break;
+    case 10: sim.Carrier(i, false); break;
+    case 11: sim.Carrier(i, true); break;
+    case 12: sim.ArbiterFlaky(sim.random()() % 3 == 0 ? 0.5 : 0); break;
+    case 13: sim.Handover(i); break;
     case 14:
     case 15:
-    case 16:
-      sim.Stall(i, milliseconds(10 + sim.random()() % 500));
-      break;
+    case 16: sim.Stall(i, milliseconds(10 + sim.random()() % 500)); break;
   }
 }
 
@@ -199,8 +175,8 @@ TEST_F(PairTest, CutCableWithThePrimaryCutOffFromTheArbiterToo) {
   Protect();
   // a's requests never arrive.
   sim_.intercept = [](int node, const Action& action) {
-    return node == 0 && (std::holds_alternative<SwapRegister>(action) ||
-                         std::holds_alternative<ReadRegister>(action));
+    return node == 0 &&
+           (std::holds_alternative<SwapRegister>(action) || std::holds_alternative<ReadRegister>(action));
   };
   sim_.Cut(true);
   ASSERT_TRUE(Wait([&] { return sim_.serving() == 1; }));
@@ -240,7 +216,8 @@ TEST_F(PairTest, RefusedConnectionsOfTheLivingMakeNoSecondPrimary) {
     for (int i = 0; i < 20; ++i) sim_.AppendSome(sim_.serving());
     // The primary's own request comes too late in half of the rounds.
     sim_.intercept = [&](int node, const Action& action) {
-      const bool asks = std::holds_alternative<SwapRegister>(action) || std::holds_alternative<ReadRegister>(action);
+      const bool asks =
+          std::holds_alternative<SwapRegister>(action) || std::holds_alternative<ReadRegister>(action);
       return round % 2 == 0 && node == 0 && asks;
     };
     const int before = sim_.takeovers();
@@ -265,7 +242,7 @@ TEST_F(PairTest, RefusedConnectionsOfTheLivingMakeNoSecondPrimary) {
   EXPECT_GE(taken, 10);
 }
 
-// --- The register ---
+// --- The register --------------------------------------------------------------------------------
 
 void ExpectSilentWithinASecond(PairSim& sim) {
   ASSERT_EQ(sim.serving(), 0);
@@ -296,7 +273,7 @@ TEST_F(PairTest, AnArbiterThatIsGoneOrHasForgottenSilencesNobody) {
   EXPECT_EQ(sim_.serving(), 0);
 }
 
-// --- A heir that cannot serve ---
+// --- A heir that cannot serve --------------------------------------------------------------------
 
 TEST_F(PairTest, AHandoverToWhoCannotServeComesBack) {
   Protect();
@@ -319,7 +296,7 @@ TEST_F(PairTest, ACutOffPrimaryServesOnWhenItsHeirCannot) {
     return node == 0 && std::holds_alternative<SwapRegister>(action) && sim_.reg().epoch == 2;
   };
   sim_.node(1).cannot_serve = true;
-  sim_.Stall(0, milliseconds(600));   // the pulse ends at 400
+  sim_.Stall(0, milliseconds(600));  // the pulse ends at 400
   ASSERT_TRUE(Wait([&] { return sim_.takeovers() == 1; }));
   ASSERT_TRUE(Wait([&] { return sim_.serving() == 0; }));
   EXPECT_EQ(sim_.reg(), (Register{5, "a", ""}));
@@ -336,7 +313,7 @@ TEST_F(PairTest, WhoIsReplacedForGoodGivesUpInTheEnd) {
   EXPECT_EQ(sim_.serving(), 1);
 }
 
-// --- A replay that hangs ---
+// --- A replay that hangs -------------------------------------------------------------------------
 
 TEST_F(PairTest, AHungReplayHoldsNobodyUp) {
   Protect();
@@ -528,8 +505,7 @@ TEST_F(PairTest, WithoutCarrierAnywhereNobodyTakesOver) {
 
 TEST(PairSimTest, RandomFailures) {
   const char* given = std::getenv("UNDERSTUDY_SEED");
-  const uint32_t seed =
-      given != nullptr ? std::strtoul(given, nullptr, 10) : std::random_device{}();
+  const uint32_t seed = given != nullptr ? std::strtoul(given, nullptr, 10) : std::random_device{}();
   const char* runs = std::getenv("UNDERSTUDY_RUNS");
   const int count = given != nullptr ? 1 : runs != nullptr ? std::atoi(runs) : 20;
   for (int run = 0; run < count && !testing::Test::HasFatalFailure(); ++run) OneRun(seed + run);

@@ -91,11 +91,9 @@ bool PrimaryCore::CanAppend() const {
   return log_.unstable_bytes() < config_.max_unstable_bytes;
 }
 
-// --- The log
-// ---------------------------------------------------------------------------------------
+// --- The log -------------------------------------------------------------------------------------
 
-void PrimaryCore::OnAppended(RecordBatch batch, Lsn executed_lsn, uint64_t output_hash,
-                             MonotonicTime now) {
+void PrimaryCore::OnAppended(RecordBatch batch, Lsn executed_lsn, uint64_t output_hash, MonotonicTime now) {
   if (state_ == State::kDeposed || batch.empty()) return;
   executed_lsn_ = executed_lsn;
   output_hash_ = output_hash;
@@ -136,8 +134,7 @@ bool PrimaryCore::FellBehind(MonotonicTime now) {
 // itself is bounded (CanAppend).
 void PrimaryCore::SendWaiting(MonotonicTime now) {
   if (!linked_ || FellBehind(now)) return;
-  while (next_send_ <= last_lsn_ &&
-         (gate_ != Gate::kOpen || in_flight_bytes_ < config_.max_catch_up_bytes)) {
+  while (next_send_ <= last_lsn_ && (gate_ != Gate::kOpen || in_flight_bytes_ < config_.max_catch_up_bytes)) {
     SendOne(now);
   }
 }
@@ -155,12 +152,11 @@ void PrimaryCore::Advance() {
   SayStable();
 }
 
-// Also when it has not moved, where something else has ended for which clients may have had to wait (CanAppend):
-// those that are not read from append nothing by themselves.
+// Also when it has not moved, where something else has ended for which clients may have had to wait
+// (CanAppend): those that are not read from append nothing by themselves.
 void PrimaryCore::SayStable() { actions_.push_back(StableUpTo{stable_lsn_}); }
 
-// --- The link
-// --------------------------------------------------------------------------------------
+// --- The link ------------------------------------------------------------------------------------
 
 wire::Refused PrimaryCore::Refuse(RefuseReason::type reason, std::string detail) const {
   wire::Refused refused;
@@ -174,7 +170,8 @@ PrimaryCore::JoinOutcome PrimaryCore::OnJoin(const wire::JoinRequest& request, M
   JoinOutcome outcome;
   outcome.refused = CheckJoin(request, now);
   if (outcome.refused.has_value()) {
-    if (OwnsAlone() && !linked_) why_alone_ = absl::StrCat(request.node, " was refused: ", outcome.refused->detail);
+    if (OwnsAlone() && !linked_)
+      why_alone_ = absl::StrCat(request.node, " was refused: ", outcome.refused->detail);
     return outcome;
   }
   outcome.reply.node = config_.node;
@@ -191,15 +188,13 @@ PrimaryCore::Refusal PrimaryCore::CheckJoin(const wire::JoinRequest& request, Mo
     return Refuse(RefuseReason::NOT_AUTHENTIC, absl::StrCat("a node's name is ", kNodeNameWants));
   }
   if (request.protocol_version != wire::g_replication_constants.PROTOCOL_VERSION) {
-    return Refuse(
-        RefuseReason::WRONG_VERSION,
-        absl::StrCat("this node speaks version ", wire::g_replication_constants.PROTOCOL_VERSION,
-                     ", not ", request.protocol_version));
+    return Refuse(RefuseReason::WRONG_VERSION,
+                  absl::StrCat("this node speaks version ", wire::g_replication_constants.PROTOCOL_VERSION,
+                               ", not ", request.protocol_version));
   }
   if (request.service_address != config_.service) {
-    return Refuse(RefuseReason::WRONG_SERVICE, absl::StrCat("this node serves ", config_.service,
-                                                            ", not ",
-                               Printable(request.service_address, 40)));
+    return Refuse(RefuseReason::WRONG_SERVICE, absl::StrCat("this node serves ", config_.service, ", not ",
+                                                            Printable(request.service_address, 40)));
   }
   if (request.node == config_.node) {
     return Refuse(RefuseReason::SAME_NODE, absl::StrCat("this node is ", config_.node, " too"));
@@ -215,8 +210,7 @@ PrimaryCore::Refusal PrimaryCore::CheckJoin(const wire::JoinRequest& request, Mo
   if (static_cast<uint64_t>(request.epoch) > held_.epoch) {
     // Perhaps the epoch is over, and this node has not heard of it.
     if (asked_ == Asked::kNothing && !ask_at_.has_value()) ask_at_ = now + config_.heartbeat;
-    return Refuse(RefuseReason::WRONG_EPOCH,
-                  absl::StrCat("epoch ", request.epoch, " is unknown here"));
+    return Refuse(RefuseReason::WRONG_EPOCH, absl::StrCat("epoch ", request.epoch, " is unknown here"));
   }
   return gate_ == Gate::kShared ? CheckResume(request, now) : CheckFreshJoin(request);
 }
@@ -224,7 +218,8 @@ PrimaryCore::Refusal PrimaryCore::CheckJoin(const wire::JoinRequest& request, Mo
 // Names the first setting that differs, with both values.
 PrimaryCore::Refusal PrimaryCore::CheckSettings(const wire::JoinRequest& request) const {
   const auto shown = [](const std::string& text) { return absl::CEscape(text.substr(0, 200)); };
-  const auto value_in = [&shown](const std::map<std::string, std::string>& settings, const std::string& name) {
+  const auto value_in = [&shown](const std::map<std::string, std::string>& settings,
+                                 const std::string& name) {
     const auto found = settings.find(name);
     return found == settings.end() ? std::string("nothing") : absl::StrCat("\"", shown(found->second), "\"");
   };
@@ -234,8 +229,8 @@ PrimaryCore::Refusal PrimaryCore::CheckSettings(const wire::JoinRequest& request
     const std::string here = value_in(config_.settings, name), there = value_in(request.settings, name);
     if (here == there) continue;
     return Refuse(RefuseReason::OTHER_SETTINGS,
-                  absl::StrCat(shown(name), " must be the same on both nodes, and is ", here, " on ", config_.node,
-                               " and ", there, " on ", request.node));
+                  absl::StrCat(shown(name), " must be the same on both nodes, and is ", here, " on ",
+                               config_.node, " and ", there, " on ", request.node));
   }
   return std::nullopt;
 }
@@ -255,16 +250,19 @@ PrimaryCore::Refusal PrimaryCore::CheckFreshJoin(const wire::JoinRequest& reques
   const bool moves = request.applied_lsn == request.last_lsn || !stuck_.has_value() ||
                      static_cast<Lsn>(request.applied_lsn) > stuck_->applied_lsn;
   if (stuck_.has_value() && stuck_->node == request.node && !moves) {
-    return Refuse(RefuseReason::NOT_REPLAYING,
-                  absl::StrCat("the replay of ", request.node, " still hangs behind record ", request.applied_lsn));
+    return Refuse(
+        RefuseReason::NOT_REPLAYING,
+        absl::StrCat("the replay of ", request.node, " still hangs behind record ", request.applied_lsn));
   }
   if (!LogFits(request, 0)) {
-    return Refuse(RefuseReason::NEEDS_STATE_TRANSFER,
-                  absl::StrCat("the log behind ", request.last_lsn, " of epoch ", request.epoch,
-                               " is not here; it ends at ", last_lsn_,
-                               ". A node can join only while the primary has all of its log. To be a pair again: stop "
-                               "both, then start ", config_.node, " with --role=primary and ", request.node,
-                               " with --role=secondary; clients are cut off meanwhile"));
+    return Refuse(
+        RefuseReason::NEEDS_STATE_TRANSFER,
+        absl::StrCat("the log behind ", request.last_lsn, " of epoch ", request.epoch,
+                     " is not here; it ends at ", last_lsn_,
+                     ". A node can join only while the primary has all of its log. To be a pair again: stop "
+                     "both, then start ",
+                     config_.node, " with --role=primary and ", request.node,
+                     " with --role=secondary; clients are cut off meanwhile"));
   }
   return std::nullopt;
 }
@@ -287,9 +285,8 @@ PrimaryCore::Refusal PrimaryCore::CheckResume(const wire::JoinRequest& request, 
     if (state_ != State::kAlone) {
       EnterAlone(absl::StrCat(member, " came back without its log"), now);
     }
-    return Refuse(
-        RefuseReason::ALREADY_HAVE_ONE,
-        absl::StrCat("the former life of ", member, " is the secondary still; ask again"));
+    return Refuse(RefuseReason::ALREADY_HAVE_ONE,
+                  absl::StrCat("the former life of ", member, " is the secondary still; ask again"));
   }
   return std::nullopt;
 }
@@ -326,15 +323,13 @@ std::string PrimaryCore::FaultOf(const wire::AppendReply& reply) const {
   if (in_flight_.empty()) return "an answer to no append";
   const Sent& sent = in_flight_.front();
   if (reply.sent_at_ns != sent.sent_at_ns) {
-    return absl::StrCat("an answer to an append of time ", reply.sent_at_ns, " instead of ",
-                        sent.sent_at_ns);
+    return absl::StrCat("an answer to an append of time ", reply.sent_at_ns, " instead of ", sent.sent_at_ns);
   }
   if (reply.epoch != static_cast<int64_t>(sent.epoch)) {
     return absl::StrCat("an answer of epoch ", reply.epoch, " instead of ", sent.epoch);
   }
   const Lsn stored = static_cast<Lsn>(reply.stored_lsn);
-  if (reply.stored_lsn < 0 || stored < acked_ || stored + 1 < sent.next_lsn ||
-      stored >= next_send_) {
+  if (reply.stored_lsn < 0 || stored < acked_ || stored + 1 < sent.next_lsn || stored >= next_send_) {
     return absl::StrCat("claims to have stored ", reply.stored_lsn, " after ", acked_,
                         ", when it was sent up to ", next_send_ - 1);
   }
@@ -454,8 +449,7 @@ void PrimaryCore::LinkLost(const std::string& reason, MonotonicTime now) {
     case State::kProtected:
     case State::kAlone:
     case State::kReplaced:
-    case State::kDeposed:
-      break;
+    case State::kDeposed: break;
   }
 }
 
@@ -473,8 +467,7 @@ void PrimaryCore::OnDialed(DialResult result, MonotonicTime now) {
   }
 }
 
-// --- The right to serve
-// ----------------------------------------------------------------------------
+// --- The right to serve --------------------------------------------------------------------------
 
 void PrimaryCore::ExtendLease(MonotonicTime until, MonotonicTime now) {
   if (until <= now) return;
@@ -550,8 +543,7 @@ absl::Status PrimaryCore::OnHandoverWanted(const std::string& why, MonotonicTime
   return absl::OkStatus();
 }
 
-// --- The arbiter
-// -----------------------------------------------------------------------------------
+// --- The arbiter ---------------------------------------------------------------------------------
 
 void PrimaryCore::Ask(const Register& expected, const Register& desired) {
   CHECK(asked_ == Asked::kNothing);
@@ -613,7 +605,7 @@ void PrimaryCore::Decide(const Register& current, bool swap_failed, MonotonicTim
     return;
   }
   if (current != held_) {
-    if (Serves() && !swap_failed && current.epoch == 0) return;   // forgotten, not granted
+    if (Serves() && !swap_failed && current.epoch == 0) return;  // forgotten, not granted
     Replaced(current, now);
     return;
   }
@@ -699,8 +691,7 @@ void PrimaryCore::Depose(const Register& current) {
   actions_.push_back(Deposed{reason, current});
 }
 
-// --- Time
-// ------------------------------------------------------------------------------------------
+// --- Time ----------------------------------------------------------------------------------------
 
 // One that catches up has no part in the lease, but it must not hold the link for ever.
 void PrimaryCore::CheckJoiner(MonotonicTime now) {
@@ -710,14 +701,16 @@ void PrimaryCore::CheckJoiner(MonotonicTime now) {
 }
 
 // Its copy is of no use while it does not replay, and at the bound of the lag it would hold this node up.
-// `told_at`: what it says of its replay is from no earlier. (Not the time of now: this node may have stood still.)
+// `told_at`: what it says of its replay is from no earlier. (Not the time of now: this node may have stood
+// still.)
 void PrimaryCore::CheckReplay(MonotonicTime told_at, MonotonicTime now) {
   if (!linked_ || gate_ != Gate::kShared || !Serves()) return;
   if (peer_applied_lsn_ >= acked_ || told_at < replay_moved_at_ + config_.max_stall) return;
   stuck_ = Stuck{peer_, peer_applied_lsn_};
-  EnterAlone(absl::StrCat("the replay of ", peer_, " hangs: it holds the log up to ", acked_, " and has replayed ",
-                          peer_applied_lsn_, ", no more for ", config_.max_stall.count(), " ms"),
-             now);
+  EnterAlone(
+      absl::StrCat("the replay of ", peer_, " hangs: it holds the log up to ", acked_, " and has replayed ",
+                   peer_applied_lsn_, ", no more for ", config_.max_stall.count(), " ms"),
+      now);
 }
 
 void PrimaryCore::OnTick(MonotonicTime now) {

@@ -26,12 +26,12 @@ namespace understudy::replication {
 class PrimaryCore {
  public:
   enum class State {
-    kSolo,        // serves; the register names no secondary (one may be catching up)
-    kProtected,   // serves; the register names the joined node as secondary
-    kAlone,       // the secondary is lost, the arbiter has not answered yet: stable does not move
-    kHandingOver, // silent; has asked the secondary to take over
-    kReplaced,    // silent; the secondary has the epoch, and may yet give it back because it cannot serve
-    kDeposed,     // silent for good
+    kSolo,         // serves; the register names no secondary (one may be catching up)
+    kProtected,    // serves; the register names the joined node as secondary
+    kAlone,        // the secondary is lost, the arbiter has not answered yet: stable does not move
+    kHandingOver,  // silent; has asked the secondary to take over
+    kReplaced,     // silent; the secondary has the epoch, and may yet give it back because it cannot serve
+    kDeposed,      // silent for good
   };
 
   // `held`: what the arbiter granted to this node, with no secondary. The log ends at `last_lsn`;
@@ -45,8 +45,8 @@ class PrimaryCore {
   Lsn stable_lsn() const { return stable_lsn_; }
   // Node that is joined or catching up; empty: none.
   const std::string& peer() const { return peer_; }
-  // Why that node could not take over, by its own word. While this says something no joiner becomes the secondary,
-  // and one that is protects nobody.
+  // Why that node could not take over, by its own word. While this says something no joiner becomes the
+  // secondary, and one that is protects nobody.
   const std::string& peer_cannot_take_over() const { return peer_cannot_; }
   // The epoch in which the lease rests on the answers of the node at the other end of the link, so that
   // answered pulses may extend it; nullopt: it does not.
@@ -73,7 +73,7 @@ class PrimaryCore {
   // one (the same node has dialed again), without telling this object.
   struct JoinOutcome {
     std::optional<wire::Refused> refused;
-    wire::JoinReply reply;      // when not refused
+    wire::JoinReply reply;  // when not refused
   };
   JoinOutcome OnJoin(const wire::JoinRequest& request, MonotonicTime now);
 
@@ -90,8 +90,8 @@ class PrimaryCore {
   void OnDialed(DialResult result, MonotonicTime now);
   void OnArbiter(const absl::StatusOr<Arbiter::Outcome>& outcome, MonotonicTime now);
 
-  // This machine was away without its clock having counted it. The owner is silent; the lease ends here, and what
-  // was sent before is worth none. The next Lease that is given is a new one.
+  // This machine was away without its clock having counted it. The owner is silent; the lease ends here, and
+  // what was sent before is worth none. The next Lease that is given is a new one.
   void OnAbsence(MonotonicTime now);
 
   // Carrier of the service interface. Without it this node hands over while it still can, and never asks
@@ -116,17 +116,17 @@ class PrimaryCore {
   // What stability and the right to serve rest on. The gate closes in two steps, so that a node under
   // constant load finds the moment to take on a secondary.
   enum class Gate {
-    kOpen,      // the register names no secondary: what is appended is stable
-    kClosing,   // the same, but what is appended from now on is stable only when the joiner has stored it
-    kShared,    // the register names a secondary, or may name one: JoinedBy has been asked for. Stability
-                // and the lease come from that node's answers alone
+    kOpen,     // the register names no secondary: what is appended is stable
+    kClosing,  // the same, but what is appended from now on is stable only when the joiner has stored it
+    kShared,   // the register names a secondary, or may name one: JoinedBy has been asked for. Stability
+               // and the lease come from that node's answers alone
   };
   enum class Asked { kNothing, kRead, kSwap };
   // An append that has not been answered.
   struct Sent {
     int64_t sent_at_ns;
     uint64_t epoch;
-    Lsn next_lsn;    // the LSN behind it
+    Lsn next_lsn;  // the LSN behind it
     size_t bytes;
   };
 
@@ -193,7 +193,7 @@ class PrimaryCore {
   Actions actions_;
 
   RetainedLog log_;
-  const uint64_t first_epoch_;     // granted to this object: later ones have its log
+  const uint64_t first_epoch_;  // granted to this object: later ones have its log
   Gate gate_ = Gate::kOpen;
   bool carrier_up_ = true;
   Lsn executed_lsn_ = 0;
@@ -210,19 +210,19 @@ class PrimaryCore {
   bool dialing_ = false;
 
   // The right to serve.
-  MonotonicTime lease_until_;      // the newest Lease given
-  MonotonicTime counts_from_;      // answers to what was sent before give no lease
-  MonotonicTime lost_at_;          // kShared: without a further answer the secondary is lost then
-  bool grace_used_ = false;        // a rejoin has put lost_at_ off, and no answer has come since
-  bool silent_ = false;            // FallSilent was the newest said about it
+  MonotonicTime lease_until_;  // the newest Lease given
+  MonotonicTime counts_from_;  // answers to what was sent before give no lease
+  MonotonicTime lost_at_;      // kShared: without a further answer the secondary is lost then
+  bool grace_used_ = false;    // a rejoin has put lost_at_ off, and no answer has come since
+  bool silent_ = false;        // FallSilent was the newest said about it
 
   // The arbiter.
   Asked asked_ = Asked::kNothing;
-  std::vector<Register> wishes_;   // asked for from held_, in all; one may yet come true
-  bool unsure_ = false;            // the newest swap's outcome is unknown: Read before the next
+  std::vector<Register> wishes_;  // asked for from held_, in all; one may yet come true
+  bool unsure_ = false;           // the newest swap's outcome is unknown: Read before the next
   std::optional<MonotonicTime> ask_at_;
-  MonotonicTime check_at_;         // the register is looked at then, though nothing has happened
-  MonotonicTime replaced_until_;   // kReplaced
+  MonotonicTime check_at_;        // the register is looked at then, though nothing has happened
+  MonotonicTime replaced_until_;  // kReplaced
 };
 
 }  // namespace understudy::replication

@@ -163,7 +163,7 @@ class PrimaryTest : public testing::Test {
   wire::AppendRequest member_;
 };
 
-// --- Could the joiner take over? ---
+// --- Could the joiner take over? -----------------------------------------------------------------
 
 TEST_F(PrimaryTest, AJoinerThatCouldNotTakeOverIsNotTakenOn) {
   ASSERT_FALSE(Join(JoinRequest()).refused.has_value());
@@ -222,13 +222,13 @@ TEST_F(PrimaryTest, AJoinerThatFallsBehindBetweenTwoHeartbeats) {
   EXPECT_TRUE(found_by_heartbeat);
 }
 
-// --- Pulses ---
+// --- Pulses --------------------------------------------------------------------------------------
 
 TEST_F(PrimaryTest, AnAnsweredPulseIsWorthAnAnsweredAppend) {
   Protect();
   EXPECT_EQ(core_->pulse_epoch(), 6u);
   const MonotonicTime begun = now_;
-  now_ += milliseconds(500);   // one call of the Server
+  now_ += milliseconds(500);  // one call of the Server
   Do([&] { core_->OnPulseAnswered(6, begun + milliseconds(490), now_); });
   EXPECT_EQ(Only<Lease>().until, begun + milliseconds(490) + kSpan);
   Do([&] { core_->OnTick(now_); });
@@ -275,7 +275,7 @@ TEST_F(PrimaryTest, NoPulseWhileTheLeaseIsItsOwnOrGivenUp) {
   EXPECT_FALSE(Has<Lease>());
 }
 
-// --- Solo ---
+// --- Solo ----------------------------------------------------------------------------------------
 
 TEST_F(PrimaryTest, SoloRecordsAreStableAtOnceAndTheLeaseGoesOnWithTime) {
   EXPECT_EQ(Only<Lease>().until, now_ + kSpan);
@@ -299,7 +299,8 @@ TEST_F(PrimaryTest, RefusesWhoCannotJoin) {
   request.service_address = "10.0.0.2:80";
   EXPECT_EQ(Refusal(request), RefuseReason::WRONG_SERVICE);
   EXPECT_EQ(Refusal(JoinRequest(0, "a")), RefuseReason::SAME_NODE);
-  for (const std::string& name : {std::string(), std::string("a b"), std::string(5000, 'x'), std::string("c\nforged")}) {
+  for (const std::string& name :
+       {std::string(), std::string("a b"), std::string(5000, 'x'), std::string("c\nforged")}) {
     EXPECT_EQ(Refusal(JoinRequest(0, name)), RefuseReason::NOT_AUTHENTIC);
   }
   EXPECT_EQ(Refusal(JoinRequest(-1)), RefuseReason::OUT_OF_ORDER);
@@ -333,17 +334,18 @@ TEST_F(PrimaryTest, RefusesANodeWithOtherSettingsAndNamesTheFirst) {
   };
   EXPECT_EQ(refusal({{"--a", "1"}, {"--b", "3"}}),
             "--b must be the same on both nodes, and is \"2\" on a and \"3\" on b");
-  EXPECT_EQ(refusal({{"--a", "1"}}), "--b must be the same on both nodes, and is \"2\" on a and nothing on b");
+  EXPECT_EQ(refusal({{"--a", "1"}}),
+            "--b must be the same on both nodes, and is \"2\" on a and nothing on b");
   EXPECT_EQ(refusal({{"--a", "1"}, {"--b", "2"}, {"--c\n", "\xff"}}),
             "--c\\n must be the same on both nodes, and is nothing on a and \"\\377\" on b");
-  EXPECT_EQ(ReasonOf(*core.OnJoin(JoinRequest(), now_).refused), RefuseReason::OTHER_SETTINGS) << "told none at all";
+  EXPECT_EQ(ReasonOf(*core.OnJoin(JoinRequest(), now_).refused), RefuseReason::OTHER_SETTINGS)
+      << "told none at all";
   EXPECT_EQ(refusal({{"--a", "1"}, {"--b", "2"}}), "");
 }
 
 TEST_F(PrimaryTest, WhatIsNotRetainedNeedsAStateTransfer) {
   PrimaryCore late(Config(), kHeld, 50, now_);
-  EXPECT_EQ(ReasonOf(*late.OnJoin(JoinRequest(49), now_).refused),
-            RefuseReason::NEEDS_STATE_TRANSFER);
+  EXPECT_EQ(ReasonOf(*late.OnJoin(JoinRequest(49), now_).refused), RefuseReason::NEEDS_STATE_TRANSFER);
   EXPECT_FALSE(late.OnJoin(JoinRequest(50), now_).refused.has_value());
 }
 
@@ -384,8 +386,9 @@ TEST_F(PrimaryTest, JoinerThatStopsAnsweringIsDropped) {
 TEST_F(PrimaryTest, SaysWhatToDoAboutALinkTooSlowToJoinOn) {
   Join(JoinRequest());
   Do([&] { core_->OnLinkDown("closed by the other end", now_); });
-  EXPECT_THAT(core_->why_alone(), HasSubstr("closed by the other end; if a round trip of the replication link takes 40 ms "
-                                            "or more, raise --suspect_after_ms"));
+  EXPECT_THAT(core_->why_alone(),
+              HasSubstr("closed by the other end; if a round trip of the replication link takes 40 ms "
+                        "or more, raise --suspect_after_ms"));
   Join(JoinRequest());
   wire::AppendReply reply = ReplyTo(open_.back());
   reply.cannot_take_over = "not yet";
@@ -442,7 +445,7 @@ TEST_F(PrimaryTest, TakesOnAJoinerUnderConstantLoad) {
   FAIL() << "never asked";
 }
 
-// --- Protected ---
+// --- Protected -----------------------------------------------------------------------------------
 
 TEST_F(PrimaryTest, ProtectedRecordsAreStableWhenAnswered) {
   Protect();
@@ -528,14 +531,14 @@ TEST_F(PrimaryTest, AnswersThatBreakTheProtocolCloseTheLink) {
     std::function<void(wire::AppendReply&)> damage;
   };
   const MonotonicTime start = now_;
-  for (const Case& c : std::vector<Case>{
-           {"never sent", [](auto& r) { r.sent_at_ns -= 1; }},
-           {"from the future", [](auto& r) { r.sent_at_ns += 1000000; }},
-           {"another epoch", [](auto& r) { r.epoch = 5; }},
-           {"more than was sent", [](auto& r) { r.stored_lsn += 1; }},
-           {"less than was sent", [](auto& r) { r.stored_lsn -= 1; }},
-           {"negative", [](auto& r) { r.stored_lsn = -1; }},
-           {"replayed what it has not", [](auto& r) { r.applied_lsn = r.stored_lsn + 1; }}}) {
+  for (const Case& c :
+       std::vector<Case>{{"never sent", [](auto& r) { r.sent_at_ns -= 1; }},
+                         {"from the future", [](auto& r) { r.sent_at_ns += 1000000; }},
+                         {"another epoch", [](auto& r) { r.epoch = 5; }},
+                         {"more than was sent", [](auto& r) { r.stored_lsn += 1; }},
+                         {"less than was sent", [](auto& r) { r.stored_lsn -= 1; }},
+                         {"negative", [](auto& r) { r.stored_lsn = -1; }},
+                         {"replayed what it has not", [](auto& r) { r.applied_lsn = r.stored_lsn + 1; }}}) {
     SCOPED_TRACE(c.what);
     now_ = start;
     core_.emplace(Config(), kHeld, 0, now_);
@@ -560,7 +563,7 @@ TEST_F(PrimaryTest, AnswerToNothing) {
   EXPECT_THAT(Only<CloseLink>().reason, HasSubstr("an answer to no append"));
 }
 
-// --- Losing the secondary ---
+// --- Losing the secondary ------------------------------------------------------------------------
 
 TEST_F(PrimaryTest, SilentSecondaryIsLeftBehind) {
   Protect();
@@ -668,7 +671,7 @@ TEST_F(PrimaryTest, WhatWasGivenBackToOthersOrTakenUpByAnotherIsNotOurs) {
   }
 }
 
-// --- Nothing happens, and the register is another's ---
+// --- Nothing happens, and the register is another's ----------------------------------------------
 
 TEST_F(PrimaryTest, TheRegisterIsLookedAtEachSecond) {
   for (const bool is_protected : {false, true}) {
@@ -697,7 +700,7 @@ TEST_F(PrimaryTest, TheRegisterIsLookedAtEachSecond) {
   EXPECT_TRUE(Has<FallSilent>() && Has<Deposed>());
 }
 
-// --- A replay that hangs ---
+// --- A replay that hangs -------------------------------------------------------------------------
 
 TEST_F(PrimaryTest, WhoseReplayHangsIsLeftBehindAndStaysOut) {
   Protect();
@@ -837,7 +840,7 @@ TEST_F(PrimaryTest, ARefusalClosesTheLink) {
   EXPECT_EQ(core_->state(), State::kAlone);
 }
 
-// --- The arbiter ---
+// --- The arbiter ---------------------------------------------------------------------------------
 
 TEST_F(PrimaryTest, LinkDownWhileTheRegisterIsBeingChanged) {
   AppendRecords(1);
@@ -933,7 +936,7 @@ TEST_F(PrimaryTest, AnArbiterThatContradictsItselfIsNotAskedInATightLoop) {
   EXPECT_TRUE(Has<ReadRegister>());
 }
 
-// --- Carrier and handover ---
+// --- Carrier and handover ------------------------------------------------------------------------
 
 TEST_F(PrimaryTest, HandsOverWithoutCarrier) {
   Protect();
@@ -1048,7 +1051,7 @@ TEST_F(PrimaryTest, WithoutCarrierASecondaryThatComesBackIsHandedTheService) {
   EXPECT_EQ(Only<SendHandover>().request.last_lsn, 2);
 }
 
-// --- Bounds ---
+// --- Bounds --------------------------------------------------------------------------------------
 
 TEST_F(PrimaryTest, UnstableRecordsAreBounded) {
   Protect();

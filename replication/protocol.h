@@ -26,9 +26,9 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
 struct ProtocolConfig {
-  std::string node;                       // own name
-  std::string service;                    // "IP:PORT", must be the same on both
-  std::string key;                        // shared by the pair (auth.h); empty: anybody is believed
+  std::string node;     // own name
+  std::string service;  // "IP:PORT", must be the same on both
+  std::string key;      // shared by the pair (auth.h); empty: anybody is believed
   milliseconds heartbeat{10};
   milliseconds suspect_after{80};
   // The primary's right to serve ends this much before the secondary may suspect it. It covers the
@@ -56,8 +56,8 @@ struct ProtocolConfig {
   milliseconds check_again{100};
 };
 
-// A join takes two round trips, for the proofs of the key and for itself, and has suspect_after. A link that is slower
-// than that allows could not renew a lease in time for long either.
+// A join takes two round trips, for the proofs of the key and for itself, and has suspect_after. A link that
+// is slower than that allows could not renew a lease in time for long either.
 inline std::string SlowLinkAdvice(milliseconds suspect_after) {
   return "if a round trip of the replication link takes " + std::to_string(suspect_after.count() / 2) +
          " ms or more, raise --suspect_after_ms on both nodes to three times that";
@@ -66,11 +66,19 @@ inline std::string SlowLinkAdvice(milliseconds suspect_after) {
 // --- Actions -------------------------------------------------------------------------------------
 
 // Send on the current link. The reply comes back as an event.
-struct SendJoin { wire::JoinRequest request; };
-struct SendAppend { wire::AppendRequest request; };
-struct SendHandover { wire::HandoverRequest request; };
+struct SendJoin {
+  wire::JoinRequest request;
+};
+struct SendAppend {
+  wire::AppendRequest request;
+};
+struct SendHandover {
+  wire::HandoverRequest request;
+};
 // Close the current link, log and count the reason. No OnLinkDown follows.
-struct CloseLink { std::string reason; };
+struct CloseLink {
+  std::string reason;
+};
 // Dial the peer once; the outcome comes back as OnDialed.
 struct Dial {};
 // Ask the arbiter; the outcome comes back as OnArbiter. At most one is outstanding.
@@ -78,16 +86,27 @@ struct ReadRegister {};
 // Ask the arbiter whether this node can read it and could swap (Arbiter::Probe); the outcome comes back as
 // OnArbiterChecked. Beside the others: at most one is outstanding, too.
 struct CheckArbiter {};
-struct SwapRegister { Register expected, desired; };
+struct SwapRegister {
+  Register expected, desired;
+};
 // Everything up to lsn is stable: held output up to it may leave.
-struct StableUpTo { Lsn lsn; };
+struct StableUpTo {
+  Lsn lsn;
+};
 // This node may emit packets for the service address until then. Later ones extend, never shorten,
 // except FallSilent.
-struct Lease { MonotonicTime until; };
+struct Lease {
+  MonotonicTime until;
+};
 // Close the gate now. The epoch may or may not be lost; a Lease may follow.
-struct FallSilent { std::string reason; };
+struct FallSilent {
+  std::string reason;
+};
 // The epoch is another's. Silent for good; the core does nothing more.
-struct Deposed { std::string reason; Register current; };
+struct Deposed {
+  std::string reason;
+  Register current;
+};
 // New records for the store's owner to replay (secondary). They count as stored already.
 // executed_lsn, output_hash: the primary's, see AppendRequest.
 struct Replay {
@@ -96,11 +115,14 @@ struct Replay {
   uint64_t output_hash = 0;
 };
 // The arbiter has granted the epoch: replay to last_lsn, restore the endpoints, serve.
-struct TakeOver { Register granted; Lsn last_lsn; std::string why; };
+struct TakeOver {
+  Register granted;
+  Lsn last_lsn;
+  std::string why;
+};
 
 using Action = std::variant<SendJoin, SendAppend, SendHandover, CloseLink, Dial, ReadRegister, CheckArbiter,
-                            SwapRegister,
-                            StableUpTo, Lease, FallSilent, Deposed, Replay, TakeOver>;
+                            SwapRegister, StableUpTo, Lease, FallSilent, Deposed, Replay, TakeOver>;
 using Actions = std::vector<Action>;
 
 // --- Events shared by both -----------------------------------------------------------------------
@@ -110,7 +132,7 @@ enum class DialResult {
   // Nothing listens there, says the peer's host, or a firewall on the way. It proves nothing: who may serve
   // is a matter of the lease, the last word (last_word.h) and the arbiter.
   kRefused,
-  kUnreachable,   // no answer, or no route: proves nothing
+  kUnreachable,  // no answer, or no route: proves nothing
 };
 
 }  // namespace understudy::replication

@@ -13,7 +13,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "a big endian host needs byte swaps here");
 
-constexpr uint32_t kMagic = 0x736c7550;   // "Puls"
+constexpr uint32_t kMagic = 0x736c7550;  // "Puls"
 
 struct Head {
   uint32_t magic;
@@ -53,8 +53,7 @@ std::optional<PulseMessage> DecodePulse(std::string_view datagram, std::string_v
   std::memcpy(&head, body.data(), sizeof head);
   if (head.magic != kMagic || head.version != Version() || head.answer > 1) return std::nullopt;
   if (!SameMac(datagram.substr(body.size()), CodeOf(body, key))) return std::nullopt;
-  return PulseMessage{head.answer == 1, head.epoch, head.sent_at_ns,
-                      std::string(body.substr(sizeof head))};
+  return PulseMessage{head.answer == 1, head.epoch, head.sent_at_ns, std::string(body.substr(sizeof head))};
 }
 
 Pulse::Pulse(ProtocolConfig config, nanoseconds max_stall, std::function<void(MonotonicTime)> renew)

@@ -15,8 +15,9 @@
 // the application is taken for hung, the pulse ends, and the secondary takes over. A process that is
 // stopped sends none; one that dies has no thread.
 //
-// With a shared key each datagram carries an HMAC of all its fields (auth.h), and a pulse counts only once: the
-// receiver takes none that is not newer than all it has heard (framework/), so that a recorded one proves nothing.
+// With a shared key each datagram carries an HMAC of all its fields (auth.h), and a pulse counts only once:
+// the receiver takes none that is not newer than all it has heard (framework/), so that a recorded one proves
+// nothing.
 //
 // Nothing is sent while the loop ticks.
 #ifndef UNDERSTUDY_REPLICATION_PULSE_H_
@@ -35,13 +36,13 @@
 
 namespace understudy::replication {
 
-// A datagram: magic, version of the protocol, kind, epoch, time, service; then the HMAC of all that, or without a
-// key its CRC32C; little endian.
+// A datagram: magic, version of the protocol, kind, epoch, time, service; then the HMAC of all that, or
+// without a key its CRC32C; little endian.
 struct PulseMessage {
   bool answer = false;
   uint64_t epoch = 0;
-  int64_t sent_at_ns = 0;   // CLOCK_MONOTONIC of the primary; the answer brings it back
-  std::string service;      // "IP:PORT"
+  int64_t sent_at_ns = 0;  // CLOCK_MONOTONIC of the primary; the answer brings it back
+  std::string service;     // "IP:PORT"
 };
 inline constexpr size_t kMaxPulseSize = 128;
 // `key` is ProtocolConfig::key.
@@ -64,19 +65,24 @@ class Pulse {
   // No pulse extends anything from here on.
   void Forbid();
   // The newest pulse of the epoch now allowed that was answered since the last call.
-  struct Answered { uint64_t epoch; MonotonicTime sent_at; };
+  struct Answered {
+    uint64_t epoch;
+    MonotonicTime sent_at;
+  };
   std::optional<Answered> TakeAnswered();
 
   // --- The thread ---
   struct Next {
     std::optional<PulseMessage> send;
-    MonotonicTime wake_at;    // max(): when the thread is woken
+    MonotonicTime wake_at;  // max(): when the thread is woken
   };
   Next OnWake(MonotonicTime now);
   void OnDatagram(std::string_view datagram, MonotonicTime now);
 
   // Any thread.
-  struct Counters { uint64_t sent, answered, dropped; };
+  struct Counters {
+    uint64_t sent, answered, dropped;
+  };
   Counters counters() const { return {sent_count_, answered_count_, dropped_count_}; }
 
  private:
@@ -90,9 +96,9 @@ class Pulse {
 
   std::mutex mutex_;
   // Guarded by mutex_.
-  std::optional<uint64_t> epoch_;       // allowed
+  std::optional<uint64_t> epoch_;  // allowed
   MonotonicTime next_send_{};
-  std::deque<int64_t> unanswered_;      // sending times of pulses whose answer would be worth something
+  std::deque<int64_t> unanswered_;  // sending times of pulses whose answer would be worth something
   std::optional<MonotonicTime> answered_;
 };
 

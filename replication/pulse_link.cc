@@ -58,17 +58,17 @@ struct PulseLink::Impl {
   void Run(Pulse* pulse);
   void Wake() {
     const uint64_t one = 1;
-    (void)!write(wake_fd, &one, sizeof one);   // full: it will wake as well
+    (void)!write(wake_fd, &one, sizeof one);  // full: it will wake as well
   }
 
   udp::socket socket;
   const std::string key;
   const Heard heard;
   Buffer buffer;
-  std::shared_ptr<bool> alive = std::make_shared<bool>(true);   // for a receive that comes late
+  std::shared_ptr<bool> alive = std::make_shared<bool>(true);  // for a receive that comes late
 
   const int wake_fd;
-  int fd = -1;              // the thread's
+  int fd = -1;  // the thread's
   std::atomic<bool> stop{false};
   std::thread thread;
 };
@@ -107,7 +107,7 @@ void PulseLink::Impl::Receive() {
       const auto answer = heard({buffer.data(), size});
       if (!*alive) return;
       if (answer.has_value() && socket.is_open()) {
-        socket.send(asio::buffer(Encode(*answer, key)), 0, error);   // may be lost like any datagram
+        socket.send(asio::buffer(Encode(*answer, key)), 0, error);  // may be lost like any datagram
       }
     }
     if (socket.is_open()) Receive();
@@ -145,7 +145,7 @@ void PulseLink::Impl::Run(Pulse* pulse) {
     const Pulse::Next next = pulse->OnWake(now);
     if (next.send.has_value()) {
       const std::string bytes = Encode(*next.send, key);
-      (void)send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);   // lost, when it fails
+      (void)send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);  // lost, when it fails
     }
     const timespec span = ToTimespec(std::max<nanoseconds>(next.wake_at - now, nanoseconds(0)));
     (void)ppoll(wait.data(), wait.size(), next.wake_at == MonotonicTime::max() ? nullptr : &span, nullptr);

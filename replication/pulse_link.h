@@ -32,7 +32,7 @@ class PulseLink {
                                                          const boost::asio::ip::tcp::endpoint& own,
                                                          const boost::asio::ip::tcp::endpoint& peer,
                                                          const std::string& key, Heard heard);
-  ~PulseLink();   // ends the thread
+  ~PulseLink();  // ends the thread
 
   // Starts the thread, which carries out what `pulse` says; later calls wake it. `heard` is not called any
   // more. `pulse` outlives this object.

@@ -65,7 +65,7 @@ TEST_F(PulseLinkTest, PulsesAreAnsweredWhileTheLoopStandsStill) {
         message->answer = true;
         return message;
       });
-  primary->Beat(&pulse);   // asleep: nothing is allowed
+  primary->Beat(&pulse);  // asleep: nothing is allowed
   pulse.Allow(6, std::chrono::steady_clock::now());
   primary->Beat(&pulse);
   // The loop runs for the secondary's sake only; the primary's part is the thread's.
@@ -79,17 +79,18 @@ TEST_F(PulseLinkTest, PulsesAreAnsweredWhileTheLoopStandsStill) {
   ASSERT_TRUE(answered.has_value());
   EXPECT_GE(until_ns, answered->sent_at.time_since_epoch().count());
   pulse.Forbid();
-  primary.reset();   // ends the thread, though nothing would wake it
+  primary.reset();  // ends the thread, though nothing would wake it
 }
 
 TEST_F(PulseLinkTest, GarbageIsHandedOnAndNothingComesOfIt) {
   int heard = 0;
-  std::unique_ptr<PulseLink> link = Open(a_, b_, [&](std::string_view datagram) -> std::optional<PulseMessage> {
-    EXPECT_FALSE(DecodePulse(datagram, "").has_value());
-    EXPECT_LE(datagram.size(), kMaxPulseSize + 1) << "what is longer is cut";
-    ++heard;
-    return std::nullopt;
-  });
+  std::unique_ptr<PulseLink> link =
+      Open(a_, b_, [&](std::string_view datagram) -> std::optional<PulseMessage> {
+        EXPECT_FALSE(DecodePulse(datagram, "").has_value());
+        EXPECT_LE(datagram.size(), kMaxPulseSize + 1) << "what is longer is cut";
+        ++heard;
+        return std::nullopt;
+      });
   udp::socket peer(loop_, udp::endpoint(asio::ip::address_v4::loopback(), b_));
   const udp::endpoint to(asio::ip::address_v4::loopback(), a_);
   for (const size_t size : {0u, 1u, 40u, 5000u}) peer.send_to(asio::buffer(std::string(size, 'x')), to);
@@ -108,7 +109,8 @@ TEST_F(PulseLinkTest, TheThreadDropsGarbageToo) {
   const udp::endpoint to(asio::ip::address_v4::loopback(), a_);
   for (const size_t size : {0u, 1u, 40u, 5000u}) peer.send_to(asio::buffer(std::string(size, 'x')), to);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (pulse.counters().dropped < 4 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  while (pulse.counters().dropped < 4 && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::yield();
   EXPECT_EQ(pulse.counters().dropped, 4u);
 }
 

@@ -21,7 +21,7 @@ ProtocolConfig Config() {
   return config;
 }
 
-constexpr milliseconds kSpan(70);   // suspect_after - lease_guard
+constexpr milliseconds kSpan(70);  // suspect_after - lease_guard
 
 class PulseTest : public testing::Test {
  protected:
@@ -52,7 +52,7 @@ class PulseTest : public testing::Test {
   MonotonicTime wake_at_{};
 };
 
-// --- When it is sent ---
+// --- When it is sent -----------------------------------------------------------------------------
 
 TEST_F(PulseTest, SleepsUntilItIsAllowed) {
   EXPECT_FALSE(Wake().has_value());
@@ -84,7 +84,7 @@ TEST_F(PulseTest, OnePulseInEachHeartbeatWhileTheLoopStandsStill) {
       EXPECT_FALSE(message->answer);
       EXPECT_EQ(message->service, "10.0.0.1:80");
       EXPECT_EQ(message->sent_at_ns, now_.time_since_epoch().count());
-      Arrives(AnswerTo(*message));   // which wakes the thread: no reason to send again
+      Arrives(AnswerTo(*message));  // which wakes the thread: no reason to send again
     }
     EXPECT_GT(wake_at_, now_);
     Pass(milliseconds(1));
@@ -112,7 +112,7 @@ TEST_F(PulseTest, AllowedAgainItGoesOnAsItWas) {
   EXPECT_EQ(leases_.size(), 1u);
 }
 
-// --- What an answer is worth ---
+// --- What an answer is worth ---------------------------------------------------------------------
 
 TEST_F(PulseTest, AnAnswerExtendsTheLeaseFromTheSending) {
   const PulseMessage sent = Stall();
@@ -171,7 +171,7 @@ TEST_F(PulseTest, OnlyAnswersToOwnPulsesOfThisEpochAndServiceCount) {
   Arrives(other);
   other.sent_at_ns = INT64_MAX;
   Arrives(other);
-  Arrives(sent);   // no answer
+  Arrives(sent);  // no answer
   EXPECT_THAT(leases_, IsEmpty());
   EXPECT_FALSE(pulse_.TakeAnswered().has_value());
   EXPECT_EQ(pulse_.counters().dropped, 6u);
@@ -198,7 +198,7 @@ TEST_F(PulseTest, ANewEpochBeginsAnew) {
   EXPECT_EQ(leases_.size(), 1u);
 }
 
-// --- The datagram ---
+// --- The datagram --------------------------------------------------------------------------------
 
 const std::string kKey(32, 'k');
 
@@ -259,7 +259,8 @@ TEST(KeyedPulseTest, AForgedAnswerRenewsNothing) {
   ASSERT_TRUE(next.send.has_value());
   PulseMessage answer = *next.send;
   answer.answer = true;
-  for (const std::string& key : {std::string(), std::string(32, 'l')}) pulse.OnDatagram(Encode(answer, key), now);
+  for (const std::string& key : {std::string(), std::string(32, 'l')})
+    pulse.OnDatagram(Encode(answer, key), now);
   EXPECT_EQ(renewed, 0);
   EXPECT_FALSE(pulse.TakeAnswered().has_value());
   EXPECT_EQ(pulse.counters().dropped, 2u);

@@ -44,9 +44,8 @@ uint32_t CrcOf(const char* record, size_t body) {
 absl::StatusOr<size_t> CheckRecord(std::string_view rest, Lsn lsn) {
   if (lsn == 0) return absl::InvalidArgumentError("a record cannot have LSN 0");
   if (rest.size() < kRecordHeaderSize) {
-    return absl::InvalidArgumentError(absl::StrCat("record ", lsn, ": cut off in its header, ",
-                                                   rest.size(), " of ", kRecordHeaderSize,
-                                                   " bytes"));
+    return absl::InvalidArgumentError(absl::StrCat("record ", lsn, ": cut off in its header, ", rest.size(),
+                                                   " of ", kRecordHeaderSize, " bytes"));
   }
   const size_t body = BodyLength(rest.data());
   if (body > kMaxRecordBody) {
@@ -55,15 +54,13 @@ absl::StatusOr<size_t> CheckRecord(std::string_view rest, Lsn lsn) {
   }
   if (body > rest.size() - kRecordHeaderSize) {
     return absl::InvalidArgumentError(absl::StrCat("record ", lsn, ": cut off in its body, ",
-                                                   rest.size() - kRecordHeaderSize, " of ", body,
-                                                   " bytes"));
+                                                   rest.size() - kRecordHeaderSize, " of ", body, " bytes"));
   }
   if (CrcOf(rest.data(), body) != Get<uint32_t>(rest.data())) {
     return absl::DataLossError(absl::StrCat("record ", lsn, ": CRC does not match"));
   }
   if (const Lsn found = Get<Lsn>(rest.data() + kLsnAt); found != lsn) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("record ", lsn, ": numbered ", found, ", out of order"));
+    return absl::InvalidArgumentError(absl::StrCat("record ", lsn, ": numbered ", found, ", out of order"));
   }
   return kRecordHeaderSize + body;
 }

@@ -55,8 +55,8 @@ class RecordBatch {
 
   bool empty() const { return count_ == 0; }
   size_t count() const { return count_; }
-  Lsn first_lsn() const { return first_; }                 // REQUIRES: !empty()
-  Lsn last_lsn() const { return first_ + count_ - 1; }     // REQUIRES: !empty()
+  Lsn first_lsn() const { return first_; }              // REQUIRES: !empty()
+  Lsn last_lsn() const { return first_ + count_ - 1; }  // REQUIRES: !empty()
   const std::string& bytes() const { return bytes_; }
 
   // Forward iteration over RecordView, in LSN order. Does not check again what Parse checked.
@@ -125,7 +125,7 @@ class BatchBuilder {
   // The work space keeps its size between batches and is never cleared: what Reserve asks for is mostly
   // far more than a read brings.
   std::string space_;
-  size_t used_ = 0;            // bytes of whole records at the front of space_
+  size_t used_ = 0;  // bytes of whole records at the front of space_
   size_t count_ = 0;
   Lsn next_;
   bool reserved_ = false;

@@ -24,9 +24,7 @@ TEST(Crc32cTest, CheckValueOfTheStandard) {
   EXPECT_EQ(Crc32c(""), 0u);
 }
 
-TEST(Crc32cTest, ContinuesFromASeed) {
-  EXPECT_EQ(Crc32c("6789", Crc32c("12345")), Crc32c("123456789"));
-}
+TEST(Crc32cTest, ContinuesFromASeed) { EXPECT_EQ(Crc32c("6789", Crc32c("12345")), Crc32c("123456789")); }
 
 RecordBatch ThreeRecords() {
   BatchBuilder builder(7);
@@ -211,8 +209,7 @@ TEST(BatchBuilderTest, RandomBatches) {
                        std::string_view(body).substr(head));
       } else {
         const size_t rest = body.size() - head;
-        char* at =
-            builder.Reserve(kind, std::string_view(body).substr(0, head), rest + random() % 99);
+        char* at = builder.Reserve(kind, std::string_view(body).substr(0, head), rest + random() % 99);
         if (rest > 0) std::memcpy(at, body.data() + head, rest);
         builder.Commit(round, rest);
       }

@@ -63,9 +63,8 @@ Lsn RetainedLog::CopyFrom(Lsn from, size_t max_bytes, std::string* out) const {
   CHECK(Reaches(from) && from <= last_lsn_);
   auto batch = batches_.end() - 1;  // nearly always the one that was just appended
   if (batch->first_lsn() > from) {
-    batch =
-        std::lower_bound(batches_.begin(), batches_.end(), from,
-                         [](const RecordBatch& some, Lsn lsn) { return some.last_lsn() < lsn; });
+    batch = std::lower_bound(batches_.begin(), batches_.end(), from,
+                             [](const RecordBatch& some, Lsn lsn) { return some.last_lsn() < lsn; });
   }
   Lsn last = from - 1;
   for (; batch != batches_.end(); ++batch) {

@@ -42,8 +42,8 @@ using wire::RefuseReason;
 constexpr milliseconds kMaxBackOff(100);
 // Short at first: most often the peer is back at once.
 constexpr milliseconds kMinBackOff(1);
-// What time alone does not mend: configuration, or a log that is gone. And what has been refused so often that
-// it will be.
+// What time alone does not mend: configuration, or a log that is gone. And what has been refused so often
+// that it will be.
 constexpr milliseconds kSlowRetry(1000);
 // An arbiter that takes longer will not be there when it is needed.
 constexpr milliseconds kCheckPatience(1000);
@@ -55,8 +55,7 @@ SecondaryCore::SecondaryCore(ProtocolConfig config, MonotonicTime now)
   StartDial();
 }
 
-// --- The link
-// --------------------------------------------------------------------------------------
+// --- The link ------------------------------------------------------------------------------------
 
 void SecondaryCore::StartDial() {
   link_ = LinkState::kDialing;
@@ -112,8 +111,7 @@ std::string SecondaryCore::FaultOf(const wire::JoinReply& reply) const {
   if (reply.epoch <= 0 || static_cast<uint64_t>(reply.epoch) < epoch_) {
     return absl::StrCat("is in epoch ", reply.epoch, ", and this node has seen epoch ", epoch_);
   }
-  if (state_ == State::kProtected && static_cast<uint64_t>(reply.epoch) == epoch_ &&
-      reply.node != primary_) {
+  if (state_ == State::kProtected && static_cast<uint64_t>(reply.epoch) == epoch_ && reply.node != primary_) {
     return absl::StrCat("is ", reply.node, " in the epoch of ", primary_);
   }
   return "";
@@ -154,10 +152,8 @@ nanoseconds SecondaryCore::BackOff(const wire::Refused& refused) {
     case RefuseReason::NOT_AUTHENTIC:
     case RefuseReason::NEEDS_STATE_TRANSFER:
     case RefuseReason::NOT_REPLAYING:
-    case RefuseReason::OTHER_SETTINGS:
-      return kSlowRetry;
-    default:
-      return SlowDown(kSlowRetry);
+    case RefuseReason::OTHER_SETTINGS: return kSlowRetry;
+    default: return SlowDown(kSlowRetry);
   }
 }
 
@@ -198,8 +194,7 @@ void SecondaryCore::OnLinkDown(const std::string& reason, MonotonicTime now) {
   LinkLost(now);
 }
 
-// --- The log
-// ---------------------------------------------------------------------------------------
+// --- The log -------------------------------------------------------------------------------------
 
 wire::Refused SecondaryCore::Refuse(RefuseReason::type reason, std::string detail) const {
   wire::Refused refused;
@@ -220,8 +215,7 @@ std::optional<wire::Refused> SecondaryCore::CheckAppend(const wire::AppendReques
     return Refuse(RefuseReason::WRONG_EPOCH,
                   absl::StrCat("append of epoch ", request.epoch, ", and this is epoch ", epoch_));
   }
-  if (state_ == State::kProtected && !request.member &&
-      static_cast<uint64_t>(request.epoch) == epoch_) {
+  if (state_ == State::kProtected && !request.member && static_cast<uint64_t>(request.epoch) == epoch_) {
     return Refuse(RefuseReason::WRONG_EPOCH, "a secondary cannot be left out within an epoch");
   }
   // Times are subtracted from this host's, and what is left is added to others.
@@ -291,21 +285,19 @@ bool SecondaryCore::OnLastWord(std::string_view word, MonotonicTime now) {
   return true;
 }
 
-// --- Taking over
-// -----------------------------------------------------------------------------------
+// --- Taking over ---------------------------------------------------------------------------------
 
-std::optional<wire::Refused> SecondaryCore::CheckHandover(
-    const wire::HandoverRequest& request) const {
+std::optional<wire::Refused> SecondaryCore::CheckHandover(const wire::HandoverRequest& request) const {
   if (state_ != State::kProtected || link_ != LinkState::kJoined) {
     return Refuse(RefuseReason::NOT_JOINED, "not the secondary of this epoch");
   }
   if (request.epoch != static_cast<int64_t>(epoch_)) {
-    return Refuse(RefuseReason::WRONG_EPOCH, absl::StrCat("handover of epoch ", request.epoch,
-                                                          ", and this is epoch ", epoch_));
+    return Refuse(RefuseReason::WRONG_EPOCH,
+                  absl::StrCat("handover of epoch ", request.epoch, ", and this is epoch ", epoch_));
   }
   if (request.last_lsn != static_cast<int64_t>(stored_lsn_)) {
-    return Refuse(RefuseReason::OUT_OF_ORDER, absl::StrCat("the log ends at ", request.last_lsn,
-                                                           " there and at ", stored_lsn_, " here"));
+    return Refuse(RefuseReason::OUT_OF_ORDER,
+                  absl::StrCat("the log ends at ", request.last_lsn, " there and at ", stored_lsn_, " here"));
   }
   if (!carrier_up_) {
     return Refuse(RefuseReason::NOT_JOINED, "the service interface has no carrier here either");
@@ -462,8 +454,7 @@ void SecondaryCore::OnObstacle(const std::string& what, MonotonicTime now) {
   if (what.empty()) MaybeAsk(now);
 }
 
-// --- Could this node take over?
-// -------------------------------------------------------------------------------------------
+// --- Could this node take over? ------------------------------------------------------------------
 
 void SecondaryCore::CheckArbiterNow() {
   check_at_.reset();
@@ -486,7 +477,8 @@ void SecondaryCore::OnArbiterChecked(const absl::StatusOr<std::optional<Register
   checking_ = false;
   if (std::exchange(check_stale_, false)) return CheckArbiterNow();
   if (!seen.ok()) {
-    cannot_take_over_ = absl::StrCat("it cannot use the arbiter: ", Printable(std::string(seen.status().message()), 300));
+    cannot_take_over_ =
+        absl::StrCat("it cannot use the arbiter: ", Printable(std::string(seen.status().message()), 300));
   } else if (!seen->has_value()) {
     cannot_take_over_.clear();
   } else {
@@ -495,16 +487,14 @@ void SecondaryCore::OnArbiterChecked(const absl::StatusOr<std::optional<Register
     const bool member = state_ == State::kProtected;
     const bool fits = member ? reg == Register{epoch_, primary_, config_.node}
                              : reg.holder == primary_ && (reg.epoch == epoch_ || reg.epoch == epoch_ + 1);
-    cannot_take_over_ =
-        fits ? ""
-             : absl::StrCat("its arbiter says \"", reg.ToString(), "\", and ", primary_, " serves in epoch ", epoch_,
-                            ": is --arbiter the same for both?");
+    cannot_take_over_ = fits ? ""
+                             : absl::StrCat("its arbiter says \"", reg.ToString(), "\", and ", primary_,
+                                            " serves in epoch ", epoch_, ": is --arbiter the same for both?");
   }
   check_at_ = now + (cannot_take_over_.empty() ? config_.check_every : config_.check_again);
 }
 
-// --- Time
-// ------------------------------------------------------------------------------------------
+// --- Time ----------------------------------------------------------------------------------------
 
 void SecondaryCore::CheckLink(MonotonicTime now) {
   if (link_ == LinkState::kJoinSent && now >= link_since_ + config_.suspect_after) {

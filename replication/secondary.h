@@ -29,15 +29,15 @@ class SecondaryCore {
   SecondaryCore(ProtocolConfig config, MonotonicTime now);
 
   State state() const { return state_; }
-  uint64_t epoch() const { return epoch_; }        // newest epoch a primary has told, 0: none
+  uint64_t epoch() const { return epoch_; }  // newest epoch a primary has told, 0: none
   Lsn stored_lsn() const { return stored_lsn_; }
   const std::string& primary() const { return primary_; }
   const std::string& why() const { return why_; }  // of kSilent, or of the last failure to join
   // Of late: not for suspect_after, and its process is not known to be gone.
   bool HearsPrimary(MonotonicTime now) const { return !Suspicious(now); }
   // Why this node could not take over, as far as it knows: it cannot use the arbiter, or that is another one
-  // than the primary's; or what OnObstacle said. Empty: it could, if it is kProtected. A primary that takes no
-  // joiner of which it does not know that it could is told with each answer.
+  // than the primary's; or what OnObstacle said. Empty: it could, if it is kProtected. A primary that takes
+  // no joiner of which it does not know that it could is told with each answer.
   const std::string& cannot_take_over() const { return obstacle_.empty() ? cannot_take_over_ : obstacle_; }
 
   // --- Events; each leaves actions for Take() ---
@@ -54,7 +54,7 @@ class SecondaryCore {
   // calls OnLinkDown. The answer goes out before Take() is carried out.
   struct AppendOutcome {
     std::optional<wire::Refused> refused;
-    wire::AppendReply reply;    // when not refused
+    wire::AppendReply reply;  // when not refused
   };
   // applied_lsn: how far the replay is. Records come out as a Replay action; they are stored (in memory)
   // when this returns, so the reply may be sent at once.
@@ -80,8 +80,8 @@ class SecondaryCore {
   // Carrier of this node's service interface: without it it does not ask to take over.
   void OnServiceCarrier(bool up, MonotonicTime now);
 
-  // Why this host could not serve now; empty: nothing is in the way. While something is, it does not ask to take
-  // over.
+  // Why this host could not serve now; empty: nothing is in the way. While something is, it does not ask to
+  // take over.
   void OnObstacle(const std::string& what, MonotonicTime now);
 
   void OnTick(MonotonicTime now);
@@ -130,32 +130,32 @@ class SecondaryCore {
 
   ProtocolConfig config_;
   State state_ = State::kJoining;
-  uint64_t epoch_ = 0;             // told by the primary on a link of this process
+  uint64_t epoch_ = 0;  // told by the primary on a link of this process
   Lsn stored_lsn_ = 0;
-  uint64_t record_epoch_ = 0;      // of the last record
+  uint64_t record_epoch_ = 0;  // of the last record
   std::string primary_;
   std::string why_;
   Actions actions_;
 
   LinkState link_ = LinkState::kNone;
-  MonotonicTime link_since_;       // of kJoinSent
+  MonotonicTime link_since_;  // of kJoinSent
   std::optional<MonotonicTime> dial_at_;
   nanoseconds back_off_{0};
 
-  MonotonicTime last_heard_;       // newest accepted append, or what counts as one
-  std::string last_word_hash_;     // of the primary's process; empty: it has no witness
-  bool process_gone_ = false;      // its last word was heard
+  MonotonicTime last_heard_;    // newest accepted append, or what counts as one
+  std::string last_word_hash_;  // of the primary's process; empty: it has no witness
+  bool process_gone_ = false;   // its last word was heard
   bool carrier_up_ = true;
 
-  std::string obstacle_;           // see OnObstacle
-  std::string cannot_take_over_;   // of the arbiter; see there
-  bool checking_ = false;          // CheckArbiter has not been answered
-  bool check_stale_ = false;       // what is being checked has changed since it was asked for
-  MonotonicTime check_since_;      // checking_: asked for
+  std::string obstacle_;          // see OnObstacle
+  std::string cannot_take_over_;  // of the arbiter; see there
+  bool checking_ = false;         // CheckArbiter has not been answered
+  bool check_stale_ = false;      // what is being checked has changed since it was asked for
+  MonotonicTime check_since_;     // checking_: asked for
   std::optional<MonotonicTime> check_at_;
 
   Asked asked_ = Asked::kNothing;
-  Register expected_;              // of the newest swap
+  Register expected_;  // of the newest swap
   std::string takeover_why_;
   std::optional<MonotonicTime> ask_at_;
 };

@@ -153,7 +153,7 @@ class SecondaryTest : public testing::Test {
   Actions actions_;
 };
 
-// --- Could it take over? ---
+// --- Could it take over? -------------------------------------------------------------------------
 
 TEST_F(SecondaryTest, LooksAtTheArbiterWhenItJoinsAndNowAndThen) {
   Join();
@@ -187,7 +187,7 @@ TEST_F(SecondaryTest, AsAMemberItLooksAgain) {
   Checked(kSolo);
   EXPECT_THAT(core_.cannot_take_over(), HasSubstr("is --arbiter the same for both?"));
   Pass(milliseconds(50));
-  Appended(Append(0, 6, true));   // or it would have reason to suspect the primary
+  Appended(Append(0, 6, true));  // or it would have reason to suspect the primary
   Pass(milliseconds(50));
   EXPECT_TRUE(Has<CheckArbiter>()) << "soon again";
   Checked(kPair);
@@ -249,7 +249,7 @@ TEST_F(SecondaryTest, WhoIsRefusedOverAndOverAsksLessOften) {
   EXPECT_EQ(pauses.back(), 1000);
 }
 
-// --- Joining ---
+// --- Joining -------------------------------------------------------------------------------------
 
 TEST_F(SecondaryTest, DialsAtOnceAndThenWithPauses) {
   EXPECT_TRUE(Has<Dial>());
@@ -341,8 +341,9 @@ TEST_F(SecondaryTest, APrimaryThatDoesNotAnswerIsDialedAgain) {
   Pass(milliseconds(79));
   EXPECT_FALSE(Has<CloseLink>());
   Pass(milliseconds(1));
-  EXPECT_THAT(Only<CloseLink>().reason, HasSubstr("if a round trip of the replication link takes 40 ms or more, raise "
-                                                  "--suspect_after_ms"));
+  EXPECT_THAT(Only<CloseLink>().reason,
+              HasSubstr("if a round trip of the replication link takes 40 ms or more, raise "
+                        "--suspect_after_ms"));
   Pass(milliseconds(20));
   EXPECT_TRUE(Has<Dial>());
 }
@@ -354,7 +355,7 @@ TEST_F(SecondaryTest, ASilentPrimaryIsDialedAgainWhileJoining) {
   EXPECT_EQ(core_.state(), State::kJoining);
 }
 
-// --- Appends ---
+// --- Appends -------------------------------------------------------------------------------------
 
 TEST_F(SecondaryTest, StoresAndAnswers) {
   Join();
@@ -437,7 +438,7 @@ TEST_F(SecondaryTest, APrimaryThatWentOnAloneHasToTakeItOnAgain) {
   EXPECT_FALSE(Has<SwapRegister>());
 }
 
-// --- Suspicion ---
+// --- Suspicion -----------------------------------------------------------------------------------
 
 TEST_F(SecondaryTest, SilenceIsSuspicious) {
   Protect();
@@ -583,7 +584,7 @@ TEST_F(SecondaryTest, WhileJoiningItNeverAsksToTakeOver) {
   }
 }
 
-// --- The word of being a member is lost ---
+// --- The word of being a member is lost ----------------------------------------------------------
 
 TEST_F(SecondaryTest, TheRegisterTellsThatItIsAMember) {
   Join();
@@ -640,7 +641,7 @@ TEST_F(SecondaryTest, ALostReadIsRepeated) {
   EXPECT_TRUE(Has<ReadRegister>());
 }
 
-// --- The arbiter's answers ---
+// --- The arbiter's answers -----------------------------------------------------------------------
 
 TEST_F(SecondaryTest, ThePrimaryWentOnAlone) {
   Suspect();
@@ -714,7 +715,7 @@ TEST_F(SecondaryTest, AReadFromBeforeItWasAMemberIsNotTheAnswer) {
   EXPECT_EQ(Only<SwapRegister>().expected, kPair);
 }
 
-// --- Handover ---
+// --- Handover ------------------------------------------------------------------------------------
 
 TEST_F(SecondaryTest, HandoverIsAskedForAtOnce) {
   Protect();
@@ -750,7 +751,7 @@ TEST_F(SecondaryTest, HandoverThatDoesNotFit) {
   EXPECT_EQ(core_.state(), State::kProtected);
 }
 
-// --- Pulses ---
+// --- Pulses --------------------------------------------------------------------------------------
 
 TEST_F(SecondaryTest, APulsePutsSuspicionOff) {
   Protect();
@@ -805,7 +806,7 @@ TEST_F(SecondaryTest, AJoinerHearsPulsesOfThisEpochAndOfTheOneInWhichItIsAMember
   EXPECT_TRUE(Has<CloseLink>()) << "silent";
 }
 
-// --- Others ---
+// --- Others --------------------------------------------------------------------------------------
 
 TEST_F(SecondaryTest, ACopyThatDivergedNeverServes) {
   Protect();
@@ -842,9 +843,7 @@ TEST_F(SecondaryTest, RandomEvents) {
       now_ += milliseconds(random() % 30);
       switch (random() % 10) {
         case 0:
-        case 1:
-          core.OnDialed(static_cast<DialResult>(random() % 3), now_);
-          break;
+        case 1: core.OnDialed(static_cast<DialResult>(random() % 3), now_); break;
         case 2: {
           wire::JoinReply reply = JoinReply();
           reply.next_lsn = static_cast<int64_t>(core.stored_lsn()) + 1 + random() % 2;

@@ -1,5 +1,5 @@
-// Any bytes that come from the network or the arbiter: frames of a link, records, pulses, the register. They are
-// refused, or they mean one thing, which is said again in the same bytes; nothing beyond them is read.
+// Any bytes that come from the network or the arbiter: frames of a link, records, pulses, the register. They
+// are refused, or they mean one thing, which is said again in the same bytes; nothing beyond them is read.
 //
 // The first byte says what they are taken for. untrusted_fuzz_test runs this shortly; for long see fuzz.bzl.
 #include <thrift/protocol/TBinaryProtocol.h>

@@ -59,23 +59,15 @@ class Walker {
     std::string_view ignored;
     switch (type) {
       case protocol::T_BOOL:
-      case protocol::T_BYTE:
-        return Skip(1);
-      case protocol::T_I16:
-        return Skip(2);
-      case protocol::T_I32:
-        return Skip(4);
+      case protocol::T_BYTE: return Skip(1);
+      case protocol::T_I16: return Skip(2);
+      case protocol::T_I32: return Skip(4);
       case protocol::T_I64:
-      case protocol::T_DOUBLE:
-        return Skip(8);
-      case protocol::T_STRING:
-        return ReadString(&ignored);
-      case protocol::T_STRUCT:
-        return SkipStruct(depth + 1);
-      case protocol::T_MAP:
-        return SkipMapOfStrings();
-      default:
-        return false;
+      case protocol::T_DOUBLE: return Skip(8);
+      case protocol::T_STRING: return ReadString(&ignored);
+      case protocol::T_STRUCT: return SkipStruct(depth + 1);
+      case protocol::T_MAP: return SkipMapOfStrings();
+      default: return false;
     }
   }
 
@@ -101,8 +93,7 @@ std::string OpenFrame(std::string_view frame, WireFrame* out) {
   uint32_t version = 0;
   if (!walker.Read32(&version) || (version & 0xffffff00u) != 0x80010000u) return kNoMessage;
   if (!walker.ReadString(&out->method)) return kNoMessage;
-  if (!walker.Skip(sizeof(int32_t)))
-    return kNoMessage;  // the sequence number: answers are in order
+  if (!walker.Skip(sizeof(int32_t))) return kNoMessage;  // the sequence number: answers are in order
   if (!walker.SkipStruct(1)) return kNoMessage;
   if (!walker.rest().empty()) {
     return absl::StrCat(walker.rest().size(), " bytes too many in a frame");

@@ -21,10 +21,11 @@ namespace understudy::tcpshim {
 namespace {
 
 absl::Status Failed(const std::string& path, const char* step) {
-  const std::string text = absl::StrCat("cannot take charge of the service address: ", path, ": ", step, ": ",
-                                        strerror(errno));
+  const std::string text =
+      absl::StrCat("cannot take charge of the service address: ", path, ": ", step, ": ", strerror(errno));
   return errno == EACCES || errno == EPERM || errno == EROFS
-             ? absl::PermissionDeniedError(absl::StrCat(text, " (run as root, or make the folder for this user)"))
+             ? absl::PermissionDeniedError(
+                   absl::StrCat(text, " (run as root, or make the folder for this user)"))
              : absl::InternalError(text);
 }
 
@@ -62,7 +63,8 @@ std::string HolderOf(int fd) {
 
 constexpr char kSuffix[] = ".lock";
 
-// ADDRESS-NAMESPACE.lock, and nothing else that lies in the folder: an arbiter's file, say, has a lock as well.
+// ADDRESS-NAMESPACE.lock, and nothing else that lies in the folder: an arbiter's file, say, has a lock as
+// well.
 bool IsLockName(const std::string& name) {
   const size_t dash = name.find('-');
   const size_t end = name.size() - std::min(name.size(), sizeof(kSuffix) - 1);
@@ -75,7 +77,8 @@ bool IsLockName(const std::string& name) {
 // Removes what dead processes have left.
 void Sweep(const std::string& folder, const std::string& own) {
   std::error_code error;
-  for (std::filesystem::directory_iterator file(folder, error), end; !error && file != end; file.increment(error)) {
+  for (std::filesystem::directory_iterator file(folder, error), end; !error && file != end;
+       file.increment(error)) {
     const std::string path = file->path();
     if (path == own || !IsLockName(file->path().filename())) continue;
     const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));

@@ -14,9 +14,10 @@
 namespace understudy::tcpshim {
 
 // One process for each address of a network namespace: the south wrapper silences the whole address, whatever
-// the port, so two services on one would end each other. A lock on a file in `folder`, which is made when it is
-// missing. The kernel takes the lock back when the process ends, however that happens; children do not inherit it.
-// The file goes with the object, and what the dead have left with the next Take. One at a time in a process.
+// the port, so two services on one would end each other. A lock on a file in `folder`, which is made when it
+// is missing. The kernel takes the lock back when the process ends, however that happens; children do not
+// inherit it. The file goes with the object, and what the dead have left with the next Take. One at a time in
+// a process.
 class AddressLock {
  public:
   static constexpr char kFolder[] = "/run/understudy";
@@ -27,7 +28,8 @@ class AddressLock {
   // `who` is what another process is told: "198.18.0.1:7000 on eth0".
   //   AlreadyExists: a live process has it; says which, and then `perhaps`.
   //   Others: the file cannot be made; says why.
-  static absl::StatusOr<AddressLock> Take(uint32_t ip, const std::string& who, const std::string& folder = kFolder,
+  static absl::StatusOr<AddressLock> Take(uint32_t ip, const std::string& who,
+                                          const std::string& folder = kFolder,
                                           const std::string& perhaps = kPerhaps);
 
   AddressLock(AddressLock&& other) = default;
@@ -43,7 +45,7 @@ class AddressLock {
   AddressLock(UniqueFd file, std::string path);
   UniqueFd file_;
   std::string path_;
-  pid_t owner_;    // a forked child has the object, not the lock
+  pid_t owner_;  // a forked child has the object, not the lock
 };
 
 }  // namespace understudy::tcpshim

@@ -19,7 +19,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr uint32_t kIp = 0xC6120001;   // 198.18.0.1
+constexpr uint32_t kIp = 0xC6120001;  // 198.18.0.1
 
 class AddressLockTest : public testing::Test {
  protected:
@@ -65,7 +65,8 @@ class AddressLockTest : public testing::Test {
     return files;
   }
 
-  const std::string folder_ = std::string(std::getenv("TEST_TMPDIR")) + "/locks-" + testing::UnitTest::GetInstance()->current_test_info()->name();
+  const std::string folder_ = std::string(std::getenv("TEST_TMPDIR")) + "/locks-" +
+                              testing::UnitTest::GetInstance()->current_test_info()->name();
 };
 
 TEST_F(AddressLockTest, OneProcessForEachAddress) {

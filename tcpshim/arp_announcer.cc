@@ -53,12 +53,12 @@ void ArpAnnouncer::SendLater(Pauses pauses) {
   const auto pause = pauses.Next();
   if (!pause.has_value()) return;
   timer_.expires_after(*pause);
-  timer_.async_wait([this, alive = std::weak_ptr<char>(alive_), pauses,
-                     series = series_](boost::system::error_code error) {
-    if (alive.expired() || error || series != series_) return;
-    Send();
-    SendLater(pauses);
-  });
+  timer_.async_wait(
+      [this, alive = std::weak_ptr<char>(alive_), pauses, series = series_](boost::system::error_code error) {
+        if (alive.expired() || error || series != series_) return;
+        Send();
+        SendLater(pauses);
+      });
 }
 
 void ArpAnnouncer::Send() {
@@ -71,7 +71,8 @@ void ArpAnnouncer::Send() {
   std::memset(to.sll_addr, 0xff, ETH_ALEN);
   for (const bool reply_form : {false, true}) {
     const std::string frame = BuildGratuitousArp(ip_, *link_.mac, reply_form);
-    if (::sendto(packets_.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&to), sizeof to) < 0) {
+    if (::sendto(packets_.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&to), sizeof to) <
+        0) {
       LOG_EVERY_T(WARNING, 10) << "gratuitous ARP for " << IpText(ip_) << " on " << link_.name << ": "
                                << std::strerror(errno);
     }

@@ -1,5 +1,5 @@
-// Tells a segment who has an IPv4 address now, again and again: a switch port that is still learning, a switch
-// that has been rebooted, a host that was off the network hear only what is said later.
+// Tells a segment who has an IPv4 address now, again and again: a switch port that is still learning, a
+// switch that has been rebooted, a host that was off the network hear only what is said later.
 #ifndef UNDERSTUDY_TCPSHIM_ARP_ANNOUNCER_H_
 #define UNDERSTUDY_TCPSHIM_ARP_ANNOUNCER_H_
 
@@ -39,8 +39,8 @@ class ArpAnnouncer {
   // PermissionDenied without CAP_NET_RAW.
   absl::Status Open();
 
-  // Gratuitous ARP, request and reply form (stacks differ), at once and after each of the Pauses. Begins anew when called again. Where
-  // there is no Ethernet nobody keeps addresses, and nothing is sent.
+  // Gratuitous ARP, request and reply form (stacks differ), at once and after each of the Pauses. Begins anew
+  // when called again. Where there is no Ethernet nobody keeps addresses, and nothing is sent.
   void Start(const NetLink& link);
   // The interface as it is now. Of one that can speak again, or has another hardware address, everybody must
   // hear at once: when a series is under way it begins anew.
@@ -57,7 +57,7 @@ class ArpAnnouncer {
   UniqueFd packets_;
   NetLink link_;
   bool started_ = false;
-  uint64_t series_ = 0;            // an older one ends when a new one begins
+  uint64_t series_ = 0;  // an older one ends when a new one begins
   boost::asio::steady_timer timer_;
   // Gone with this object: handlers still queued in the loop then do nothing.
   const std::shared_ptr<char> alive_ = std::make_shared<char>();

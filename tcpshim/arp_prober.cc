@@ -24,12 +24,13 @@
 namespace understudy::tcpshim {
 namespace {
 
-constexpr int kProbes = 3;   // PROBE_NUM of RFC 5227
+constexpr int kProbes = 3;  // PROBE_NUM of RFC 5227
 constexpr size_t kMostHeard = 16;
-constexpr size_t kSenderMacAt = 22, kSenderIpAt = 28;   // in an Ethernet frame
+constexpr size_t kSenderMacAt = 22, kSenderIpAt = 28;  // in an Ethernet frame
 
 absl::Status Failed(const char* what, int error) {
-  const std::string text = absl::StrCat("cannot ask by ARP who has an address: ", what, ": ", strerror(error));
+  const std::string text =
+      absl::StrCat("cannot ask by ARP who has an address: ", what, ": ", strerror(error));
   if (error == EPERM || error == EACCES) {
     return absl::PermissionDeniedError(absl::StrCat(text, " (run as root, or grant CAP_NET_RAW)"));
   }
@@ -78,10 +79,11 @@ absl::StatusOr<std::unique_ptr<ArpProber>> ArpProber::Open(boost::asio::io_conte
 }
 
 void ArpProber::Probe(const MacAddress& own, std::chrono::milliseconds wait, Probed done) {
-  Ask(own, wait, /*enough=*/1, [done = std::move(done)](const absl::StatusOr<std::vector<MacAddress>>& heard) {
-    if (!heard.ok()) return done(heard.status());
-    done(heard->empty() ? std::nullopt : std::optional(heard->front()));
-  });
+  Ask(own, wait, /*enough=*/1,
+      [done = std::move(done)](const absl::StatusOr<std::vector<MacAddress>>& heard) {
+        if (!heard.ok()) return done(heard.status());
+        done(heard->empty() ? std::nullopt : std::optional(heard->front()));
+      });
 }
 
 void ArpProber::ProbeAll(const MacAddress& own, std::chrono::milliseconds wait, ProbedAll done) {
@@ -90,7 +92,12 @@ void ArpProber::ProbeAll(const MacAddress& own, std::chrono::milliseconds wait, 
 
 void ArpProber::Ask(const MacAddress& own, std::chrono::milliseconds wait, size_t enough, ProbedAll done) {
   const uint64_t id = ++last_id_;
-  askings_[id] = {own, wait / kProbes, enough, std::move(done), {}, 0,
+  askings_[id] = {own,
+                  wait / kProbes,
+                  enough,
+                  std::move(done),
+                  {},
+                  0,
                   std::make_unique<boost::asio::steady_timer>(loop_)};
   // From the loop, so that nothing comes back before this returns.
   boost::asio::post(loop_, [this, id, alive = std::weak_ptr<char>(alive_)] {
@@ -100,10 +107,10 @@ void ArpProber::Ask(const MacAddress& own, std::chrono::milliseconds wait, size_
 
 void ArpProber::AskNext(uint64_t id) {
   const auto found = askings_.find(id);
-  if (found == askings_.end()) return;   // answered
+  if (found == askings_.end()) return;  // answered
   Asking& asking = found->second;
   if (asking.sent == kProbes) {
-    Hear();   // a loop that is late hears before it says that nobody spoke
+    Hear();  // a loop that is late hears before it says that nobody spoke
     return Finish(id, absl::OkStatus());
   }
   const std::string frame = BuildArpProbe(ip_, asking.own);
@@ -113,8 +120,8 @@ void ArpProber::AskNext(uint64_t id) {
   to.sll_ifindex = interface_index_;
   to.sll_halen = ETH_ALEN;
   std::memset(to.sll_addr, 0xff, ETH_ALEN);
-  if (::sendto(packets_.native_handle(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to),
-               sizeof(to)) < 0) {
+  if (::sendto(packets_.native_handle(), frame.data(), frame.size(), 0,
+               reinterpret_cast<const sockaddr*>(&to), sizeof(to)) < 0) {
     return Finish(id, absl::UnavailableError(absl::StrCat("cannot send an ARP probe: ", strerror(errno))));
   }
   ++asking.sent;
@@ -147,7 +154,7 @@ void ArpProber::Hear() {
   std::array<char, 128> frame;
   while (!alive.expired()) {
     const ssize_t size = ::recv(packets_.native_handle(), frame.data(), frame.size(), 0);
-    if (size < 0 && (errno == EINTR || errno == ENETDOWN)) continue;   // each is told once
+    if (size < 0 && (errno == EINTR || errno == ENETDOWN)) continue;  // each is told once
     if (size < 0) return;
     if (static_cast<size_t>(size) < kSenderIpAt + sizeof(uint32_t)) continue;
     MacAddress who;
@@ -155,7 +162,8 @@ void ArpProber::Hear() {
     std::vector<uint64_t> answered;
     for (auto& [id, asking] : askings_) {
       if (asking.sent == 0 || who == asking.own) continue;
-      if (std::find(asking.heard.begin(), asking.heard.end(), who) == asking.heard.end()) asking.heard.push_back(who);
+      if (std::find(asking.heard.begin(), asking.heard.end(), who) == asking.heard.end())
+        asking.heard.push_back(who);
       if (asking.heard.size() >= asking.enough) answered.push_back(id);
     }
     for (const uint64_t id : answered) {

@@ -29,7 +29,7 @@ class ArpProber {
   // Needs CAP_NET_RAW. The interface may be down still.
   static absl::StatusOr<std::unique_ptr<ArpProber>> Open(boost::asio::io_context& loop, int interface_index,
                                                          uint32_t ip);
-  ~ArpProber();   // probes that are under way are never answered
+  ~ArpProber();  // probes that are under way are never answered
 
   // Asks three times within `wait`, at equal distances. `done` is called once, from the loop: as soon as
   // anybody with another hardware address than `own` says that the address is his, in an answer or otherwise;
@@ -43,7 +43,7 @@ class ArpProber {
   struct Asking {
     MacAddress own;
     std::chrono::milliseconds pause;
-    size_t enough;                  // answers
+    size_t enough;  // answers
     ProbedAll done;
     std::vector<MacAddress> heard;
     int sent = 0;

@@ -21,16 +21,8 @@ namespace understudy::tcpshim {
 namespace {
 
 // Not in the kernel's headers for programs: TCP states, the queues and option codes of TCP_REPAIR.
-enum TcpState {
-  kEstablished = 1,
-  kFinWait1 = 4,
-  kFinWait2 = 5,
-  kCloseWait = 8,
-  kLastAck = 9,
-  kClosing = 11
-};
-constexpr uint32_t kOptionMss = 2, kOptionWindowScale = 3, kOptionSackPermitted = 4,
-                   kOptionTimestamps = 8;
+enum TcpState { kEstablished = 1, kFinWait1 = 4, kFinWait2 = 5, kCloseWait = 8, kLastAck = 9, kClosing = 11 };
+constexpr uint32_t kOptionMss = 2, kOptionWindowScale = 3, kOptionSackPermitted = 4, kOptionTimestamps = 8;
 
 // Newer than the headers of Debian 12.
 constexpr int kTcpRtoMaxMs = 44;
@@ -58,17 +50,14 @@ absl::Status RestoreError(const FourTuple& tuple, const char* step, int error) {
       absl::StrCat("cannot restore ", tuple.ToString(), ": ", step, ": ", strerror(error));
   switch (error) {
     case EPERM:
-    case EACCES:
-      return absl::PermissionDeniedError(absl::StrCat(text, " (needs CAP_NET_ADMIN)"));
+    case EACCES: return absl::PermissionDeniedError(absl::StrCat(text, " (needs CAP_NET_ADMIN)"));
     case EADDRNOTAVAIL:
     case EADDRINUSE:
       return absl::AlreadyExistsError(absl::StrCat(text, " (the four-tuple is in use on this host)"));
     case ENETUNREACH:
     case EHOSTUNREACH:
-    case ENETDOWN:
-      return absl::UnavailableError(absl::StrCat(text, " (no route to the client)"));
-    default:
-      return absl::InternalError(text);
+    case ENETDOWN: return absl::UnavailableError(absl::StrCat(text, " (no route to the client)"));
+    default: return absl::InternalError(text);
   }
 }
 
@@ -79,8 +68,8 @@ bool Reserve(int fd, int size_option, int force_option, size_t bytes) {
   if (!Get(fd, SOL_SOCKET, size_option, size)) return false;
   if (static_cast<size_t>(size) >= 2 * bytes) return true;
   // The kernel doubles what it is told.
-  const int half = static_cast<int>(
-      std::min<size_t>(bytes + kPieceSize, std::numeric_limits<int>::max() / 2));
+  const int half =
+      static_cast<int>(std::min<size_t>(bytes + kPieceSize, std::numeric_limits<int>::max() / 2));
   if (!Set(fd, SOL_SOCKET, force_option, half) &&
       // In a user namespace FORCE is refused; up to net.core.[rw]mem_max this will do.
       !(errno == EPERM && Set(fd, SOL_SOCKET, size_option, half))) {
@@ -121,16 +110,16 @@ bool IsCapturable(int state) {
 
 // Where a socket under repair stands.
 struct Position {
-  Seq write_seq = 0;       // end of the send queue, its FIN counted
-  uint32_t outgoing = 0;   // of it, not acknowledged
-  uint32_t not_sent = 0;   // of that, not sent
+  Seq write_seq = 0;      // end of the send queue, its FIN counted
+  uint32_t outgoing = 0;  // of it, not acknowledged
+  uint32_t not_sent = 0;  // of that, not sent
   Seq rcv_nxt = 0;
-  uint32_t incoming = 0;   // not read; without the FIN
+  uint32_t incoming = 0;  // not read; without the FIN
   tcp_repair_window windows = {};
 
   bool operator==(const Position& other) const {
-    return write_seq == other.write_seq && outgoing == other.outgoing &&
-           not_sent == other.not_sent && rcv_nxt == other.rcv_nxt && incoming == other.incoming &&
+    return write_seq == other.write_seq && outgoing == other.outgoing && not_sent == other.not_sent &&
+           rcv_nxt == other.rcv_nxt && incoming == other.incoming &&
            windows.snd_wnd == other.windows.snd_wnd && windows.rcv_wup == other.windows.rcv_wup &&
            windows.rcv_wnd == other.windows.rcv_wnd;
   }
@@ -138,12 +127,10 @@ struct Position {
 
 bool GetPosition(int fd, Position& position) {
   int outgoing = 0, not_sent = 0, incoming = 0;
-  if (!SelectQueue(fd, TCP_SEND_QUEUE) ||
-      !Get(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, position.write_seq) ||
+  if (!SelectQueue(fd, TCP_SEND_QUEUE) || !Get(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, position.write_seq) ||
       ::ioctl(fd, SIOCOUTQ, &outgoing) != 0 || ::ioctl(fd, SIOCOUTQNSD, &not_sent) != 0 ||
       !SelectQueue(fd, TCP_RECV_QUEUE) || !Get(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, position.rcv_nxt) ||
-      ::ioctl(fd, SIOCINQ, &incoming) != 0 ||
-      !Get(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, position.windows)) {
+      ::ioctl(fd, SIOCINQ, &incoming) != 0 || !Get(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, position.windows)) {
     return false;
   }
   position.outgoing = outgoing;
@@ -166,7 +153,7 @@ bool PeekOutgoing(int fd, size_t size, std::string& bytes) {
       bytes.erase(0, n - size);
       return true;
     }
-    if (n >= 0) errno = EBUSY;   // acknowledged meanwhile
+    if (n >= 0) errno = EBUSY;  // acknowledged meanwhile
     if (n >= 0 || errno != EFAULT || room > (size_t{1} << 30)) return false;
   }
 }
@@ -220,8 +207,7 @@ absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
     const uint32_t timestamp = (endpoint.timestamp + 1) & ~1u;
     if (!Set(fd, IPPROTO_TCP, TCP_TIMESTAMP, timestamp)) return error("TCP_TIMESTAMP");
   }
-  if (!SelectQueue(fd, TCP_SEND_QUEUE) ||
-      !Set(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, endpoint.snd_una)) {
+  if (!SelectQueue(fd, TCP_SEND_QUEUE) || !Set(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, endpoint.snd_una)) {
     return error("TCP_QUEUE_SEQ of the send queue");
   }
   // With a FIN behind `unread` this numbers the unread bytes one too high. Nobody ever sees that: the
@@ -238,8 +224,8 @@ absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
   int count = 0;
   agreed[count++] = {kOptionMss, options.peer_mss};
   if (options.window_scaling) {
-    agreed[count++] = {kOptionWindowScale,
-                       options.snd_wscale | static_cast<uint32_t>(options.rcv_wscale) << 16};
+    agreed[count++] = {kOptionWindowScale, options.snd_wscale | static_cast<uint32_t>(options.rcv_wscale)
+                                                                    << 16};
   }
   if (options.timestamps) agreed[count++] = {kOptionTimestamps, 0};
   if (::setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, agreed, count * sizeof(agreed[0])) != 0) {
@@ -250,8 +236,7 @@ absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
   // kernel work it out again.
   if (::setsockopt(fd, IPPROTO_IP, IP_OPTIONS, nullptr, 0) != 0) return error("IP_OPTIONS");
 
-  if (!endpoint.unread.empty() &&
-      !Fill(fd, endpoint.unread, SO_RCVBUF, SO_RCVBUFFORCE)) {
+  if (!endpoint.unread.empty() && !Fill(fd, endpoint.unread, SO_RCVBUF, SO_RCVBUFFORCE)) {
     return error("unread input");
   }
   // What is put in the send queue now starts the retransmission timer, and without any round-trip time
@@ -323,9 +308,8 @@ absl::StatusOr<Endpoint> Capture(int fd, CapturedBytes& storage) {
   if (!IsCapturable(info.tcpi_state)) return unfit(info.tcpi_state);
   if (!Set(fd, IPPROTO_TCP, TCP_REPAIR, int{TCP_REPAIR_ON})) {
     const std::string text = absl::StrCat(what, "TCP_REPAIR: ", strerror(errno));
-    return errno == EPERM
-               ? absl::PermissionDeniedError(absl::StrCat(text, " (needs CAP_NET_ADMIN)"))
-               : absl::InternalError(text);
+    return errno == EPERM ? absl::PermissionDeniedError(absl::StrCat(text, " (needs CAP_NET_ADMIN)"))
+                          : absl::InternalError(text);
   }
   const auto as_it_was = [&] {
     Set(fd, IPPROTO_TCP, TCP_REPAIR, int{TCP_REPAIR_OFF_NO_WP});
@@ -351,11 +335,11 @@ absl::StatusOr<Endpoint> Capture(int fd, CapturedBytes& storage) {
       return unfit(info.tcpi_state);
     }
     if (!GetPosition(fd, position)) return error("queue positions");
-    const bool fin_queued = info.tcpi_state == kFinWait1 || info.tcpi_state == kClosing ||
-                            info.tcpi_state == kLastAck;
+    const bool fin_queued =
+        info.tcpi_state == kFinWait1 || info.tcpi_state == kClosing || info.tcpi_state == kLastAck;
     const bool fin_acked = info.tcpi_state == kFinWait2;
     if ((fin_queued && position.outgoing == 0) || position.not_sent > position.outgoing) {
-      continue;   // acknowledged between two of the questions
+      continue;  // acknowledged between two of the questions
     }
     // The FIN is the last of the queue: either both have been sent or neither.
     endpoint.fin_sent = fin_acked || (fin_queued && position.not_sent == 0);
@@ -385,7 +369,7 @@ absl::StatusOr<Endpoint> Capture(int fd, CapturedBytes& storage) {
     endpoint.options.sack = info.tcpi_options & TCPI_OPT_SACK;
     endpoint.options.timestamps = info.tcpi_options & TCPI_OPT_TIMESTAMPS;
     endpoint.options.own_mss = info.tcpi_advmss;
-    int mss = 0;   // under repair: the client's
+    int mss = 0;  // under repair: the client's
     if (!Get(fd, IPPROTO_TCP, TCP_MAXSEG, mss)) return error("TCP_MAXSEG");
     endpoint.options.peer_mss = mss;
 

@@ -47,11 +47,18 @@ using ::testing::AssertionSuccess;
 using ::testing::HasSubstr;
 using Clock = std::chrono::steady_clock;
 
-enum State { kEstablished = 1, kFinWait1 = 4, kFinWait2 = 5, kClose = 7, kCloseWait = 8, kLastAck = 9,
-             kClosing = 11 };
+enum State {
+  kEstablished = 1,
+  kFinWait1 = 4,
+  kFinWait2 = 5,
+  kClose = 7,
+  kCloseWait = 8,
+  kLastAck = 9,
+  kClosing = 11
+};
 
-constexpr uint32_t kServiceIp = 0xC6120001;   // 198.18.0.1
-constexpr uint32_t kClientIp = 0xC6120009;    // 198.18.0.9
+constexpr uint32_t kServiceIp = 0xC6120001;  // 198.18.0.1
+constexpr uint32_t kClientIp = 0xC6120009;   // 198.18.0.9
 constexpr SocketAddress kService = {kServiceIp, 7000};
 constexpr auto kDeadline = std::chrono::seconds(20);
 
@@ -143,8 +150,10 @@ struct Stream {
   std::string sent, received;
   AssertionResult Same() const {
     if (sent == received) return AssertionSuccess();
-    const size_t at = std::mismatch(sent.begin(), sent.begin() + std::min(sent.size(), received.size()),
-                                    received.begin()).first - sent.begin();
+    const size_t at =
+        std::mismatch(sent.begin(), sent.begin() + std::min(sent.size(), received.size()), received.begin())
+            .first -
+        sent.begin();
     return AssertionFailure() << received.size() << " bytes received of " << sent.size()
                               << ", the same up to byte " << at;
   }
@@ -161,24 +170,26 @@ class Sniffer {
     ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &large, sizeof(large));
     sockaddr_ll address = {};
     address.sll_family = AF_PACKET;
-    address.sll_protocol = htons(ETH_P_ALL);   // others come behind the bridge
+    address.sll_protocol = htons(ETH_P_ALL);  // others come behind the bridge
     address.sll_ifindex = ::if_nametoindex(interface);
     EXPECT_EQ(0, ::bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)))
         << strerror(errno);
   }
   // What the server has sent over TCP since the last call. `marker`: a UDP datagram has been seen, too.
-  struct Seen { Segment header; size_t size; };
+  struct Seen {
+    Segment header;
+    size_t size;
+  };
   std::vector<Seen> Take(bool* marker = nullptr) {
     std::vector<Seen> result;
     static std::string frame(1 << 17, '\0');
     while (true) {
       sockaddr_ll from = {};
       socklen_t size = sizeof(from);
-      const ssize_t n = ::recvfrom(fd_.get(), frame.data(), frame.size(), 0,
-                                   reinterpret_cast<sockaddr*>(&from), &size);
+      const ssize_t n =
+          ::recvfrom(fd_.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&from), &size);
       if (n < 0) return result;
-      if (from.sll_pkttype == PACKET_OUTGOING || from.sll_protocol != htons(ETH_P_IP) ||
-          n < ETH_HLEN + 20) {
+      if (from.sll_pkttype == PACKET_OUTGOING || from.sll_protocol != htons(ETH_P_IP) || n < ETH_HLEN + 20) {
         continue;
       }
       const std::string_view packet(frame.data() + ETH_HLEN, n - ETH_HLEN);
@@ -197,9 +208,10 @@ class Sniffer {
 class EndpointTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    client_.Ip("link add br0 type bridge ageing_time 0\n"
-               "addr add 198.18.0.9/24 dev br0\n"
-               "link set br0 up");
+    client_.Ip(
+        "link add br0 type bridge ageing_time 0\n"
+        "addr add 198.18.0.9/24 dev br0\n"
+        "link set br0 up");
     AddServer(a_, "port_a", "198.18.0.2");
     AddServer(b_, "port_b", "198.18.0.3");
     Cut("port_b");
@@ -207,10 +219,11 @@ class EndpointTest : public ::testing::Test {
   }
 
   void AddServer(const Namespace& server, const std::string& port, const std::string& own_ip) {
-    client_.Ip(absl::StrReplaceAll("link add PORT type veth peer name eth0 netns PATH\n"
-                                   "link set PORT master br0\n"
-                                   "link set PORT up\n",
-                                   {{"PORT", port}, {"PATH", server.path()}}));
+    client_.Ip(
+        absl::StrReplaceAll("link add PORT type veth peer name eth0 netns PATH\n"
+                            "link set PORT master br0\n"
+                            "link set PORT up\n",
+                            {{"PORT", port}, {"PATH", server.path()}}));
     // The same MAC address for both, so that no ARP cache comes into it.
     server.Ip(absl::StrCat("link set eth0 address 02:00:00:00:00:01\naddr add ", own_ip,
                            "/24 dev eth0\nlink set eth0 up\n"));
@@ -226,16 +239,10 @@ class EndpointTest : public ::testing::Test {
     return std::string_view(text, size).find("\"forwarding\"") != std::string_view::npos;
   }
   // A cable of the bridge: cut or joined at once, without either end noticing.
-  void Cut(const std::string& port) {
-    client_.Bridge(absl::StrCat("link set dev ", port, " state 0"));
-  }
-  void Join(const std::string& port) {
-    client_.Bridge(absl::StrCat("link set dev ", port, " state 3"));
-  }
+  void Cut(const std::string& port) { client_.Bridge(absl::StrCat("link set dev ", port, " state 0")); }
+  void Join(const std::string& port) { client_.Bridge(absl::StrCat("link set dev ", port, " state 3")); }
   // Only what A sends is lost.
-  void MuteA() {
-    a_.Ip("neigh replace 198.18.0.9 lladdr 02:00:00:00:00:ff dev eth0 nud permanent");
-  }
+  void MuteA() { a_.Ip("neigh replace 198.18.0.9 lladdr 02:00:00:00:00:ff dev eth0 nud permanent"); }
 
   // An ordinary connection from the client to A.
   void Connect(int client_receive_buffer = 0) {
@@ -246,16 +253,15 @@ class EndpointTest : public ::testing::Test {
         const int on = 1;
         ::setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
         const sockaddr_in address = ToSockaddr(kService);
-        ASSERT_EQ(0, ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address),
-                            sizeof(address))) << strerror(errno);
+        ASSERT_EQ(0, ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)))
+            << strerror(errno);
         ASSERT_EQ(0, ::listen(listener_.get(), 100));
       }
     }
     InNamespace here(client_);
     peer_.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (client_receive_buffer > 0) {
-      ::setsockopt(peer_.get(), SOL_SOCKET, SO_RCVBUF, &client_receive_buffer,
-                   sizeof(client_receive_buffer));
+      ::setsockopt(peer_.get(), SOL_SOCKET, SO_RCVBUF, &client_receive_buffer, sizeof(client_receive_buffer));
     }
     const sockaddr_in address = ToSockaddr(kService);
     ASSERT_EQ(0, ::connect(peer_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)))
@@ -311,9 +317,10 @@ class EndpointTest : public ::testing::Test {
       ReceiveSome(peer_.get(), to_client_.received);
       ReceiveSome(server_.get(), to_server_.received);
       return (to_client_.received.size() >= to_client_.sent.size() &&
-              to_server_.received.size() >= to_server_.sent.size()) || HasFatalFailure();
-    })) << "to the client: " << to_client_.Same().message()
-        << "; to the server: " << to_server_.Same().message();
+              to_server_.received.size() >= to_server_.sent.size()) ||
+             HasFatalFailure();
+    })) << "to the client: "
+        << to_client_.Same().message() << "; to the server: " << to_server_.Same().message();
     EXPECT_TRUE(to_client_.Same());
     EXPECT_TRUE(to_server_.Same());
   }
@@ -331,8 +338,8 @@ class EndpointTest : public ::testing::Test {
     InNamespace here(server);
     const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     const sockaddr_in address = ToSockaddr({kClientIp, 9});
-    ASSERT_EQ(1, ::sendto(fd.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&address),
-                          sizeof(address))) << strerror(errno);
+    ASSERT_EQ(1, ::sendto(fd.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&address), sizeof(address)))
+        << strerror(errno);
   }
   // Everything over TCP up to the marker.
   std::vector<Sniffer::Seen> UpToMark(Sniffer& sniffer) {
@@ -348,10 +355,10 @@ class EndpointTest : public ::testing::Test {
   // Both ends of a connection that never was, from numbers alone: the client's in its namespace, and what
   // the server's shall be. The client has received none of `sent` and sent all of `unread`.
   struct Numbers {
-    Seq server = 1000, client = 5000;   // snd_una of the server, next number of the client
+    Seq server = 1000, client = 5000;  // snd_una of the server, next number of the client
     uint32_t timestamp = 100'000;
     std::string sent, unread;
-    uint32_t window = 60'000;           // of either
+    uint32_t window = 60'000;  // of either
     TcpOptions options = {1460, 1460, true, 7, 7, true, true};
   };
   Endpoint Invent(const Numbers& numbers) {
@@ -385,7 +392,7 @@ class EndpointTest : public ::testing::Test {
   }
 
   Namespace client_, a_, b_;
-  UniqueFd listener_, peer_, server_;   // peer_ is the client's end, server_ that of A and then of B
+  UniqueFd listener_, peer_, server_;  // peer_ is the client's end, server_ that of A and then of B
   CapturedBytes bytes_;
   Stream to_client_, to_server_;
 };
@@ -399,9 +406,8 @@ TEST_F(EndpointTest, Idle) {
     ReceiveSome(server_.get(), to_server_.received);
     return to_client_.received == "world" && to_server_.received == "hello";
   }));
-  ASSERT_TRUE(Eventually([&] {
-    return Unacknowledged(peer_.get()) == 0 && Unacknowledged(server_.get()) == 0;
-  }));
+  ASSERT_TRUE(
+      Eventually([&] { return Unacknowledged(peer_.get()) == 0 && Unacknowledged(server_.get()) == 0; }));
   const tcp_info before = Info(server_.get());
   Failover();
   EXPECT_EQ("", bytes_.sent + bytes_.unread + bytes_.unsent);
@@ -464,7 +470,7 @@ TEST_F(EndpointTest, PartlyReadInputAndRequestDuringTheGap) {
   ASSERT_EQ(4, ::recv(server_.get(), word, 4, 0));
   to_server_.received.append(word, 4);
   Cut("port_a");
-  ClientSends("three");   // lost, and sent again by the client
+  ClientSends("three");  // lost, and sent again by the client
   Failover();
   EXPECT_EQ("two ", bytes_.unread);
   GoOn();
@@ -528,7 +534,7 @@ TEST_F(EndpointTest, WindowsAreNotPinnedSmall) {
     to_client_ = to_server_ = {};
     const Endpoint endpoint = Invent(numbers);
     RestoreAtB(endpoint);
-    GoOn(1'000'000);   // a round-trip time is known by now
+    GoOn(1'000'000);  // a round-trip time is known by now
     const int receive_buffer = Option(server_.get(), SOL_SOCKET, SO_RCVBUF);
     const int send_buffer = Option(server_.get(), SOL_SOCKET, SO_SNDBUF);
 
@@ -553,10 +559,11 @@ TEST_F(EndpointTest, WindowsAreNotPinnedSmall) {
     };
     const size_t up = flood(peer_.get(), server_.get(), 1 << 20, to_server_);
     const size_t down = flood(server_.get(), peer_.get(), 1 << 20, to_client_);
-    std::printf("pending %zu: receive buffer %d -> %d, most unread %zu; send buffer %d -> %d, most at "
-                "the client %zu\n", pending, receive_buffer,
-                Option(server_.get(), SOL_SOCKET, SO_RCVBUF), up, send_buffer,
-                Option(server_.get(), SOL_SOCKET, SO_SNDBUF), down);
+    std::printf(
+        "pending %zu: receive buffer %d -> %d, most unread %zu; send buffer %d -> %d, most at "
+        "the client %zu\n",
+        pending, receive_buffer, Option(server_.get(), SOL_SOCKET, SO_RCVBUF), up, send_buffer,
+        Option(server_.get(), SOL_SOCKET, SO_SNDBUF), down);
     EXPECT_GT(up, 500'000u) << "the window we offer is pinned";
     EXPECT_GT(Option(server_.get(), SOL_SOCKET, SO_SNDBUF), 500'000) << "the send buffer is pinned";
     Finish();
@@ -578,7 +585,7 @@ TEST_F(EndpointTest, FinInFlight) {
   Sniffer sniffer(client_, "port_b");
   RestoreAtB(*endpoint);
   EXPECT_EQ(kFinWait1, StateOf(server_.get()));
-  ClientSends("still here");   // acknowledges nothing of the FIN, which it never got
+  ClientSends("still here");  // acknowledges nothing of the FIN, which it never got
   ASSERT_TRUE(Eventually([&] { return Unread(server_.get()) == 10; }));
   for (const auto& seen : sniffer.Take()) {
     EXPECT_EQ(endpoint->snd_una + 8, seen.header.seq + seen.size + seen.header.flags.fin)
@@ -618,7 +625,7 @@ TEST_F(EndpointTest, AcknowledgedPointBehindTheClient) {
     CloseSilently(std::move(peer_));
     numbers.sent = numbers.sent.substr(behind);
     numbers.server += behind;
-    Endpoint client = Invent(numbers);   // the client as it is
+    Endpoint client = Invent(numbers);  // the client as it is
     to_client_ = to_server_ = {};
     to_client_.sent = numbers.sent;
     bytes_ = {};
@@ -644,7 +651,7 @@ TEST_F(EndpointTest, AcknowledgedPointBehindTheClientLive) {
   ASSERT_TRUE(endpoint.ok()) << endpoint.status();
   endpoint->snd_una -= 18;
   endpoint->sent = "seen by the client";
-  ClientSends("and goes on");   // in the gap
+  ClientSends("and goes on");  // in the gap
   RestoreAtB(*endpoint);
   ASSERT_TRUE(Eventually([&] { return Unread(server_.get()) == 11; }));
   EXPECT_EQ(0, Unacknowledged(server_.get())) << "trimmed by the client's acknowledgement";
@@ -652,9 +659,8 @@ TEST_F(EndpointTest, AcknowledgedPointBehindTheClientLive) {
   Finish();
 }
 
-class EndpointOptionsTest
-    : public EndpointTest,
-      public ::testing::WithParamInterface<std::tuple<bool, bool, bool>> {};
+class EndpointOptionsTest : public EndpointTest,
+                            public ::testing::WithParamInterface<std::tuple<bool, bool, bool>> {};
 
 TEST_P(EndpointOptionsTest, UnreadAndInFlight) {
   const auto [sack, timestamps, scaling] = GetParam();
@@ -700,8 +706,8 @@ TEST_F(EndpointTest, SequenceNumbersWrapInTheQueues) {
   Numbers numbers;
   numbers.sent = RandomBytes(30'000);
   numbers.unread = RandomBytes(30'000);
-  numbers.server = -10'000u;                 // wraps inside `sent`
-  numbers.client = 20'000u;                  // wrapped inside `unread`
+  numbers.server = -10'000u;  // wraps inside `sent`
+  numbers.client = 20'000u;   // wrapped inside `unread`
   const Endpoint endpoint = Invent(numbers);
   RestoreAtB(endpoint);
   GoOn();
@@ -728,7 +734,7 @@ TEST_F(EndpointTest, SequenceNumbersWrapAtTheEdges) {
 
 TEST_F(EndpointTest, TimestampWraps) {
   Numbers numbers;
-  numbers.timestamp = -50u;   // 50 ms before
+  numbers.timestamp = -50u;  // 50 ms before
   numbers.sent = RandomBytes(1'000);
   const Endpoint endpoint = Invent(numbers);
   RestoreAtB(endpoint);
@@ -766,9 +772,8 @@ TEST_F(EndpointTest, ClientWithZeroWindow) {
   std::string_view rest = bytes;
   SendSome(server_.get(), rest);
   to_client_.sent = bytes.substr(0, bytes.size() - rest.size());
-  ASSERT_TRUE(Eventually([&] {
-    return Info(server_.get()).tcpi_snd_wnd == 0 && Info(server_.get()).tcpi_unacked == 0;
-  }));
+  ASSERT_TRUE(Eventually(
+      [&] { return Info(server_.get()).tcpi_snd_wnd == 0 && Info(server_.get()).tcpi_unacked == 0; }));
   Failover();
   EXPECT_EQ("", bytes_.sent);
   EXPECT_GT(bytes_.unsent.size(), 0u);
@@ -845,7 +850,7 @@ TEST_F(EndpointTest, RightEdgeOfTheWindowNeverMovesLeft) {
   EXPECT_EQ(*edge_at_a, endpoint->rcv_edge);
   std::printf("window at the failure: %u\n", endpoint->rcv_edge - endpoint->rcv_nxt);
   RestoreAtB(*endpoint);
-  ServerSends("x");   // its acknowledgement and window are B's first
+  ServerSends("x");  // its acknowledgement and window are B's first
   ClientSends("y");
   ASSERT_TRUE(Eventually([&] { return Unread(peer_.get()) == 1; }));
   GoOn();
@@ -857,7 +862,7 @@ TEST_F(EndpointTest, RightEdgeOfTheWindowNeverMovesLeft) {
 
 TEST_F(EndpointTest, RightEdgeOfAWindowThatTheBufferAloneWouldNotGive) {
   Numbers numbers;
-  numbers.window = 65'536;   // of a default buffer the kernel offers a little less
+  numbers.window = 65'536;  // of a default buffer the kernel offers a little less
   const Endpoint endpoint = Invent(numbers);
   Sniffer sniffer(client_, "port_b");
   RestoreAtB(endpoint);
@@ -890,7 +895,7 @@ TEST_F(EndpointTest, AllOfThePromisedWindowIsTaken) {
   GoOn();
 }
 
-// --- States ---
+// --- States --------------------------------------------------------------------------------------
 
 class EndpointStateTest : public EndpointTest, public ::testing::WithParamInterface<State> {};
 
@@ -912,9 +917,8 @@ TEST_P(EndpointStateTest, GoesOn) {
   }
   if (client_closes) {
     ::shutdown(peer_.get(), SHUT_WR);
-    ASSERT_TRUE(Eventually([&] {
-      return StateOf(server_.get()) == (state == kClosing ? kClosing : kCloseWait);
-    }));
+    ASSERT_TRUE(
+        Eventually([&] { return StateOf(server_.get()) == (state == kClosing ? kClosing : kCloseWait); }));
   }
   if (state == kLastAck) {
     MuteA();
@@ -939,7 +943,8 @@ TEST_P(EndpointStateTest, GoesOn) {
     ReceiveSome(server_.get(), to_server_.received);
     ReceiveSome(peer_.get(), to_client_.received);
     return to_server_.received == to_server_.sent && to_client_.received == to_client_.sent;
-  })) << to_server_.Same().message() << "; " << to_client_.Same().message();
+  })) << to_server_.Same().message()
+      << "; " << to_client_.Same().message();
   if (!client_closes) ::shutdown(peer_.get(), SHUT_WR);
   if (!we_close) ::shutdown(server_.get(), SHUT_WR);
   // The client has everything and is content: no reset, both streams over.
@@ -964,7 +969,7 @@ INSTANTIATE_TEST_SUITE_P(States, EndpointStateTest,
                            }
                          });
 
-// --- Listeners on the same port ---
+// --- Listeners on the same port ------------------------------------------------------------------
 
 class NoLog : public NorthWrapper::Log {
  public:
@@ -986,7 +991,7 @@ TEST_F(EndpointTest, ListenerBeforeAndAfter) {
     auto north = NorthWrapper::Create(loop, &log);
     ASSERT_TRUE(north.ok()) << north.status();
     const auto listen = [&] {
-      InNamespace here(b_);   // the service address is not there yet
+      InNamespace here(b_);  // the service address is not there yet
       const absl::Status status = (*north)->Listen(kService, /*transparent=*/true);
       ASSERT_TRUE(status.ok()) << status;
     };
@@ -1003,8 +1008,8 @@ TEST_F(EndpointTest, ListenerBeforeAndAfter) {
       InNamespace here(client_);
       other.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
       const sockaddr_in address = ToSockaddr(kService);
-      ASSERT_EQ(0, ::connect(other.get(), reinterpret_cast<const sockaddr*>(&address),
-                             sizeof(address))) << strerror(errno);
+      ASSERT_EQ(0, ::connect(other.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)))
+          << strerror(errno);
     }
     ASSERT_TRUE(Eventually([&] {
       loop.poll();
@@ -1017,7 +1022,7 @@ TEST_F(EndpointTest, ListenerBeforeAndAfter) {
   }
 }
 
-// --- Errors ---
+// --- Errors --------------------------------------------------------------------------------------
 
 TEST_F(EndpointTest, FourTupleInUse) {
   const Endpoint endpoint = Invent({});
@@ -1026,8 +1031,7 @@ TEST_F(EndpointTest, FourTupleInUse) {
   ASSERT_TRUE(first.ok()) << first.status();
   auto second = Restore(endpoint);
   EXPECT_EQ(absl::StatusCode::kAlreadyExists, second.status().code()) << second.status();
-  EXPECT_THAT(std::string(second.status().message()),
-              HasSubstr("198.18.0.1:7000 <- 198.18.0.9:40000"));
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr("198.18.0.1:7000 <- 198.18.0.9:40000"));
   CloseSilently(std::move(*first));
   second = Restore(endpoint);
   EXPECT_TRUE(second.ok()) << second.status();
@@ -1035,7 +1039,7 @@ TEST_F(EndpointTest, FourTupleInUse) {
 
 TEST_F(EndpointTest, NoRoute) {
   Endpoint endpoint = Invent({});
-  endpoint.tuple.remote.ip = 0xC6130009;   // 198.19.0.9
+  endpoint.tuple.remote.ip = 0xC6130009;  // 198.19.0.9
   InNamespace here(b_);
   auto server = Restore(endpoint);
   EXPECT_EQ(absl::StatusCode::kUnavailable, server.status().code()) << server.status();
@@ -1072,8 +1076,7 @@ TEST_F(EndpointTest, WhatCannotBeCaptured) {
   EXPECT_EQ(absl::StatusCode::kFailedPrecondition, Capture(fresh.get(), bytes).status().code());
   UniqueFd datagram(::socket(AF_INET, SOCK_DGRAM, 0));
   const sockaddr_in address = ToSockaddr({INADDR_LOOPBACK, 9});
-  ASSERT_EQ(0, ::connect(datagram.get(), reinterpret_cast<const sockaddr*>(&address),
-                         sizeof(address)));
+  ASSERT_EQ(0, ::connect(datagram.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)));
   EXPECT_EQ(absl::StatusCode::kFailedPrecondition, Capture(datagram.get(), bytes).status().code());
   // Reset by the client.
   linger option = {1, 0};
@@ -1083,7 +1086,7 @@ TEST_F(EndpointTest, WhatCannotBeCaptured) {
   EXPECT_EQ(absl::StatusCode::kFailedPrecondition, Capture(server_.get(), bytes).status().code());
 }
 
-// --- Many ---
+// --- Many ----------------------------------------------------------------------------------------
 
 TEST_F(EndpointTest, AThousandConnections) {
   const int kCount = 1000;
@@ -1133,8 +1136,8 @@ TEST_F(EndpointTest, AThousandConnections) {
   const auto ms = [](auto from, auto to) {
     return std::chrono::duration<double, std::milli>(to - from).count();
   };
-  std::printf("%d endpoints: restored in %.1f ms, captured in %.1f ms\n", kCount,
-              ms(start, restored), ms(restored, captured));
+  std::printf("%d endpoints: restored in %.1f ms, captured in %.1f ms\n", kCount, ms(start, restored),
+              ms(restored, captured));
   for (UniqueFd& server : servers) CloseSilently(std::move(server));
 }
 

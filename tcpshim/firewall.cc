@@ -57,7 +57,7 @@ std::string OutputOf(std::vector<std::string> command, Clock::time_point deadlin
     if (size <= 0) break;
     text.append(buffer.data(), static_cast<size_t>(size));
   }
-  kill(pid, SIGKILL);   // has ended, or takes too long
+  kill(pid, SIGKILL);  // has ended, or takes too long
   while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }
   return text;
@@ -84,7 +84,8 @@ bool IsForState(absl::string_view rule, absl::string_view state) {
           absl::StrContains(rule, "--state")) &&
          HasWord(rule, state);
 }
-// "All but SYN": `tcp flags != syn`, `tcp flags & (fin|syn|rst|ack) != syn`, `! --tcp-flags FIN,SYN,RST,ACK SYN`.
+// "All but SYN": `tcp flags != syn`, `tcp flags & (fin|syn|rst|ack) != syn`, `! --tcp-flags FIN,SYN,RST,ACK
+// SYN`.
 bool IsForNoSyn(absl::string_view rule) {
   const bool nft = absl::StrContains(rule, "tcp flags") && absl::StrContains(rule, "!= syn");
   return nft || absl::StrContains(rule, "! --tcp-flags") || absl::StrContains(rule, "! --syn");
@@ -100,7 +101,8 @@ Firewall ReadFirewall() {
   Firewall firewall;
   const auto deadline = Clock::now() + kPatience;
   for (const auto& [program, arguments] :
-       {std::pair<const char*, std::vector<std::string>>{"nft", {"list", "ruleset"}}, {"iptables-save", {}}}) {
+       {std::pair<const char*, std::vector<std::string>>{"nft", {"list", "ruleset"}},
+        {"iptables-save", {}}}) {
     std::vector<std::string> command = {FirstExecutable(program)};
     if (command[0].empty()) continue;
     command.insert(command.end(), arguments.begin(), arguments.end());
@@ -108,9 +110,12 @@ Firewall ReadFirewall() {
   }
   // Per network namespace; not there: this kernel has no connection tracking loaded.
   int value = 0;
-  if (std::ifstream file("/proc/sys/net/netfilter/nf_conntrack_count"); file >> value) firewall.tracking = value > 0;
-  if (std::ifstream file("/proc/sys/net/netfilter/nf_conntrack_tcp_loose"); file >> value) firewall.loose = value != 0;
-  for (const char* sign : {"ct state", "--ctstate", "--state", "masquerade", "MASQUERADE", "dnat", "DNAT", "snat", "SNAT"}) {
+  if (std::ifstream file("/proc/sys/net/netfilter/nf_conntrack_count"); file >> value)
+    firewall.tracking = value > 0;
+  if (std::ifstream file("/proc/sys/net/netfilter/nf_conntrack_tcp_loose"); file >> value)
+    firewall.loose = value != 0;
+  for (const char* sign :
+       {"ct state", "--ctstate", "--state", "masquerade", "MASQUERADE", "dnat", "DNAT", "snat", "SNAT"}) {
     firewall.tracking = firewall.tracking || absl::StrContains(firewall.rules, sign);
   }
   return firewall;
@@ -119,8 +124,9 @@ Firewall ReadFirewall() {
 std::vector<std::string> FirewallWarnings(const Firewall& firewall, const SocketAddress& service) {
   std::vector<std::string> warnings;
   const auto warn = [&warnings](absl::string_view what) {
-    warnings.push_back(absl::StrCat(what, ": after a takeover clients lose their connections; exempt the service "
-                                          "from connection tracking (docs/firewall.md)"));
+    warnings.push_back(absl::StrCat(what,
+                                    ": after a takeover clients lose their connections; exempt the service "
+                                    "from connection tracking (docs/firewall.md)"));
   };
   const std::vector<std::string> rules = absl::StrSplit(firewall.rules, '\n');
   for (const std::string& rule : rules) {
@@ -136,7 +142,7 @@ std::vector<std::string> FirewallWarnings(const Firewall& firewall, const Socket
     if (Drops(rule) && (new_without_syn || invalid)) {
       warn(absl::StrCat("the firewall rule \"", rule.substr(0, 200), "\" drops what is restored"));
     }
-    if (warnings.size() >= 4) break;   // enough to begin with
+    if (warnings.size() >= 4) break;  // enough to begin with
   }
   return warnings;
 }

@@ -17,22 +17,19 @@ namespace understudy::tcpshim {
 namespace {
 
 constexpr int kBacklog = 4096;
-constexpr uint32_t kHeaders = 40;          // IPv4 and TCP
+constexpr uint32_t kHeaders = 40;  // IPv4 and TCP
 // The kernel refuses less and more (TCP_MIN_MSS, MAX_TCP_WINDOW).
 constexpr uint32_t kSmallestSegment = 88, kLargestSegment = 32767;
 
 absl::Status Failed(const SocketAddress& address, const char* step, int error) {
-  const std::string text = absl::StrCat("cannot listen on ", address.ToString(), ": ", step, ": ", strerror(error));
+  const std::string text =
+      absl::StrCat("cannot listen on ", address.ToString(), ": ", step, ": ", strerror(error));
   switch (error) {
-    case EADDRINUSE:
-      return absl::AlreadyExistsError(absl::StrCat(text, " (the port is taken)"));
-    case EADDRNOTAVAIL:
-      return absl::NotFoundError(absl::StrCat(text, " (no interface has this address)"));
+    case EADDRINUSE: return absl::AlreadyExistsError(absl::StrCat(text, " (the port is taken)"));
+    case EADDRNOTAVAIL: return absl::NotFoundError(absl::StrCat(text, " (no interface has this address)"));
     case EACCES:
-    case EPERM:
-      return absl::PermissionDeniedError(text);
-    default:
-      return absl::InternalError(text);
+    case EPERM: return absl::PermissionDeniedError(text);
+    default: return absl::InternalError(text);
   }
 }
 
@@ -55,8 +52,8 @@ absl::StatusOr<UniqueFd> OpenListener(const SocketAddress& address, bool movable
     return Failed(address, "bind", errno);
   }
   if (::listen(fd.get(), kBacklog) != 0) return Failed(address, "listen", errno);
-  // After listen, which switches it on where the host says so for all listeners. A kernel without it has no such
-  // option.
+  // After listen, which switches it on where the host says so for all listeners. A kernel without it has no
+  // such option.
   if (movable && !set(IPPROTO_TCP, TCP_FASTOPEN, off) && errno != ENOPROTOOPT && errno != EOPNOTSUPP) {
     return Failed(address, "TCP_FASTOPEN", errno);
   }
@@ -64,8 +61,8 @@ absl::StatusOr<UniqueFd> OpenListener(const SocketAddress& address, bool movable
 }
 
 absl::Status LimitSegments(int listener, uint32_t mtu) {
-  const int segment = static_cast<int>(
-      std::clamp(mtu, kHeaders + kSmallestSegment, kHeaders + kLargestSegment) - kHeaders);
+  const int segment =
+      static_cast<int>(std::clamp(mtu, kHeaders + kSmallestSegment, kHeaders + kLargestSegment) - kHeaders);
   if (::setsockopt(listener, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof(segment)) != 0) {
     return absl::InternalError(absl::StrCat("TCP_MAXSEG ", segment, ": ", strerror(errno)));
   }

@@ -19,8 +19,8 @@ namespace {
 
 thread_local LibbpfComplaints* collecting = nullptr;
 
-// A verifier's log has tens of thousands of lines, the reason is in the last, and glog cuts a message at 30,000
-// bytes.
+// A verifier's log has tens of thousands of lines, the reason is in the last, and glog cuts a message at
+// 30,000 bytes.
 constexpr size_t kMostLogged = 20000;
 
 }  // namespace

@@ -26,9 +26,9 @@ class LibbpfComplaints {
   friend struct LibbpfPrinter;
 };
 
-// The last words of the verifier out of libbpf's complaints about a load: "south_egress: R3 min value is outside
-// of the allowed memory range", with the name of the program that was refused. Without a verifier's log in them,
-// the first complaint; "" when there is none.
+// The last words of the verifier out of libbpf's complaints about a load: "south_egress: R3 min value is
+// outside of the allowed memory range", with the name of the program that was refused. Without a verifier's
+// log in them, the first complaint; "" when there is none.
 std::string WhyNotLoaded(absl::string_view complaints);
 
 }  // namespace understudy::tcpshim

@@ -21,7 +21,7 @@ class Namespace {
   // Runs commands of ip(8), one a line, in this namespace; ends the test
   // when one is refused.
   void Ip(const std::string& commands) const;
-  void Bridge(const std::string& commands) const;   // the same for bridge(8)
+  void Bridge(const std::string& commands) const;  // the same for bridge(8)
   // Writes a sysctl of this namespace, such as "net.ipv4.tcp_sack".
   void Sysctl(const std::string& name, const std::string& value) const;
 

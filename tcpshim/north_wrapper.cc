@@ -17,8 +17,8 @@
 #include <vector>
 
 #include <boost/asio/error.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 
 #include "absl/container/flat_hash_map.h"
@@ -31,9 +31,10 @@
 namespace understudy::tcpshim {
 namespace {
 
-// Bounds of one turn: other handlers of the loop shall not starve. And what is read in a turn is answered a round
-// trip later: of so many connections the processor's cache (L2) still has what the kernel and this process need
-// then; of hundreds it has not, which costs a tenth of the throughput. Fewer are smaller batches.
+// Bounds of one turn: other handlers of the loop shall not starve. And what is read in a turn is answered a
+// round trip later: of so many connections the processor's cache (L2) still has what the kernel and this
+// process need then; of hundreds it has not, which costs a tenth of the throughput. Fewer are smaller
+// batches.
 constexpr int kEventsPerTurn = 64;
 constexpr int kAcceptsPerTurn = 256;
 // Out of descriptors: the next try. Connections wait in the backlog meanwhile.
@@ -61,12 +62,13 @@ const char* SetClientOptions(int fd, std::chrono::seconds keepalive) {
     return ::setsockopt(fd, level, option, &value, sizeof(value)) == 0;
   };
   if (!set(IPPROTO_TCP, TCP_NODELAY, 1)) return "TCP_NODELAY";
-  // An urgent byte has a sequence number like any other: recv would skip it, and it would never be in the log.
+  // An urgent byte has a sequence number like any other: recv would skip it, and it would never be in the
+  // log.
   if (!set(SOL_SOCKET, SO_OOBINLINE, 1)) return "SO_OOBINLINE";
   const int span = static_cast<int>(keepalive.count());
   if (span <= 0) return nullptr;
-  // Half of the time nothing is asked; in the other half up to five times. Only while nothing is under way: see
-  // LookForUnanswered.
+  // Half of the time nothing is asked; in the other half up to five times. Only while nothing is under way:
+  // see LookForUnanswered.
   const int idle = std::max(span / 2, 1), interval = std::max(span / 10, 1);
   if (!set(IPPROTO_TCP, TCP_KEEPIDLE, std::min(idle, 32767))) return "TCP_KEEPIDLE";
   if (!set(IPPROTO_TCP, TCP_KEEPINTVL, std::min(interval, 32767))) return "TCP_KEEPINTVL";
@@ -110,7 +112,8 @@ class EpollNorthWrapper final : public NorthWrapper {
       return absl::StrCat("cannot listen on ", address.ToString(), ": ", what);
     };
     if (listener_) {
-      return absl::FailedPreconditionError(failed(absl::StrCat("listening on ", listening_.ToString(), " already")));
+      return absl::FailedPreconditionError(
+          failed(absl::StrCat("listening on ", listening_.ToString(), " already")));
     }
     if (const char* refused = SetClientOptions(listener.get(), options_.keepalive)) {
       return absl::InternalError(failed(absl::StrCat(refused, ": ", strerror(errno))));
@@ -222,12 +225,12 @@ class EpollNorthWrapper final : public NorthWrapper {
  private:
   struct Socket {
     UniqueFd fd;
-    uint32_t armed = 0;       // what the epoll set watches
-    int error = 0;            // met by Write, not reported yet
-    bool paused = false;      // the log refused room
-    bool ended = false;       // the client's stream has ended
-    bool broken = false;      // reported; not watched any more
-    bool writing = false;     // a Write was cut short, OnWritable is owed
+    uint32_t armed = 0;    // what the epoll set watches
+    int error = 0;         // met by Write, not reported yet
+    bool paused = false;   // the log refused room
+    bool ended = false;    // the client's stream has ended
+    bool broken = false;   // reported; not watched any more
+    bool writing = false;  // a Write was cut short, OnWritable is owed
     bool write_shut = false;
     bool reading() const { return !paused && !ended && !broken; }
   };
@@ -261,7 +264,7 @@ class EpollNorthWrapper final : public NorthWrapper {
     event.data.u64 = id;
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, socket.fd.get(), &event) == 0) {
       socket.armed = wanted;
-    } else if (socket.error == 0) {   // else it could not be watched from the start, and that is on its way
+    } else if (socket.error == 0) {  // else it could not be watched from the start, and that is on its way
       PLOG(ERROR) << "cannot watch connection " << id;
       socket.error = errno;
       Fail(id);
@@ -283,8 +286,7 @@ class EpollNorthWrapper final : public NorthWrapper {
       socket.error = errno;
     }
     const bool failed = socket.error != 0;
-    CHECK(sockets_.try_emplace(id, std::move(socket)).second)
-        << "connection " << id << " is known already";
+    CHECK(sockets_.try_emplace(id, std::move(socket)).second) << "connection " << id << " is known already";
     if (failed) Fail(id);
   }
 
@@ -421,7 +423,7 @@ class EpollNorthWrapper final : public NorthWrapper {
       auto it = sockets_.find(id);
       if (it == sockets_.end() || it->second.broken || it->second.error == 0) return;
       if (it->second.ended) return Break(id, it->second.error);
-      if (it->second.paused) return;   // Resume comes back to it
+      if (it->second.paused) return;  // Resume comes back to it
       Read(id, it->second.fd.get());
     }
   }
@@ -452,9 +454,9 @@ class EpollNorthWrapper final : public NorthWrapper {
       to_look_at_.reserve(sockets_.size());
       for (const auto& [id, socket] : sockets_) to_look_at_.push_back(id);
     }
-    unanswered_timer_.expires_after(done ? std::clamp(limit / 8, {std::chrono::milliseconds(100)},
-                                                      {std::chrono::milliseconds(10'000)})
-                                         : kStep);
+    unanswered_timer_.expires_after(
+        done ? std::clamp(limit / 8, {std::chrono::milliseconds(100)}, {std::chrono::milliseconds(10'000)})
+             : kStep);
     unanswered_timer_.async_wait(
         [this, alive = std::weak_ptr<char>(alive_)](const boost::system::error_code& error) {
           if (!alive.expired() && !error) LookForUnanswered();
@@ -474,8 +476,8 @@ class EpollNorthWrapper final : public NorthWrapper {
         if (errno == EAGAIN || errno == EWOULDBLOCK) return;
         // One connection that broke while it waited is no fault of the listener.
         if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO || errno == ENETDOWN ||
-            errno == ENETUNREACH || errno == EHOSTDOWN || errno == EHOSTUNREACH ||
-            errno == ENONET || errno == EPERM) {
+            errno == ENETUNREACH || errno == EHOSTDOWN || errno == EHOSTUNREACH || errno == ENONET ||
+            errno == EPERM) {
           continue;
         }
         PauseAccepting(errno);
@@ -499,18 +501,16 @@ class EpollNorthWrapper final : public NorthWrapper {
     const auto now = std::chrono::steady_clock::now();
     if (now >= next_accept_log_) {
       next_accept_log_ = now + std::chrono::seconds(1);
-      LOG(ERROR) << "cannot accept connections on " << listening_.ToString() << ": "
-                 << strerror(error) << "; " << sockets_.size()
-                 << " connections are open; trying again";
+      LOG(ERROR) << "cannot accept connections on " << listening_.ToString() << ": " << strerror(error)
+                 << "; " << sockets_.size() << " connections are open; trying again";
     }
     SetAccepting(false);
     accept_timer_.expires_after(kAcceptPause);
-    accept_timer_.async_wait(
-        [this, alive = std::weak_ptr<char>(alive_),
-         generation = listener_generation_](const boost::system::error_code& error) {
-          if (alive.expired() || error) return;
-          ResumeAccepting(generation);
-        });
+    accept_timer_.async_wait([this, alive = std::weak_ptr<char>(alive_),
+                              generation = listener_generation_](const boost::system::error_code& error) {
+      if (alive.expired() || error) return;
+      ResumeAccepting(generation);
+    });
   }
 
   void ResumeAccepting(uint64_t generation) {
@@ -523,7 +523,7 @@ class EpollNorthWrapper final : public NorthWrapper {
     event.events = accepting ? static_cast<uint32_t>(EPOLLIN) : 0u;
     event.data.u64 = kListenerTag;
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, listener_.get(), &event) != 0) {
-      PLOG(ERROR) << "cannot watch the listener";   // asked again at the next event
+      PLOG(ERROR) << "cannot watch the listener";  // asked again at the next event
       return;
     }
     accepting_ = accepting;
@@ -533,23 +533,23 @@ class EpollNorthWrapper final : public NorthWrapper {
   Log* const log_;
   const Options options_;
   UniqueFd epoll_;
-  boost::asio::posix::stream_descriptor descriptor_;   // of epoll_, which owns it
+  boost::asio::posix::stream_descriptor descriptor_;  // of epoll_, which owns it
   // Gone with this object: handlers still queued in the loop then do nothing.
   const std::shared_ptr<char> alive_ = std::make_shared<char>();
 
   UniqueFd listener_;
   SocketAddress listening_;
   uint64_t listener_generation_ = 0;
-  bool accepting_ = true;   // false: out of descriptors, the timer runs
+  bool accepting_ = true;  // false: out of descriptors, the timer runs
   boost::asio::steady_timer accept_timer_;
   std::chrono::steady_clock::time_point next_accept_log_;
 
   boost::asio::steady_timer unanswered_timer_;
-  std::vector<ConnectionId> to_look_at_;   // of LookForUnanswered
+  std::vector<ConnectionId> to_look_at_;  // of LookForUnanswered
   absl::flat_hash_map<ConnectionId, Socket> sockets_;
   std::vector<ConnectionId> failed_;
   bool in_turn_ = false;
-  bool reported_ = false;   // in this turn, to the log
+  bool reported_ = false;  // in this turn, to the log
   std::array<epoll_event, kEventsPerTurn> events_;
 };
 
@@ -561,8 +561,8 @@ absl::Status NorthWrapper::Listen(const SocketAddress& address, bool movable) {
   return Listen(*std::move(listener));
 }
 
-absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::io_context& loop,
-                                                                   Log* log, const Options& options) {
+absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::io_context& loop, Log* log,
+                                                                   const Options& options) {
   CHECK(log != nullptr);
   auto wrapper = std::make_unique<EpollNorthWrapper>(loop, log, options);
   if (absl::Status status = wrapper->Start(); !status.ok()) return status;

@@ -32,8 +32,8 @@ class NorthWrapper {
   using ConnectionId = uint64_t;
 
   struct Accepted {
-    std::optional<ConnectionId> id = {};   // under which it is watched from now on; UINT64_MAX is none
-    bool reset = false;               // without an id: closed with a RST, else silently
+    std::optional<ConnectionId> id = {};  // under which it is watched from now on; UINT64_MAX is none
+    bool reset = false;                   // without an id: closed with a RST, else silently
   };
 
   // What the north wrapper needs of the log. Called on the loop only, never inside a method of
@@ -61,9 +61,9 @@ class NorthWrapper {
   };
 
   struct Options {
-    // A client that cannot be reached for so long is broken (ETIMEDOUT), whether it owes an acknowledgement or
-    // nothing is under way. One that acknowledges is never, however long its window stays closed. 0: as the kernel
-    // has it, a quarter of an hour with something under way, for ever without.
+    // A client that cannot be reached for so long is broken (ETIMEDOUT), whether it owes an acknowledgement
+    // or nothing is under way. One that acknowledges is never, however long its window stays closed. 0: as
+    // the kernel has it, a quarter of an hour with something under way, for ever without.
     std::chrono::seconds keepalive{0};
   };
   static absl::StatusOr<std::unique_ptr<NorthWrapper>> Create(boost::asio::io_context& loop, Log* log,
@@ -71,7 +71,7 @@ class NorthWrapper {
   static absl::StatusOr<std::unique_ptr<NorthWrapper>> Create(boost::asio::io_context& loop, Log* log) {
     return Create(loop, log, Options());
   }
-  virtual ~NorthWrapper() = default;   // closes all sockets as the kernel does it
+  virtual ~NorthWrapper() = default;  // closes all sockets as the kernel does it
 
   // Accepts from a listener (listener.h) from now on.
   virtual absl::Status Listen(UniqueFd listener) = 0;
@@ -79,7 +79,7 @@ class NorthWrapper {
   absl::Status Listen(const SocketAddress& address, bool movable);
   // See listener.h.
   virtual absl::Status LimitSegments(uint32_t mtu) = 0;
-  virtual SocketAddress listening() const = 0;   // with the port chosen, when 0 was asked for
+  virtual SocketAddress listening() const = 0;  // with the port chosen, when 0 was asked for
   virtual void StopListening() = 0;
 
   // Takes a restored socket under `id`. `expect_input` false: the client's stream has ended already.

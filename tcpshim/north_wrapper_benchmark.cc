@@ -40,8 +40,8 @@ class Server {
  public:
   virtual ~Server() = default;
   virtual uint16_t port() const = 0;
-  virtual void Run() = 0;    // until Stop
-  virtual void Stop() = 0;   // from another thread
+  virtual void Run() = 0;   // until Stop
+  virtual void Stop() = 0;  // from another thread
 };
 
 class BareServer : public Server {
@@ -117,9 +117,7 @@ class NorthServer : public Server, public NorthWrapper::Log {
   void Stop() override { loop_.stop(); }
 
   NorthWrapper::Accepted OnAccepted(int, const FourTuple&) override { return {.id = ++last_id_}; }
-  absl::Span<char> BeginReceive(uint64_t) override {
-    return absl::MakeSpan(buffer_).subspan(used_, 4096);
-  }
+  absl::Span<char> BeginReceive(uint64_t) override { return absl::MakeSpan(buffer_).subspan(used_, 4096); }
   void EndReceive(uint64_t id, size_t size) override {
     if (size == 0) return;
     replies_.push_back({id, {buffer_.data() + used_, size}});
@@ -147,7 +145,9 @@ class NorthServer : public Server, public NorthWrapper::Log {
   std::vector<std::pair<uint64_t, iovec>> replies_;
 };
 
-struct Result { double per_second = 0, cpu_us = 0; };
+struct Result {
+  double per_second = 0, cpu_us = 0;
+};
 
 Result Measure(Server& server, int connections, int requests) {
   double cpu = 0;
@@ -188,8 +188,7 @@ Result Measure(Server& server, int connections, int requests) {
       PCHECK(::send(events[i].data.fd, request, sizeof(request), 0) == sizeof(request));
     }
   }
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   server.Stop();
   thread.join();
   return {requests / seconds, cpu * 1e6 / requests};

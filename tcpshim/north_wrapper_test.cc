@@ -272,7 +272,7 @@ TEST_F(NorthWrapperTest, BytesArriveInOrder) {
   const uint32_t seed = std::random_device()();
   std::printf("seed %u\n", seed);
   const std::string sent = RandomBytes(3 << 20, seed);
-  log_.room = 5000;   // many reads; each asks for room once per turn
+  log_.room = 5000;  // many reads; each asks for room once per turn
   Client client(north_->listening());
   const ConnectionId id = Accepted();
   std::string_view rest = sent;
@@ -295,9 +295,8 @@ TEST_F(NorthWrapperTest, RoomIsAskedForOncePerSocketAndTurn) {
     for (const auto& [id, count] : asked) EXPECT_EQ(1, count) << "connection " << id;
     asked.clear();
   };
-  ASSERT_TRUE(RunUntil([&] {
-    return log_.entries[1].received.size() == 100 && log_.entries[2].received.size() == 100;
-  }));
+  ASSERT_TRUE(RunUntil(
+      [&] { return log_.entries[1].received.size() == 100 && log_.entries[2].received.size() == 100; }));
   EXPECT_GE(log_.turns, 10);
 }
 
@@ -312,7 +311,7 @@ TEST_F(NorthWrapperTest, BackPressureStopsReadingUntilResume) {
   EXPECT_EQ(1, log_.refused) << "asked again without Resume";
   EXPECT_EQ(0, log_.entries[id].ends) << "the end came before the bytes";
 
-  north_->Resume(id);   // still full: refused once more
+  north_->Resume(id);  // still full: refused once more
   ASSERT_TRUE(RunUntil([&] { return log_.refused == 2; }));
   EXPECT_LT(Settle(), 10);
   EXPECT_EQ(2, log_.refused);
@@ -355,7 +354,7 @@ TEST_F(NorthWrapperTest, KeepaliveIsInheritedAndGivenToTheAdopted) {
   ASSERT_TRUE((*north)->Listen({kLoopback, 0}, false).ok());
   Client client((*north)->listening());
   ASSERT_TRUE(RunUntil([&] { return log.entries.size() == 1; }));
-  Client of_the_other(north_->listening());   // adopted below; its other end is of no interest
+  Client of_the_other(north_->listening());  // adopted below; its other end is of no interest
   (*north)->Adopt(77, UniqueFd(::dup(of_the_other.fd())), true);
   const auto get = [](int fd, int level, int option) {
     int value = -1;
@@ -398,7 +397,7 @@ TEST_F(NorthWrapperTest, WriteToResetConnectionUnderBackPressure) {
   ASSERT_TRUE(RunUntil([&] { return log_.refused == 1; }));
   client.Reset();
   Settle();
-  EXPECT_EQ(0u, Write(id, "too late"));   // takes the kernel's error
+  EXPECT_EQ(0u, Write(id, "too late"));  // takes the kernel's error
   Settle();
   EXPECT_TRUE(log_.entries[id].broken.empty());
   log_.full = false;
@@ -523,7 +522,7 @@ TEST_F(NorthWrapperTest, ForgetClosesAsTheKernelDoes) {
   north_->Forget(id);
   EXPECT_EQ("bye", ReceiveAll(client, 4));
   EXPECT_EQ(0, client.error());
-  north_->Forget(id);   // unknown by now: nothing happens
+  north_->Forget(id);  // unknown by now: nothing happens
   north_->Abort(id);
   north_->ForgetSilently(id);
   north_->ShutdownWrite(id);
@@ -739,8 +738,8 @@ TEST_F(NorthWrapperTest, ResumeIsForOne) {
   ASSERT_TRUE(RunUntil([&] { return log_.refused == 2; }));
   log_.full = false;
   north_->Resume(1);
-  north_->Resume(1);    // has resumed
-  north_->Resume(77);   // is not known
+  north_->Resume(1);   // has resumed
+  north_->Resume(77);  // is not known
   ASSERT_TRUE(RunUntil([&] { return log_.entries[1].received == "x"; }));
   Settle();
   EXPECT_EQ("", log_.entries[2].received);
@@ -781,7 +780,7 @@ TEST_F(NorthWrapperTest, AdoptedConnectionWithoutInput) {
   Client client(north_->listening());
   const ConnectionId id = Accepted();
   UniqueFd copy(::fcntl(north_->fd(id), F_DUPFD_CLOEXEC, 0));
-  north_->Forget(id);   // the copy keeps the connection open, and its events must be gone
+  north_->Forget(id);  // the copy keeps the connection open, and its events must be gone
   client.Send("unseen");
   EXPECT_LT(Settle(), 10);
   north_->Adopt(77, std::move(copy), /*expect_input=*/false);

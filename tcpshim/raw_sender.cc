@@ -17,8 +17,9 @@ absl::StatusOr<std::unique_ptr<RawSender>> RawSender::Open() {
     const std::string text = absl::StrCat("raw socket: ", what, ": ", strerror(error));
     if (error == EPERM || error == EACCES) {
       return absl::PermissionDeniedError(absl::StrCat(
-          text, ". CAP_NET_RAW is missing; run as root, or grant it: setcap cap_net_raw,cap_net_admin+ep BINARY, "
-                "or AmbientCapabilities= in the systemd unit"));
+          text,
+          ". CAP_NET_RAW is missing; run as root, or grant it: setcap cap_net_raw,cap_net_admin+ep BINARY, "
+          "or AmbientCapabilities= in the systemd unit"));
     }
     return absl::InternalError(text);
   };

@@ -1,5 +1,5 @@
-// Sends segments made by hand. The south wrapper knows them by the socket they come from, so its per-connection
-// verdicts let them pass; its gate does not (I3): a silent node is silent by hand too.
+// Sends segments made by hand. The south wrapper knows them by the socket they come from, so its
+// per-connection verdicts let them pass; its gate does not (I3): a silent node is silent by hand too.
 #ifndef UNDERSTUDY_TCPSHIM_RAW_SENDER_H_
 #define UNDERSTUDY_TCPSHIM_RAW_SENDER_H_
 
@@ -18,8 +18,8 @@ class RawSender {
  public:
   // PermissionDenied without CAP_NET_RAW.
   static absl::StatusOr<std::unique_ptr<RawSender>> Open();
-  // For SouthWrapper::Options: the socket's, no other socket of the system has it while this lives; and the IP
-  // identification of all that is sent here, random and never 0.
+  // For SouthWrapper::Options: the socket's, no other socket of the system has it while this lives; and the
+  // IP identification of all that is sent here, random and never 0.
   uint64_t cookie() const { return cookie_; }
   uint16_t ip_id() const { return ip_id_; }
   // Does not block. InvalidArgument: larger than the route takes. Unavailable when the system takes no packet

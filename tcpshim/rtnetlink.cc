@@ -30,8 +30,7 @@ int ReadAttribute(const nlattr* attribute, void* data) {
     case IFLA_MTU:
       if (mnl_attr_validate(attribute, MNL_TYPE_U32) == 0) link->mtu = mnl_attr_get_u32(attribute);
       break;
-    default:
-      break;
+    default: break;
   }
   return MNL_CB_OK;
 }
@@ -52,7 +51,7 @@ NetLink ReadLink(const nlmsghdr* header) {
   const auto* info = static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(header));
   NetLink link;
   link.index = info->ifi_index;
-  constexpr unsigned kLowerUp = 1u << 16;   // IFF_LOWER_UP, whose header clashes with net/if.h
+  constexpr unsigned kLowerUp = 1u << 16;  // IFF_LOWER_UP, whose header clashes with net/if.h
   link.carrier = header->nlmsg_type == RTM_NEWLINK && (info->ifi_flags & IFF_UP) != 0 &&
                  (info->ifi_flags & kLowerUp) != 0;
   mnl_attr_parse(header, sizeof(ifinfomsg), ReadAttribute, &link);
@@ -128,17 +127,12 @@ int Rtnetlink::GetRoute(uint32_t ip, NetRoute& route) {
             [](const nlattr* attribute, void* data) {
               auto* route = static_cast<NetRoute*>(data);
               switch (mnl_attr_get_type(attribute)) {
-                case RTA_OIF:
-                  route->interface = static_cast<int>(mnl_attr_get_u32(attribute));
-                  break;
-                case RTA_GATEWAY:
-                  route->next_hop = ntohl(mnl_attr_get_u32(attribute));
-                  break;
-                case RTA_VIA:   // a router of another family
+                case RTA_OIF: route->interface = static_cast<int>(mnl_attr_get_u32(attribute)); break;
+                case RTA_GATEWAY: route->next_hop = ntohl(mnl_attr_get_u32(attribute)); break;
+                case RTA_VIA:  // a router of another family
                   route->next_hop = 0;
                   break;
-                default:
-                  break;
+                default: break;
               }
               return MNL_CB_OK;
             },
@@ -147,8 +141,8 @@ int Rtnetlink::GetRoute(uint32_t ip, NetRoute& route) {
       &route);
 }
 
-int Rtnetlink::RequestNeighbour(uint16_t type, uint16_t flags, uint8_t neighbour_flags, int index, uint32_t ip,
-                                mnl_cb_t on_answer, void* data) {
+int Rtnetlink::RequestNeighbour(uint16_t type, uint16_t flags, uint8_t neighbour_flags, int index,
+                                uint32_t ip, mnl_cb_t on_answer, void* data) {
   std::array<char, 256> buffer{};
   nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
   header->nlmsg_type = type;
@@ -177,7 +171,8 @@ int Rtnetlink::UseNeighbour(int index, uint32_t ip) {
   uint16_t state = NUD_NONE;
   const int known = GetNeighbour(index, ip, state);
   if (known != 0 && known != ENOENT) return known;
-  // What somebody has entered for good would be good no longer: the kernel takes that mark off what is used like this.
+  // What somebody has entered for good would be good no longer: the kernel takes that mark off what is used
+  // like this.
   if ((state & (NUD_PERMANENT | NUD_NOARP)) != 0) return 0;
   return RequestNeighbour(RTM_NEWNEIGH, NLM_F_CREATE, NTF_USE, index, ip, nullptr, nullptr);
 }

@@ -29,20 +29,21 @@ absl::Status NetlinkStatus(int error, const std::string& what);
 
 // An interface.
 struct NetLink {
-  int index = 0;                   // 0: there is none
+  int index = 0;  // 0: there is none
   std::string name;
   uint32_t mtu = 0;
-  bool carrier = false;            // up, and its cable is in
-  std::optional<MacAddress> mac;   // of Ethernet only
+  bool carrier = false;           // up, and its cable is in
+  std::optional<MacAddress> mac;  // of Ethernet only
 };
 // From RTM_NEWLINK or RTM_DELLINK; the latter has no carrier.
 NetLink ReadLink(const nlmsghdr* header);
 
 // How packets reach an address from here.
 struct NetRoute {
-  bool local = false;   // the address is this host's own
-  int interface = 0;    // index of that through which they leave
-  uint32_t next_hop = 0;   // whose hardware address they get: a router, or the address itself. 0: no IPv4 address
+  bool local = false;  // the address is this host's own
+  int interface = 0;   // index of that through which they leave
+  uint32_t next_hop =
+      0;  // whose hardware address they get: a router, or the address itself. 0: no IPv4 address
 };
 
 class Rtnetlink {

@@ -113,8 +113,7 @@ absl::Status ParseOptions(std::string_view options, Segment& segment) {
     if (at + 1 >= options.size()) return absl::InvalidArgumentError("TCP option without a length");
     const size_t length = Get8(options, at + 1);
     if (length < 2 || at + length > options.size()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("TCP option ", kind, " with the wrong length ", length));
+      return absl::InvalidArgumentError(absl::StrCat("TCP option ", kind, " with the wrong length ", length));
     }
     const bool syn = segment.flags.syn;
     // One of another length than the RFC says is an unknown option.
@@ -160,10 +159,9 @@ absl::StatusOr<std::string> BuildPacket(const Segment& segment) {
   Put32(packet, segment.seq);
   Put32(packet, segment.ack);
   packet.push_back(static_cast<char>((kTcpHeader + options.size()) / 4 << 4));
-  packet.push_back(static_cast<char>(
-      (segment.flags.fin ? kFin : 0) | (segment.flags.syn ? kSyn : 0) |
-      (segment.flags.rst ? kRst : 0) | (segment.flags.psh ? kPsh : 0) |
-      (segment.flags.ack ? kAck : 0) | (segment.flags.ece ? kEce : 0)));
+  packet.push_back(static_cast<char>((segment.flags.fin ? kFin : 0) | (segment.flags.syn ? kSyn : 0) |
+                                     (segment.flags.rst ? kRst : 0) | (segment.flags.psh ? kPsh : 0) |
+                                     (segment.flags.ack ? kAck : 0) | (segment.flags.ece ? kEce : 0)));
   Put16(packet, segment.window);
   Put16(packet, 0);
   Put16(packet, 0);  // urgent pointer

@@ -19,7 +19,7 @@ namespace understudy::tcpshim {
 
 struct SegmentFlags {
   bool fin = false, syn = false, rst = false, psh = false, ack = false;
-  bool ece = false;                 // of a SYN-ACK: ECN is agreed upon (RFC 3168)
+  bool ece = false;  // of a SYN-ACK: ECN is agreed upon (RFC 3168)
   bool operator==(const SegmentFlags&) const = default;
 };
 
@@ -29,17 +29,21 @@ struct Segment {
   Seq seq = 0;
   Seq ack = 0;
   SegmentFlags flags;
-  uint16_t window = 0;              // as in the header: not scaled
+  uint16_t window = 0;  // as in the header: not scaled
   // Options; mss, wscale and sack_permitted belong to SYNs only.
   std::optional<uint16_t> mss;
   std::optional<uint8_t> wscale;
   bool sack_permitted = false;
-  struct Timestamps { uint32_t val = 0, ecr = 0; bool operator==(const Timestamps&) const = default; };
+  struct Timestamps {
+    uint32_t val = 0, ecr = 0;
+    bool operator==(const Timestamps&) const = default;
+  };
   std::optional<Timestamps> timestamps;
-  std::string_view payload;         // not owned
+  std::string_view payload;  // not owned
 };
 
-// IPv4 packet with correct IP and TCP checksums, DF set, TTL 64. InvalidArgument: the payload fits in no packet.
+// IPv4 packet with correct IP and TCP checksums, DF set, TTL 64. InvalidArgument: the payload fits in no
+// packet.
 absl::StatusOr<std::string> BuildPacket(const Segment& segment);
 // From an IPv4 packet (no link header). InvalidArgument on anything that is not a whole TCP/IPv4 packet
 // with correct lengths; `verify_checksum` for tests. Unknown options are skipped. payload points into
@@ -49,7 +53,8 @@ absl::StatusOr<Segment> ParsePacket(std::string_view packet, bool verify_checksu
 using MacAddress = std::array<uint8_t, 6>;
 // Gratuitous ARP for `ip` at `mac`, request or reply form, Ethernet broadcast, 42 bytes.
 std::string BuildGratuitousArp(uint32_t ip, const MacAddress& mac, bool reply_form);
-// Asks who has `ip` without claiming it (RFC 5227): the sender's address is 0.0.0.0. Ethernet broadcast, 42 bytes.
+// Asks who has `ip` without claiming it (RFC 5227): the sender's address is 0.0.0.0. Ethernet broadcast, 42
+// bytes.
 std::string BuildArpProbe(uint32_t ip, const MacAddress& mac);
 // "02:00:00:00:00:0a"
 std::string ToString(const MacAddress& mac);

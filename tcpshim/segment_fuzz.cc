@@ -1,5 +1,5 @@
-// Whatever bytes come as a packet: they are refused or read within their bounds, and what was read can be built and
-// read again.
+// Whatever bytes come as a packet: they are refused or read within their bounds, and what was read can be
+// built and read again.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -14,9 +14,11 @@ using ::testing::HasSubstr;
 constexpr SocketAddress kService = {0xc6120001, 7000};
 constexpr SocketAddress kClient = {0xc6120002, 59466};
 
+// Spaces between bytes are skipped.
 std::string FromHex(std::string_view hex) {
   std::string out;
   for (size_t i = 0; i + 1 < hex.size(); i += 2) {
+    while (hex[i] == ' ') ++i;
     out.push_back(static_cast<char>(std::stoi(std::string(hex.substr(i, 2)), nullptr, 16)));
   }
   return out;
@@ -63,9 +65,7 @@ void ExpectEqual(const Segment& a, const Segment& b) {
   EXPECT_EQ(a.payload, b.payload);
 }
 
-TEST(SegmentTest, BuildsTheSynAckTheKernelBuilt) {
-  EXPECT_EQ(*BuildPacket(SynAck()), FromHex(kSynAck));
-}
+TEST(SegmentTest, BuildsTheSynAckTheKernelBuilt) { EXPECT_EQ(*BuildPacket(SynAck()), FromHex(kSynAck)); }
 
 TEST(SegmentTest, BuildsTheDataTheKernelBuilt) {
   Segment segment;
@@ -152,20 +152,20 @@ TEST(SegmentTest, UnknownAndOddOptionsAreSkipped) {
     return changed;
   };
   // Kind 253 of 6 bytes, MSS of a wrong length, MSS.
-  std::string changed = with_options("fd06aaaaaaaa" "0202" "02040123");
+  std::string changed = with_options("fd06aaaaaaaa 0202 02040123");
   absl::StatusOr<Segment> parsed = ParsePacket(changed);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->mss, 0x123);
   EXPECT_EQ(parsed->payload, "x");
   // What follows the end of the options is not looked at.
-  changed = with_options("00020402" "ffffffff" "ffffffff");
+  changed = with_options("00020402 ffffffff ffffffff");
   parsed = ParsePacket(changed);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_FALSE(parsed->mss);
-  for (std::string_view bad : {"010101010101010101010102",     // no room for a length
-                               "010101010101010101020401",     // longer than the rest
-                               "080001010101010101010101",     // length 0: the walk would stand still
-                               "080101010101010101010101",     // length 1
+  for (std::string_view bad : {"010101010101010101010102",  // no room for a length
+                               "010101010101010101020401",  // longer than the rest
+                               "080001010101010101010101",  // length 0: the walk would stand still
+                               "080101010101010101010101",  // length 1
                                "08ff01010101010101010101"}) {
     changed = with_options(bad);
     EXPECT_EQ(ParsePacket(changed).status().code(), absl::StatusCode::kInvalidArgument) << bad;
@@ -322,20 +322,23 @@ TEST_F(SegmentRandomTest, RandomBytesNeverReadOutOfBounds) {
 
 TEST(SegmentTest, GratuitousArp) {
   const MacAddress mac = {0x02, 0x11, 0x22, 0x33, 0x44, 0x55};
-  EXPECT_EQ(BuildGratuitousArp(0xc6120001, mac, /*reply_form=*/false),
-            FromHex("ffffffffffff" "021122334455" "0806" "0001" "0800" "06" "04" "0001"
-                    "021122334455" "c6120001" "000000000000" "c6120001"));
-  EXPECT_EQ(BuildGratuitousArp(0xc6120001, mac, /*reply_form=*/true),
-            FromHex("ffffffffffff" "021122334455" "0806" "0001" "0800" "06" "04" "0002"
-                    "021122334455" "c6120001" "021122334455" "c6120001"));
+  EXPECT_EQ(
+      BuildGratuitousArp(0xc6120001, mac, /*reply_form=*/false),
+      FromHex(
+          "ffffffffffff 021122334455 0806 0001 0800 06 04 0001 021122334455 c6120001 000000000000 c6120001"));
+  EXPECT_EQ(
+      BuildGratuitousArp(0xc6120001, mac, /*reply_form=*/true),
+      FromHex(
+          "ffffffffffff 021122334455 0806 0001 0800 06 04 0002 021122334455 c6120001 021122334455 c6120001"));
   EXPECT_EQ(BuildGratuitousArp(1, mac, true).size(), 42u);
 }
 
 TEST(SegmentTest, ArpProbeClaimsNothing) {
   const MacAddress mac = {0x02, 0x11, 0x22, 0x33, 0x44, 0x55};
-  EXPECT_EQ(BuildArpProbe(0xc6120001, mac),
-            FromHex("ffffffffffff" "021122334455" "0806" "0001" "0800" "06" "04" "0001"
-                    "021122334455" "00000000" "000000000000" "c6120001"));
+  EXPECT_EQ(
+      BuildArpProbe(0xc6120001, mac),
+      FromHex(
+          "ffffffffffff 021122334455 0806 0001 0800 06 04 0001 021122334455 00000000 000000000000 c6120001"));
   EXPECT_EQ(ToString(mac), "02:11:22:33:44:55");
 }
 

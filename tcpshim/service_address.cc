@@ -14,8 +14,8 @@
 #include <utility>
 
 #include <boost/asio/error.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 
 #include "absl/cleanup/cleanup.h"
@@ -31,7 +31,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// Between two times that the address is put back: whoever takes it away in a loop shall not have all of this one.
+// Between two times that the address is put back: whoever takes it away in a loop shall not have all of this
+// one.
 constexpr milliseconds kPutBackPause{10};
 constexpr milliseconds kRetryPause{200};
 constexpr milliseconds kReplacementPause{1000};
@@ -42,14 +43,15 @@ absl::Status RefuseOwnAddress(uint32_t ip) {
   if (::getifaddrs(&all) != 0) return NetlinkStatus(errno, "cannot list this host's addresses");
   const absl::Cleanup free_all = [all] { ::freeifaddrs(all); };
   for (const ifaddrs* one = all; one != nullptr; one = one->ifa_next) {
-    if (one->ifa_addr == nullptr || one->ifa_addr->sa_family != AF_INET || one->ifa_netmask == nullptr) continue;
+    if (one->ifa_addr == nullptr || one->ifa_addr->sa_family != AF_INET || one->ifa_netmask == nullptr)
+      continue;
     const uint32_t here = ntohl(reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr.s_addr);
     const uint32_t mask = ntohl(reinterpret_cast<const sockaddr_in*>(one->ifa_netmask)->sin_addr.s_addr);
     // /32 is what a node that died has left.
     if (here != ip || mask == 0xffffffff) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("--service: ", IpText(ip), " is this host's own address (", IpText(ip), "/",
-                     std::popcount(mask), " on ", one->ifa_name, "); the service needs one of its own that moves"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--service: ", IpText(ip), " is this host's own address (", IpText(ip), "/", std::popcount(mask),
+        " on ", one->ifa_name, "); the service needs one of its own that moves"));
   }
   return absl::OkStatus();
 }
@@ -65,7 +67,7 @@ class RtnetlinkAddress final : public ServiceAddress {
         put_back_later_(loop),
         replace_later_(loop) {}
   ~RtnetlinkAddress() override {
-    if (events_.is_open()) events_.release();   // the mnl socket owns it
+    if (events_.is_open()) events_.release();  // the mnl socket owns it
   }
 
   absl::Status Open() {
@@ -87,7 +89,7 @@ class RtnetlinkAddress final : public ServiceAddress {
     if (absl::Status opened = announcer_.Open(); !opened.ok()) return opened;
     if (absl::Status opened = OpenProber(); !opened.ok()) return opened;
     const UniqueFd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const int on = 1;   // allowed to those who may change addresses here, and changes nothing
+    const int on = 1;  // allowed to those who may change addresses here, and changes nothing
     if (!probe || ::setsockopt(probe.get(), IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) != 0) {
       return NetlinkStatus(errno, absl::StrCat("cannot own ", IpText(ip_), " on ", interface_));
     }
@@ -104,8 +106,7 @@ class RtnetlinkAddress final : public ServiceAddress {
   }
 
   absl::Status Add() override {
-    const int error =
-        requests_.ChangeAddress(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, link_.index, ip_);
+    const int error = requests_.ChangeAddress(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, link_.index, ip_);
     if (error != 0) return ChangeFailed(error, "add");
     wanted_ = true;
     missing_ = refused_ = false;
@@ -124,7 +125,8 @@ class RtnetlinkAddress final : public ServiceAddress {
   absl::StatusOr<Route> RouteTo(uint32_t ip) override {
     NetRoute route;
     const int error = requests_.GetRoute(ip, route);
-    if (error != 0) return absl::NotFoundError(absl::StrCat("no route to ", IpText(ip), ": ", std::strerror(error)));
+    if (error != 0)
+      return absl::NotFoundError(absl::StrCat("no route to ", IpText(ip), ": ", std::strerror(error)));
     return Route{route.local, route.interface == link_.index, route.next_hop};
   }
 
@@ -154,7 +156,9 @@ class RtnetlinkAddress final : public ServiceAddress {
     return Usable() && requests_.GetLink("", link_.index, now) == 0 && now.carrier;
   }
   void WatchCarrier(std::function<void(bool)> changed) override { changed_ = std::move(changed); }
-  void WatchReplacement(std::function<absl::Status(int)> replaced) override { replaced_ = std::move(replaced); }
+  void WatchReplacement(std::function<absl::Status(int)> replaced) override {
+    replaced_ = std::move(replaced);
+  }
   uint32_t mtu() const override { return link_.mtu; }
   int interface_index() const override { return link_.index; }
 
@@ -213,7 +217,7 @@ class RtnetlinkAddress final : public ServiceAddress {
       if (size >= 0) {
         mnl_cb_run(buffer.data(), static_cast<size_t>(size), 0, 0, &RtnetlinkAddress::OnMessage, this);
       } else if (errno == ENOBUFS || errno == ENOSPC) {
-        lost = true;   // or cut off
+        lost = true;  // or cut off
       } else if (errno != EINTR) {
         break;
       }
@@ -227,7 +231,7 @@ class RtnetlinkAddress final : public ServiceAddress {
       link_ = {};
       if (requests_.GetLink(interface_, 0, now) == 0) Replaced(now);
     }
-    missing_ = wanted_;   // perhaps; that is found out by adding it
+    missing_ = wanted_;  // perhaps; that is found out by adding it
   }
 
   static int OnMessage(const nlmsghdr* header, void* data) {
@@ -243,8 +247,7 @@ class RtnetlinkAddress final : public ServiceAddress {
       case RTM_DELADDR:
         if (self->IsOurs(header) && self->wanted_) self->missing_ = true;
         break;
-      default:
-        break;
+      default: break;
     }
     return MNL_CB_OK;
   }
@@ -279,7 +282,7 @@ class RtnetlinkAddress final : public ServiceAddress {
         LOG(WARNING) << "interface " << link_.name << " is called " << link.name << " now";
       }
       link_ = link;
-      announcer_.Update(link_);   // of a loss, too, that is over before the loop comes to ask
+      announcer_.Update(link_);  // of a loss, too, that is over before the loop comes to ask
     } else if (link_.index == 0 && !gone && link.name == interface_) {
       Replaced(link);
     }
@@ -343,12 +346,12 @@ class RtnetlinkAddress final : public ServiceAddress {
   boost::asio::io_context& loop_;
   const std::string interface_;
   const uint32_t ip_;
-  NetLink link_;                 // as of the last event
-  bool wanted_ = false;          // the address is to be on the interface
-  bool missing_ = false;         // and is not
-  bool refused_ = false;         // nor can it be put back
-  bool replacing_ = false;       // the interface is new, and not ready for the address yet
-  bool able_ = false;            // what was told last
+  NetLink link_;            // as of the last event
+  bool wanted_ = false;     // the address is to be on the interface
+  bool missing_ = false;    // and is not
+  bool refused_ = false;    // nor can it be put back
+  bool replacing_ = false;  // the interface is new, and not ready for the address yet
+  bool able_ = false;       // what was told last
   uint64_t times_put_back_ = 0;
   mutable Rtnetlink requests_;
   MnlSocket monitor_;

@@ -44,15 +44,15 @@ class ServiceAddress {
   // How often the address was put back.
   virtual uint64_t times_put_back() const = 0;
 
-  // Gratuitous ARP, request and reply form (stacks differ): now, then in pauses that double from 50 ms on until
-  // a minute has passed, then once each `announce_every`, until Remove(). Begins anew when called again, when
-  // carrier returns, and when the interface has got another hardware address.
+  // Gratuitous ARP, request and reply form (stacks differ): now, then in pauses that double from 50 ms on
+  // until a minute has passed, then once each `announce_every`, until Remove(). Begins anew when called
+  // again, when carrier returns, and when the interface has got another hardware address.
   virtual void Announce() = 0;
 
-  // Asks three times within `wait` who has the address (RFC 5227; claims nothing). `done` is called once, from
-  // the loop and never inside Probe: with the hardware address of another host as soon as one says that the
-  // address is its own, nullopt when none has after `wait`, Unavailable when the interface cannot ask. Where
-  // there is no Ethernet there is nobody to ask: nullopt.
+  // Asks three times within `wait` who has the address (RFC 5227; claims nothing). `done` is called once,
+  // from the loop and never inside Probe: with the hardware address of another host as soon as one says that
+  // the address is its own, nullopt when none has after `wait`, Unavailable when the interface cannot ask.
+  // Where there is no Ethernet there is nobody to ask: nullopt.
   using Probed = std::function<void(absl::StatusOr<std::optional<MacAddress>>)>;
   virtual void Probe(std::chrono::milliseconds wait, Probed done) = 0;
   // The same, and all who say so within `wait`.
@@ -64,23 +64,24 @@ class ServiceAddress {
   virtual bool carrier() const = 0;
   virtual void WatchCarrier(std::function<void(bool up)> changed) = 0;
   // Called on the loop when an interface of that name has come in the place of one that was deleted, before
-  // anything is put on it: what hangs on the old one must be hung on it. It has no carrier until this says OK;
-  // asked again each second. Without it: as OK.
+  // anything is put on it: what hangs on the old one must be hung on it. It has no carrier until this says
+  // OK; asked again each second. Without it: as OK.
   virtual void WatchReplacement(std::function<absl::Status(int interface_index)> replaced) = 0;
 
   // How packets reach an address now. NotFound: there is no route to it.
   struct Route {
-    bool local = false;   // it is this host's own
-    bool here = false;    // through this interface
-    uint32_t next_hop = 0;   // whose hardware address they get: a router's, or its own; 0: that of no IPv4 address
+    bool local = false;  // it is this host's own
+    bool here = false;   // through this interface
+    uint32_t next_hop =
+        0;  // whose hardware address they get: a router's, or its own; 0: that of no IPv4 address
   };
   virtual absl::StatusOr<Route> RouteTo(uint32_t ip) = 0;
-  // Sees to it that the hardware address of a neighbour on this interface is known, or is confirmed, as a packet to it
-  // would. Nothing waits for that, and nothing is said of the service address.
+  // Sees to it that the hardware address of a neighbour on this interface is known, or is confirmed, as a
+  // packet to it would. Nothing waits for that, and nothing is said of the service address.
   virtual absl::Status Resolve(uint32_t next_hop) = 0;
 
-  virtual uint32_t mtu() const = 0;          // of the interface; 0: there is none now
-  virtual int interface_index() const = 0;   // 0: there is none now
+  virtual uint32_t mtu() const = 0;         // of the interface; 0: there is none now
+  virtual int interface_index() const = 0;  // 0: there is none now
 };
 
 }  // namespace understudy::tcpshim

@@ -37,7 +37,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Clock = std::chrono::steady_clock;
 
-constexpr uint32_t kIp = 0xC6120001;   // 198.18.0.1
+constexpr uint32_t kIp = 0xC6120001;  // 198.18.0.1
 constexpr uint32_t kNeighbour = 0xC6120009;
 const MacAddress kMac = {0x02, 0, 0, 0, 0, 0x0a};
 
@@ -46,8 +46,8 @@ const auto* const kEnvironment = ::testing::AddGlobalTestEnvironment(new Namespa
 class ServiceAddressTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    node_.Ip("link add eth0 address 02:00:00:00:00:0a type veth peer name eth0 netns " +
-             neighbour_.path() + "\nlink set eth0 up");
+    node_.Ip("link add eth0 address 02:00:00:00:00:0a type veth peer name eth0 netns " + neighbour_.path() +
+             "\nlink set eth0 up");
     neighbour_.Ip("link set eth0 up");
     {
       InNamespace here(neighbour_);
@@ -69,7 +69,7 @@ class ServiceAddressTest : public ::testing::Test {
     const auto deadline = Clock::now() + std::chrono::seconds(20);
     while (!done()) {
       if (Clock::now() > deadline) return AssertionFailure() << "timed out";
-      InNamespace here(node_);   // where the process would be
+      InNamespace here(node_);  // where the process would be
       loop_.run_for(std::chrono::milliseconds(1));
     }
     return AssertionSuccess();
@@ -98,7 +98,10 @@ class ServiceAddressTest : public ::testing::Test {
     return line;
   }
 
-  struct Arp { Clock::time_point at; std::string frame; };
+  struct Arp {
+    Clock::time_point at;
+    std::string frame;
+  };
   static std::string SenderOf(const Arp& arp) {
     uint32_t ip;
     std::memcpy(&ip, arp.frame.data() + ETH_HLEN + 14, sizeof(ip));
@@ -149,10 +152,10 @@ TEST_F(ServiceAddressTest, AddressOfAnotherPrefixIsLeftAlone) {
   EXPECT_EQ(1, Addresses());
   EXPECT_TRUE(address_->Remove().ok());
   EXPECT_EQ(0, Addresses());
-  node_.Ip("addr del 198.18.0.1/24 dev eth0");   // still there
+  node_.Ip("addr del 198.18.0.1/24 dev eth0");  // still there
 }
 
-// --- Neighbours ---
+// --- Neighbours ----------------------------------------------------------------------------------
 
 TEST_F(ServiceAddressTest, TellsTheNextHop) {
   node_.Ip("addr add 198.18.0.7/24 dev eth0\nroute add 198.19.0.0/16 via 198.18.0.9");
@@ -171,7 +174,8 @@ TEST_F(ServiceAddressTest, ResolvesANeighbourInTheNameOfItsInterface) {
   ASSERT_TRUE(RunUntil([&] { return Neighbour().find("REACHABLE") != std::string::npos; })) << Neighbour();
   Hear();
   ASSERT_FALSE(heard_.empty());
-  for (const Arp& arp : heard_) EXPECT_EQ(SenderOf(arp), "198.18.0.7") << "not the service's, which this host has not";
+  for (const Arp& arp : heard_)
+    EXPECT_EQ(SenderOf(arp), "198.18.0.7") << "not the service's, which this host has not";
 }
 
 // Then ARP asks in nobody's name, and is answered all the same.
@@ -189,7 +193,7 @@ TEST_F(ServiceAddressTest, AStaleNeighbourIsAskedAgainAndStaysKnown) {
   neighbour_.Ip("addr add 198.18.0.9/24 dev eth0");
   node_.Ip("addr add 198.18.0.7/24 dev eth0");
   node_.Sysctl("net.ipv4.neigh.eth0.delay_first_probe_time", "0");
-  node_.Ip("neigh add 198.18.0.9 lladdr 02:00:00:00:00:0f dev eth0 nud stale");   // another host had it
+  node_.Ip("neigh add 198.18.0.9 lladdr 02:00:00:00:00:0f dev eth0 nud stale");  // another host had it
   ASSERT_TRUE(address_->Resolve(kNeighbour).ok());
   ASSERT_TRUE(RunUntil([&] {
     (void)address_->Resolve(kNeighbour);
@@ -199,12 +203,14 @@ TEST_F(ServiceAddressTest, AStaleNeighbourIsAskedAgainAndStaysKnown) {
 }
 
 TEST_F(ServiceAddressTest, WhatAnOperatorHasEnteredIsLeftAlone) {
-  node_.Ip("addr add 198.18.0.7/24 dev eth0\nneigh add 198.18.0.9 lladdr 02:00:00:00:00:0f dev eth0 nud permanent");
+  node_.Ip(
+      "addr add 198.18.0.7/24 dev eth0\nneigh add 198.18.0.9 lladdr 02:00:00:00:00:0f dev eth0 nud "
+      "permanent");
   ASSERT_TRUE(address_->Resolve(kNeighbour).ok());
   EXPECT_THAT(Neighbour(), HasSubstr("02:00:00:00:00:0f PERMANENT"));
 }
 
-// --- The address is kept ---
+// --- The address is kept -------------------------------------------------------------------------
 
 TEST_F(ServiceAddressTest, TakenAwayIsPutBackAndAnnounced) {
   std::vector<bool> changes;
@@ -214,7 +220,7 @@ TEST_F(ServiceAddressTest, TakenAwayIsPutBackAndAnnounced) {
   address_->Announce();
   ASSERT_TRUE(RunUntil([&] {
     Hear();
-    return heard_.size() >= 12;   // the next one is 1.6 s away
+    return heard_.size() >= 12;  // the next one is 1.6 s away
   }));
   for (uint64_t times = 1; times <= 3; ++times) {
     heard_.clear();
@@ -229,10 +235,11 @@ TEST_F(ServiceAddressTest, TakenAwayIsPutBackAndAnnounced) {
   }
   EXPECT_THAT(changes, ElementsAre()) << "what was put right at once is no loss";
   // Another's, another prefix, and what we take off ourselves, is nobody's concern.
-  node_.Ip("addr add 198.18.0.7/32 dev eth0\naddr add 198.18.0.1/24 dev eth0\n"
-           "addr del 198.18.0.7/32 dev eth0\naddr del 198.18.0.1/24 dev eth0");
+  node_.Ip(
+      "addr add 198.18.0.7/32 dev eth0\naddr add 198.18.0.1/24 dev eth0\n"
+      "addr del 198.18.0.7/32 dev eth0\naddr del 198.18.0.1/24 dev eth0");
   EXPECT_TRUE(address_->Remove().ok());
-  node_.Ip("link set eth0 mtu 1300");   // behind all these events
+  node_.Ip("link set eth0 mtu 1300");  // behind all these events
   for (int i = 0; i < 50; ++i) loop_.run_for(std::chrono::milliseconds(1));
   EXPECT_EQ(0, Addresses());
   EXPECT_EQ(3u, address_->times_put_back());
@@ -273,8 +280,7 @@ TEST_F(ServiceAddressTest, NewInterfaceOfTheSameNameTakesOver) {
   heard_.clear();
   ASSERT_TRUE(RunUntil([&] {
     Hear();
-    return std::any_of(heard_.begin(), heard_.end(),
-                       [](const Arp& arp) { return arp.frame[11] == 0x1a; });
+    return std::any_of(heard_.begin(), heard_.end(), [](const Arp& arp) { return arp.frame[11] == 0x1a; });
   }));
   std::optional<absl::StatusOr<std::optional<MacAddress>>> probed;
   address_->Probe(std::chrono::milliseconds(30), [&](auto result) { probed = result; });
@@ -292,7 +298,7 @@ TEST_F(ServiceAddressTest, RenamedInterfaceIsStillTheSame) {
   ASSERT_TRUE(RunUntil([&] { return address_->times_put_back() == 1; }));
 }
 
-// --- Announcements ---
+// --- Announcements -------------------------------------------------------------------------------
 
 TEST_F(ServiceAddressTest, AnnouncesInBothFormsWithGrowingPauses) {
   ASSERT_TRUE(address_->Add().ok());
@@ -303,14 +309,14 @@ TEST_F(ServiceAddressTest, AnnouncesInBothFormsWithGrowingPauses) {
   }));
   for (size_t i = 0; i < heard_.size(); ++i) {
     // Of 42 bytes; a driver may pad.
-    EXPECT_EQ(BuildGratuitousArp(kIp, kMac, /*reply_form=*/i % 2 == 1),
-              heard_[i].frame.substr(0, 42));
+    EXPECT_EQ(BuildGratuitousArp(kIp, kMac, /*reply_form=*/i % 2 == 1), heard_[i].frame.substr(0, 42));
   }
   EXPECT_GE(heard_[2].at - heard_[0].at, std::chrono::milliseconds(45));
   EXPECT_GE(heard_[4].at - heard_[2].at, std::chrono::milliseconds(90));
   // A neighbour believes it.
-  neighbour_.Ip("addr add 198.18.0.9/24 dev eth0\n"
-                "neigh replace 198.18.0.1 lladdr 02:00:00:00:00:bb dev eth0 nud stale");
+  neighbour_.Ip(
+      "addr add 198.18.0.9/24 dev eth0\n"
+      "neigh replace 198.18.0.1 lladdr 02:00:00:00:00:bb dev eth0 nud stale");
   address_->Announce();
   EXPECT_TRUE(RunUntil([&] {
     InNamespace here(neighbour_);
@@ -342,7 +348,8 @@ TEST_F(ServiceAddressTest, NewSeriesAndRemoveEndAnOldOne) {
 
 // A switch port that learns for 30 s, or a switch that is rebooted, hears what is said later.
 TEST_F(ServiceAddressTest, GoesOnAnnouncing) {
-  // The series itself, on a clock that does not wait: 50 ms, doubled until a minute is over, then each period.
+  // The series itself, on a clock that does not wait: 50 ms, doubled until a minute is over, then each
+  // period.
   std::vector<std::chrono::milliseconds> pauses;
   for (auto next = ArpAnnouncer::Pauses(std::chrono::seconds(45)); pauses.size() < 14;) {
     const auto pause = next.Next();
@@ -367,12 +374,12 @@ TEST_F(ServiceAddressTest, AnnouncesWhenCarrierReturns) {
   address_->Announce();
   ASSERT_TRUE(RunUntil([&] {
     Hear();
-    return announced() >= 12;   // the next one is 1.6 s away
+    return announced() >= 12;  // the next one is 1.6 s away
   }));
   std::optional<bool> last;
   address_->WatchCarrier([&](bool up) { last = up; });
   neighbour_.Ip("link set eth0 down");
-  ASSERT_TRUE(RunUntil([&] { return last == false; }));   // the kernel may sit on the news for a second
+  ASSERT_TRUE(RunUntil([&] { return last == false; }));  // the kernel may sit on the news for a second
   Hear();
   const size_t before = announced();
   neighbour_.Ip("link set eth0 up");
@@ -393,7 +400,7 @@ TEST_F(ServiceAddressTest, AnnouncesWithTheMacAddressOfNow) {
   }));
 }
 
-// --- Who has the address? ---
+// --- Who has the address? ------------------------------------------------------------------------
 
 using Probed = absl::StatusOr<std::optional<MacAddress>>;
 
@@ -447,8 +454,8 @@ TEST_F(ServiceAddressTest, ProbeHearsAnnouncementsToo) {
       InNamespace here(neighbour_);
       to.sll_ifindex = static_cast<int>(::if_nametoindex("eth0"));
     }
-    ASSERT_EQ(static_cast<ssize_t>(frame.size()),
-              ::sendto(ears_.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&to), sizeof(to)));
+    ASSERT_EQ(static_cast<ssize_t>(frame.size()), ::sendto(ears_.get(), frame.data(), frame.size(), 0,
+                                                           reinterpret_cast<sockaddr*>(&to), sizeof(to)));
   };
   const MacAddress other = {0x02, 0, 0, 0, 0, 0x0c};
   say(BuildGratuitousArp(kIp + 1, other, false));
@@ -491,7 +498,7 @@ TEST_F(ServiceAddressTest, DestroyedWhileProbing) {
   loop_.run();
 }
 
-// --- Carrier ---
+// --- Carrier -------------------------------------------------------------------------------------
 
 TEST_F(ServiceAddressTest, CarrierGoesAndComes) {
   std::vector<bool> changes;
@@ -530,8 +537,9 @@ TEST_F(ServiceAddressTest, LostEventsAreMadeUpFor) {
 TEST_F(ServiceAddressTest, BridgePortIsNoChange) {
   std::vector<bool> changes;
   address_->WatchCarrier([&](bool up) { changes.push_back(up); });
-  node_.Ip("link add br0 type bridge\nlink set br0 up\nlink set eth0 master br0\n"
-           "link set eth0 nomaster\nlink set eth0 down");
+  node_.Ip(
+      "link add br0 type bridge\nlink set br0 up\nlink set eth0 master br0\n"
+      "link set eth0 nomaster\nlink set eth0 down");
   ASSERT_TRUE(RunUntil([&] { return !changes.empty(); }));
   EXPECT_THAT(changes, ElementsAre(false));
 }
@@ -549,7 +557,7 @@ TEST_F(ServiceAddressTest, InterfaceThatDisappearsHasNoCarrier) {
   EXPECT_EQ(absl::StatusCode::kNotFound, added.code()) << added;
   EXPECT_THAT(std::string(added.message()), HasSubstr("198.18.0.1"));
   EXPECT_THAT(std::string(added.message()), HasSubstr("eth0"));
-  address_->Announce();   // says so in the log, no more
+  address_->Announce();  // says so in the log, no more
 }
 
 TEST_F(ServiceAddressTest, UnknownInterfaceIsNamed) {

@@ -10,10 +10,10 @@
 //    it dies the kernel empties the array, the tail call fails, and the entry programs swallow all that
 //    concerns the service address. So nobody has to notice that a process is dead.
 //
-// "Pass" is TC_ACT_UNSPEC, or TCX_NEXT, which is the same number: programs and filters behind this one (another
-// service address's, a stranger's) have their say too. "Swallow" must be taken for sent by TCP: a plain drop
-// (TC_ACT_SHOT, TCX_DROP) would tell it of congestion and halve its window. On clsact that is TC_ACT_STOLEN,
-// which tcx does not have; there it is a redirection to an interface that does not exist.
+// "Pass" is TC_ACT_UNSPEC, or TCX_NEXT, which is the same number: programs and filters behind this one
+// (another service address's, a stranger's) have their say too. "Swallow" must be taken for sent by TCP: a
+// plain drop (TC_ACT_SHOT, TCX_DROP) would tell it of congestion and halve its window. On clsact that is
+// TC_ACT_STOLEN, which tcx does not have; there it is a redirection to an interface that does not exist.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -45,7 +45,7 @@ const volatile __u16 hand_ip_id = 0;
 const volatile __u64 probe_cookie = 0;
 const volatile __u64 probe_nonce = 0;
 
-// --- Maps ---
+// --- Maps ----------------------------------------------------------------------------------------
 
 struct {
   __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -135,7 +135,7 @@ struct options {
   __u32 sack_at;      // of the SACK option, from the start of the options
   __u32 sack_length;  // 0: none
   __u32 tsval, tsecr;
-  __u16 mss;          // 0: none
+  __u16 mss;  // 0: none
   __u8 wscale;
   __u8 has_wscale;
   __u8 sack_permitted;
@@ -164,7 +164,7 @@ struct {
   __type(value, struct south_service);
 } south_service SEC(".maps");
 
-// --- Small things ---
+// --- Small things --------------------------------------------------------------------------------
 
 INLINE int swallow(void) { return by_tcx ? bpf_redirect(0, 0) : TC_ACT_STOLEN; }
 
@@ -194,18 +194,18 @@ INLINE struct south_connection* find(const struct south_tuple* tuple) {
   return bpf_map_lookup_elem(&connections, &index);
 }
 
-// --- Reading a packet ---
+// --- Reading a packet ----------------------------------------------------------------------------
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16, ECE = 64 };
 
 struct segment {
   struct south_tuple tuple;
-  __u32 at;         // of the TCP header, from the start of the frame
-  __u32 options;    // bytes
-  __u32 payload;    // bytes
+  __u32 at;       // of the TCP header, from the start of the frame
+  __u32 options;  // bytes
+  __u32 payload;  // bytes
   __u32 seq, ack;
-  __u16 window;     // as in the header
-  __u16 ip_id;      // as it is
+  __u16 window;  // as in the header
+  __u16 ip_id;   // as it is
   __u8 flags;
   __u8 timestamps;  // 1: the next two are valid
   __u32 tsval, tsecr;
@@ -217,8 +217,8 @@ enum kind {
   KIND_MALFORMED,  // claims to be TCP, but is not
 };
 
-// All but tsval and tsecr. `egress`: the local end is the source. `link`: bytes of the link header, a constant
-// (0 or Ethernet's).
+// All but tsval and tsecr. `egress`: the local end is the source. `link`: bytes of the link header, a
+// constant (0 or Ethernet's).
 INLINE enum kind read_segment(struct __sk_buff* skb, int egress, __u32 link, struct segment* s) {
   struct iphdr ip;
   if (link) {
@@ -332,9 +332,9 @@ int blank_options(__u32 from, __u32 length) {
 }
 
 // Whether there are options, in words the verifier understands: 4 <= *length <= 40. Before 6.8 it learns no
-// lower bound from "not equal", which is what clang makes of "at least one" and, where it knows that the length
-// is a multiple of four, of "at least four" as well. Nor from one comparison of the sum with -41, to which clang
-// folds the two. The barriers keep it from knowing, and from folding.
+// lower bound from "not equal", which is what clang makes of "at least one" and, where it knows that the
+// length is a multiple of four, of "at least four" as well. Nor from one comparison of the sum with -41, to
+// which clang folds the two. The barriers keep it from knowing, and from folding.
 INLINE int options_length(__u32* length) {
   asm volatile("" : "+r"(*length));
   if (*length < 4) return 0;
@@ -377,11 +377,11 @@ INLINE void read_timestamps(struct __sk_buff* skb, struct segment* s) {
   s->tsecr = scratch->found.tsecr;
 }
 
-// --- Egress ---
+// --- Egress --------------------------------------------------------------------------------------
 
 // `s` leaves, with the acknowledgement `ack` and the window `window`.
-INLINE void note_departure(struct south_connection* c, const struct segment* s, __u32 ack,
-                           __u32 window, int by_hand) {
+INLINE void note_departure(struct south_connection* c, const struct segment* s, __u32 ack, __u32 window,
+                           int by_hand) {
   if (s->flags & RST || !(s->flags & ACK)) return;
   // The window of a SYN-ACK is never scaled (RFC 7323).
   __u32 shift = s->flags & SYN ? 0 : c->rcv_wscale & 15;
@@ -650,8 +650,8 @@ INLINE int unknown_egress(struct __sk_buff* skb, const struct segment* s) {
   return count(SOUTH_EGRESS_PASSED, PASS);  // TIME_WAIT's acknowledgements
 }
 
-// A lone ACK of what the client of this connection, of whom nothing has been heard, was not even offered: TCP has
-// another handshake with it, and tells it so. The client's answer, a RST, ends that one.
+// A lone ACK of what the client of this connection, of whom nothing has been heard, was not even offered: TCP
+// has another handshake with it, and tells it so. The client's answer, a RST, ends that one.
 INLINE int of_other_handshake(const struct south_connection* c, const struct segment* s) {
   if ((s->flags & (SYN | FIN | RST | ACK)) != ACK || s->payload || READ(c->ingress_seen)) return 0;
   return s->ack - READ(c->stable) > 0xffff;
@@ -731,19 +731,19 @@ int south_egress_verdict(struct __sk_buff* skb) {
     }
     return count(SOUTH_EGRESS_BY_HAND, PASS);
   }
-  // TCP makes a SYN-ACK only where it has no connection any more: one with another ISS than the log has is the
-  // next incarnation.
+  // TCP makes a SYN-ACK only where it has no connection any more: one with another ISS than the log has is
+  // the next incarnation.
   if (c && (s.flags & (SYN | ACK)) == (SYN | ACK) && s.seq != c->iss) c = 0;
   if (c && of_other_handshake(c, &s)) c = 0;
   return c ? known_egress(skb, c, &s) : unknown_egress(skb, &s);
 }
 
-// --- Egress of the other interfaces ---
+// --- Egress of the other interfaces --------------------------------------------------------------
 //
-// The service address is not there, and what leaves there would reach clients by a way that does not move with
-// the address. But a segment may leave through several interfaces of this host, one after the other (a bridge and
-// its port, a VLAN and what carries it). So what is swallowed here is what cannot have passed south_egress_verdict
-// before.
+// The service address is not there, and what leaves there would reach clients by a way that does not move
+// with the address. But a segment may leave through several interfaces of this host, one after the other (a
+// bridge and its port, a VLAN and what carries it). So what is swallowed here is what cannot have passed
+// south_egress_verdict before.
 
 INLINE int refuse_elsewhere(struct __sk_buff* skb, const struct segment* s) {
   if (may_answer_stray(s)) {
@@ -766,9 +766,9 @@ INLINE int known_elsewhere(const struct south_connection* c, const struct segmen
   return count(SOUTH_EGRESS_PASSED, PASS);
 }
 
-// Whose sender is the service address. It leaves when the interface that has that address sends it, through this
-// one. A question of the kernel's, on behalf of a segment that is to leave here, is put so that nobody learns the
-// service address from it (as RFC 5227 probes are).
+// Whose sender is the service address. It leaves when the interface that has that address sends it, through
+// this one. A question of the kernel's, on behalf of a segment that is to leave here, is put so that nobody
+// learns the service address from it (as RFC 5227 probes are).
 INLINE int arp_elsewhere(struct __sk_buff* skb, const struct south_control* now) {
   struct {
     __u16 operation;
@@ -812,22 +812,21 @@ int south_elsewhere_verdict(struct __sk_buff* skb) { return elsewhere(skb, ETH_H
 SEC("tc")
 int south_elsewhere_raw_verdict(struct __sk_buff* skb) { return elsewhere(skb, 0); }
 
-// --- Ingress ---
+// --- Ingress -------------------------------------------------------------------------------------
 
 INLINE void remember_syn(struct __sk_buff* skb, const struct segment* s) {
   const struct scratch* scratch = read_options(skb, s);
   if (!scratch) return;
   const struct options* o = &scratch->found;
-  struct syn_options syn = {
-      .isn = s->seq, .mss = o->mss, .wscale = o->wscale, .has_wscale = o->has_wscale};
+  struct syn_options syn = {.isn = s->seq, .mss = o->mss, .wscale = o->wscale, .has_wscale = o->has_wscale};
   bpf_map_update_elem(&syns, &s->tuple, &syn, BPF_ANY);
 }
 
-// What the client has acknowledged decides what is kept for it, so a forged or stale segment must not
-// raise it: the number must have been sent, and the segment must lie where the client may send. (One
-// before last_ack is a probe.) A true segment that does not qualify costs nothing: una stays lower than
-// it could be. TCP itself has the last word on the segment, whose checksum nobody has looked at here: it is passed
-// in any case, and user space believes no more than TCP does (Serving::ViewOf).
+// What the client has acknowledged decides what is kept for it, so a forged or stale segment must not raise
+// it: the number must have been sent, and the segment must lie where the client may send. (One before
+// last_ack is a probe.) A true segment that does not qualify costs nothing: una stays lower than it could be.
+// TCP itself has the last word on the segment, whose checksum nobody has looked at here: it is passed in any
+// case, and user space believes no more than TCP does (Serving::ViewOf).
 INLINE void note_arrival(struct south_connection* c, const struct segment* s) {
   if (!(s->flags & ACK) || s->flags & (RST | SYN)) return;
   if (!READ(c->egress_seen)) return;
@@ -858,9 +857,9 @@ INLINE void note_arrival(struct south_connection* c, const struct segment* s) {
   }
 }
 
-// After a takeover: TCP would take the time since the dead host said something, an idle client's for hours, for a
-// round-trip time, and its retransmission timer for three times that. From an echo of 0 it takes none. (Where the
-// options are not where all but every TCP puts them, it does.)
+// After a takeover: TCP would take the time since the dead host said something, an idle client's for hours,
+// for a round-trip time, and its retransmission timer for three times that. From an echo of 0 it takes none.
+// (Where the options are not where all but every TCP puts them, it does.)
 INLINE void blank_old_echo(struct __sk_buff* skb, struct south_connection* c, const struct segment* s) {
   if (!s->timestamps || !s->tsecr) return;
   __u32 at = s->at + sizeof(struct tcphdr), head, nothing = 0;
@@ -869,13 +868,15 @@ INLINE void blank_old_echo(struct __sk_buff* skb, struct south_connection* c, co
     return;
   }
   if (bpf_skb_load_bytes(skb, at, &head, sizeof(head)) || head != bpf_htonl(0x0101080a)) return;
-  if (bpf_l4_csum_replace(skb, s->at + __builtin_offsetof(struct tcphdr, check), bpf_htonl(s->tsecr), nothing, 4)) {
+  if (bpf_l4_csum_replace(skb, s->at + __builtin_offsetof(struct tcphdr, check), bpf_htonl(s->tsecr), nothing,
+                          4)) {
     return;
   }
   bpf_skb_store_bytes(skb, at + 8, &nothing, sizeof(nothing), 0);
 }
 
-// Only what TCP would take for whole may end a handshake. `s` is a RST: without payload, else it is not looked at.
+// Only what TCP would take for whole may end a handshake. `s` is a RST: without payload, else it is not
+// looked at.
 INLINE int is_whole(struct __sk_buff* skb, const struct segment* s) {
   if (s->payload) return 0;
   struct scratch* scratch = read_options(skb, s);
@@ -890,7 +891,8 @@ INLINE int is_whole(struct __sk_buff* skb, const struct segment* s) {
   __u64 sum = half;
   sum = (sum & 0xffff) + (sum >> 16);
   sum = (sum & 0xffff) + (sum >> 16);
-  if (half >= 0 && tcp.check == (__u16)sum) return 1;  // of this machine, or its host's: left to hardware (partial)
+  if (half >= 0 && tcp.check == (__u16)sum)
+    return 1;  // of this machine, or its host's: left to hardware (partial)
   sum = bpf_csum_diff(0, 0, (__be32*)&tcp, sizeof(tcp), half);
   sum = bpf_csum_diff(0, 0, (__be32*)scratch->before, 40, sum);
   sum = (sum & 0xffff) + (sum >> 16);
@@ -931,8 +933,8 @@ int south_ingress_verdict(struct __sk_buff* skb) {
   return count(SOUTH_INGRESS_PASSED, PASS);
 }
 
-// A client that comes in without a link header is one whose segments leave there as well: it is refused at its
-// SYN (refuse_elsewhere).
+// A client that comes in without a link header is one whose segments leave there as well: it is refused at
+// its SYN (refuse_elsewhere).
 SEC("tc")
 int south_ingress_raw_verdict(struct __sk_buff* skb) {
   (void)skb;
@@ -942,7 +944,7 @@ int south_ingress_raw_verdict(struct __sk_buff* skb) {
   return count(SOUTH_INGRESS_PASSED, PASS);
 }
 
-// --- The clock ---
+// --- The clock -----------------------------------------------------------------------------------
 
 // Run by hand, attached nowhere. A process in a time namespace has another CLOCK_MONOTONIC than this, and its
 // deadlines mean another time.
@@ -954,7 +956,7 @@ int south_clock(struct __sk_buff* skb) {
   return skb->len == 0;
 }
 
-// --- Entries: does it concern the service address? ---
+// --- Entries: does it concern the service address? -----------------------------------------------
 
 // The part of a frame that tells: Ethernet's protocol and what follows, as IPv4 or as ARP.
 union peek {
@@ -1002,8 +1004,8 @@ INLINE int is_foreign_probe(struct __sk_buff* skb, const union peek* p) {
   struct {
     __u16 to[3], from[3];
   } mac;
-  return !bpf_skb_load_bytes(skb, 0, &mac, sizeof(mac)) && mac.to[0] == mac.from[0] && mac.to[1] == mac.from[1] &&
-         mac.to[2] == mac.from[2];
+  return !bpf_skb_load_bytes(skb, 0, &mac, sizeof(mac)) && mac.to[0] == mac.from[0] &&
+         mac.to[1] == mac.from[1] && mac.to[2] == mac.from[2];
 }
 
 INLINE int egress(struct __sk_buff* skb) {
@@ -1076,7 +1078,7 @@ INLINE int ingress_raw(struct __sk_buff* skb) {
 }
 
 // Two of each: SouthAttachment puts one in the place of the other.
-#define ENTRY(name, body)                                   \
+#define ENTRY(name, body)                                         \
   SEC("tc") int name(struct __sk_buff* skb) { return body(skb); } \
   SEC("tc") int name##_2(struct __sk_buff* skb) { return body(skb); }
 

@@ -27,10 +27,10 @@ namespace {
 // kind only.
 constexpr uint32_t kPriority = 1;
 
-// --- tcx, which is younger than the headers here ---
+// --- tcx, which is younger than the headers here -------------------------------------------------
 
 constexpr std::array<uint32_t, SouthAttachment::kDirections> kTcxType = {46, 47};  // BPF_TCX_INGRESS, _EGRESS
-constexpr uint32_t kBefore = 1u << 3;                                                 // BPF_F_BEFORE
+constexpr uint32_t kBefore = 1u << 3;                                              // BPF_F_BEFORE
 
 struct AttachCall {
   uint32_t interface_index;
@@ -93,7 +93,7 @@ int TcxDetach(int interface_index, SouthAttachment::Direction direction, int pro
   return Bpf(BPF_PROG_DETACH, call) == 0 ? 0 : errno;
 }
 
-// --- Programs by ID ---
+// --- Programs by ID ------------------------------------------------------------------------------
 
 struct About {
   UniqueFd fd;
@@ -133,7 +133,7 @@ bool IsFor(const About& program, const south_service& service) {
   return false;
 }
 
-// --- clsact ---
+// --- clsact --------------------------------------------------------------------------------------
 
 bpf_tc_hook HookOf(int interface_index, int attach_point) {
   bpf_tc_hook hook = {};
@@ -272,7 +272,8 @@ absl::Status SouthAttachment::AttachTcx(Direction direction) {
     if (IsFor(about, programs_.service)) old.push_back(std::move(about));
   }
   const int place = place_[direction] == 0 ? 1 : 0;
-  const int error = TcxAttach(interface_index_, direction, programs_.fds[direction][static_cast<size_t>(place)]);
+  const int error =
+      TcxAttach(interface_index_, direction, programs_.fds[direction][static_cast<size_t>(place)]);
   if (error != 0) return Refused(interface_index_, direction, error);
   if (place_[direction] < 0 && !old.empty()) NoteReplaced();
   place_[direction] = place;
@@ -339,7 +340,8 @@ SouthAttachment::~SouthAttachment() {
   if (tcx_) {
     for (Direction direction : {kIngress, kEgress}) {
       if (place_[direction] < 0) continue;
-      TcxDetach(interface_index_, direction, programs_.fds[direction][static_cast<size_t>(place_[direction])]);
+      TcxDetach(interface_index_, direction,
+                programs_.fds[direction][static_cast<size_t>(place_[direction])]);
     }
     return;
   }

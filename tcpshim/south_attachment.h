@@ -1,8 +1,8 @@
 // Where the south wrapper's programs hang on one interface: ahead of all other programs and filters there.
 //
 //  - Where the kernel has them (6.6), as tcx programs at the head of the list. They come before every
-//    filter of tc, and `tc qdisc del ... clsact` does not concern them. Not as tcx links: a link ends with the
-//    process that holds it, and these programs must outlive theirs.
+//    filter of tc, and `tc qdisc del ... clsact` does not concern them. Not as tcx links: a link ends with
+//    the process that holds it, and these programs must outlive theirs.
 //  - Else as filters on clsact, with the lowest priority number, and there as the newest.
 //
 // Either can be displaced later by somebody who has the right to. SouthWrapper::Check finds that out, and
@@ -35,10 +35,10 @@ class SouthAttachment {
 
   static bool HaveTcx();
 
-  // `programs`' descriptors must outlive this. NotFound: no such interface. FailedPrecondition says what is in
-  // the way.
-  static absl::StatusOr<std::unique_ptr<SouthAttachment>> Attach(int interface_index, const Programs& programs,
-                                                                 bool tcx);
+  // `programs`' descriptors must outlive this. NotFound: no such interface. FailedPrecondition says what is
+  // in the way.
+  static absl::StatusOr<std::unique_ptr<SouthAttachment>> Attach(int interface_index,
+                                                                 const Programs& programs, bool tcx);
   // Takes the programs off again, and clsact if it was made here and nobody else has filters there.
   ~SouthAttachment();
 
@@ -50,7 +50,8 @@ class SouthAttachment {
   void Abandon() { abandoned_ = true; }
 
   // IDs of the programs that hang there for this service.
-  static std::vector<uint32_t> ProgramIds(int interface_index, Direction direction, const south_service& service);
+  static std::vector<uint32_t> ProgramIds(int interface_index, Direction direction,
+                                          const south_service& service);
   // Takes off what a dead process has left on the interface for this service.
   static void RemoveLeftovers(int interface_index, const south_service& service);
 
@@ -65,9 +66,9 @@ class SouthAttachment {
   const int interface_index_;
   const Programs programs_;
   const bool tcx_;
-  std::array<int, kDirections> place_ = {-1, -1};   // which of the two hangs there; -1: none yet
+  std::array<int, kDirections> place_ = {-1, -1};  // which of the two hangs there; -1: none yet
   bool made_qdisc_ = false;
-  bool replaced_ = false;                            // something of a dead process
+  bool replaced_ = false;  // something of a dead process
   bool abandoned_ = false;
 };
 

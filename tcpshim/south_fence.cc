@@ -31,7 +31,8 @@ std::string NameOf(int interface_index) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<SouthFence>> SouthFence::Raise(int interface_index, const SocketAddress& service,
+absl::StatusOr<std::unique_ptr<SouthFence>> SouthFence::Raise(int interface_index,
+                                                              const SocketAddress& service,
                                                               const Programs& programs, bool tcx,
                                                               std::unique_ptr<SouthProbe> probe,
                                                               south_control* control) {
@@ -48,7 +49,7 @@ absl::StatusOr<std::unique_ptr<SouthFence>> SouthFence::Raise(int interface_inde
 SouthFence::~SouthFence() = default;
 
 absl::Status SouthFence::MoveTo(int interface_index) {
-  others_.erase(interface_index);   // it may have been taken for one of these
+  others_.erase(interface_index);  // it may have been taken for one of these
   auto home = SouthAttachment::Attach(interface_index, programs_.home, tcx_);
   if (!home.ok()) return home.status();
   home_->Abandon();
@@ -65,7 +66,7 @@ void SouthFence::Abandon() {
   }
 }
 
-// --- Changes ---
+// --- Changes -------------------------------------------------------------------------------------
 
 void SouthFence::WatchChanges() {
   UniqueFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
@@ -89,7 +90,7 @@ void SouthFence::TakeChanges() {
   for (;;) {
     const ssize_t size = recv(changes_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (size < 0 && errno == EINTR) continue;
-    if (size < 0 && errno == ENOBUFS) {   // some were lost
+    if (size < 0 && errno == ENOBUFS) {  // some were lost
       links_changed_ = true;
       continue;
     }
@@ -102,11 +103,11 @@ void SouthFence::TakeChanges() {
   }
 }
 
-// --- The other interfaces ---
+// --- The other interfaces ------------------------------------------------------------------------
 
 void SouthFence::FenceOthers() {
   struct if_nameindex* all = if_nameindex();
-  if (all == nullptr) return;   // links_changed_ stays: again at the next look
+  if (all == nullptr) return;  // links_changed_ stays: again at the next look
   links_changed_ = false;
   UniqueFd probe(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   std::set<int> there;
@@ -131,12 +132,12 @@ void SouthFence::FenceOthers() {
       ++it;
       continue;
     }
-    if (it->second != nullptr) it->second->Abandon();   // gone, and what was there with it
+    if (it->second != nullptr) it->second->Abandon();  // gone, and what was there with it
     it = others_.erase(it);
   }
 }
 
-// --- The watch ---
+// --- The watch -----------------------------------------------------------------------------------
 
 absl::Status SouthFence::Check() {
   TakeChanges();
@@ -151,24 +152,30 @@ absl::Status SouthFence::Mend() {
   const std::string where = NameOf(interface_index_);
   const std::string there = home_->Describe();
   LOG(ERROR) << "south wrapper: packets on " << where
-             << " do not meet its programs: they were taken off, or others are in front of them. There: " << there;
+             << " do not meet its programs: they were taken off, or others are in front of them. There: "
+             << there;
   const auto now = std::chrono::steady_clock::now();
   while (!lately_.empty() && now - lately_.front() > kOften) lately_.pop_front();
   lately_.push_back(now);
   if (lately_.size() > kMendedTooOften) {
-    return absl::FailedPreconditionError(absl::StrCat("packets on ", where, " do not meet the south wrapper's programs: "
-                                                      "they are displaced again and again. There: ", there));
+    return absl::FailedPreconditionError(absl::StrCat("packets on ", where,
+                                                      " do not meet the south wrapper's programs: "
+                                                      "they are displaced again and again. There: ",
+                                                      there));
   }
   if (absl::Status moved = home_->MoveToFront(); !moved.ok()) {
-    if (absl::IsNotFound(moved)) return absl::OkStatus();   // without the interface there are no packets
-    return absl::FailedPreconditionError(absl::StrCat("packets on ", where, " do not meet the south wrapper's programs, "
-                                                      "and these cannot be put back: ", moved.message(),
-                                                      ". There: ", there));
+    if (absl::IsNotFound(moved)) return absl::OkStatus();  // without the interface there are no packets
+    return absl::FailedPreconditionError(absl::StrCat("packets on ", where,
+                                                      " do not meet the south wrapper's programs, "
+                                                      "and these cannot be put back: ",
+                                                      moved.message(), ". There: ", there));
   }
   const SouthProbe::Result again = probe_->Send(interface_index_, service_, *control_);
   if (again.sent && again.egress_missed) {
-    return absl::FailedPreconditionError(absl::StrCat("packets on ", where, " do not meet the south wrapper's programs, "
-                                                      "which are in their place. There: ", home_->Describe()));
+    return absl::FailedPreconditionError(absl::StrCat("packets on ", where,
+                                                      " do not meet the south wrapper's programs, "
+                                                      "which are in their place. There: ",
+                                                      home_->Describe()));
   }
   ++mended_;
   LOG(WARNING) << "south wrapper: its programs are ahead of all others on " << where << " again";

@@ -28,7 +28,7 @@ namespace understudy::tcpshim {
 class SouthFence {
  public:
   struct Programs {
-    SouthAttachment::Programs home, ethernet, raw;   // of other interfaces: with and without a link header
+    SouthAttachment::Programs home, ethernet, raw;  // of other interfaces: with and without a link header
   };
 
   // `control` and the programs' descriptors must outlive this. Errors as SouthWrapper::Attach.
@@ -43,8 +43,8 @@ class SouthFence {
   int change_fd() const { return changes_.get(); }
   uint64_t mended() const { return mended_; }
 
-  // The interface that has the service address is another one now; what hung on the old one went with it. Errors as
-  // Raise: then packets of the new one meet nothing.
+  // The interface that has the service address is another one now; what hung on the old one went with it.
+  // Errors as Raise: then packets of the new one meet nothing.
   absl::Status MoveTo(int interface_index);
 
   // In a forked child the programs are not ours to take off.
@@ -71,11 +71,12 @@ class SouthFence {
   const std::unique_ptr<SouthProbe> probe_;
   south_control* const control_;
   std::unique_ptr<SouthAttachment> home_;
-  std::map<int, std::unique_ptr<SouthAttachment>> others_;   // nullptr: it cannot be done there, which was said
+  std::map<int, std::unique_ptr<SouthAttachment>>
+      others_;  // nullptr: it cannot be done there, which was said
   UniqueFd changes_;
   bool links_changed_ = true;
   uint64_t mended_ = 0;
-  std::deque<std::chrono::steady_clock::time_point> lately_;   // mended
+  std::deque<std::chrono::steady_clock::time_point> lately_;  // mended
 };
 
 }  // namespace understudy::tcpshim

@@ -41,7 +41,7 @@ constexpr int kPass = -1;    // TC_ACT_UNSPEC
 constexpr int kSwallow = 4;  // TC_ACT_STOLEN, or TC_ACT_REDIRECT to nowhere
 constexpr SocketAddress kService = {0xc6120001, 7000};
 constexpr uint32_t kClientIp = 0xc6120002;
-constexpr Seq kIss = 5;   // of what the tests add to the table
+constexpr Seq kIss = 5;  // of what the tests add to the table
 constexpr bool kByHand = true;
 constexpr uint16_t kHandIpId = 0x1234;
 
@@ -77,8 +77,8 @@ void Mend(std::string& packet) {
   Set16(packet, 10, 0);
   Set16(packet, 10, Checksum(packet.substr(0, 20)));
   Set16(packet, 36, 0);
-  const uint32_t pseudo = static_cast<uint16_t>(~Checksum(packet.substr(12, 8))) + 6u +
-                          static_cast<uint32_t>(packet.size()) - 20;
+  const uint32_t pseudo =
+      static_cast<uint16_t>(~Checksum(packet.substr(12, 8))) + 6u + static_cast<uint32_t>(packet.size()) - 20;
   Set16(packet, 36, Checksum(packet.substr(20), pseudo));
 }
 
@@ -158,12 +158,14 @@ class SouthProgramTest : public ::testing::Test {
     uint32_t size = sizeof(info);
     EXPECT_EQ(bpf_obj_get_info_by_fd(entry, &info, &size), 0);
     const std::string_view name = info.name;
-    const uint32_t place = name.starts_with("south_egress_el") ? SOUTH_VERDICT_ELSEWHERE : SOUTH_VERDICT_EGRESS;
+    const uint32_t place =
+        name.starts_with("south_egress_el") ? SOUTH_VERDICT_ELSEWHERE : SOUTH_VERDICT_EGRESS;
     for (uint32_t i = 0; i < info.nr_map_ids; ++i) {
       const UniqueFd map(bpf_map_get_fd_by_id(ids[i]));
       bpf_map_info about = {};
       size = sizeof(about);
-      if (bpf_obj_get_info_by_fd(map.get(), &about, &size) != 0 || about.type != BPF_MAP_TYPE_PROG_ARRAY) continue;
+      if (bpf_obj_get_info_by_fd(map.get(), &about, &size) != 0 || about.type != BPF_MAP_TYPE_PROG_ARRAY)
+        continue;
       uint32_t program = 0;
       EXPECT_EQ(bpf_map_lookup_elem(map.get(), &place, &program), 0);
       return bpf_prog_get_fd_by_id(program);
@@ -172,8 +174,8 @@ class SouthProgramTest : public ::testing::Test {
     return -1;
   }
 
-  // `by_hand`: which the entry programs know by the packet's socket. Packets of a test run have one that nobody
-  // knows, so that these go to the verdict program directly, with what the entry program would say.
+  // `by_hand`: which the entry programs know by the packet's socket. Packets of a test run have one that
+  // nobody knows, so that these go to the verdict program directly, with what the entry program would say.
   Verdict Run(int program, const std::string& frame, bool by_hand = false, uint32_t mark = 0) {
     std::vector<char> out(frame.size() + 512);
     __sk_buff context = {};
@@ -261,7 +263,7 @@ int SouthProgramTest::egress_ = -1;
 int SouthProgramTest::ingress_ = -1;
 int SouthProgramTest::elsewhere_ = -1;
 
-// --- What concerns the service address ---
+// --- What concerns the service address -----------------------------------------------------------
 
 TEST_F(SouthProgramTest, OthersPassUnseen) {
   Segment segment = FromServer(1, 1, kAck);
@@ -308,12 +310,12 @@ TEST_F(SouthProgramTest, MalformedNeverLeaves) {
   Add(100);
   const std::string good = *BuildPacket(FromServer(1, 100, kAck));
   std::vector<std::string> bad;
-  for (auto [at, byte] : std::vector<std::pair<size_t, int>>{{0, 0x65},    // version 6
-                                                             {0, 0x44},    // IP header too short
-                                                             {0, 0x4f},    // and too long
-                                                             {3, 39},      // packet too short
-                                                             {3, 41},      // and longer than the frame
-                                                             {32, 0x40},   // TCP header too short
+  for (auto [at, byte] : std::vector<std::pair<size_t, int>>{{0, 0x65},      // version 6
+                                                             {0, 0x44},      // IP header too short
+                                                             {0, 0x4f},      // and too long
+                                                             {3, 39},        // packet too short
+                                                             {3, 41},        // and longer than the frame
+                                                             {32, 0x40},     // TCP header too short
                                                              {32, 0x60}}) {  // and too long
     bad.push_back(good);
     bad.back()[at] = static_cast<char>(byte);
@@ -353,7 +355,7 @@ TEST_F(SouthProgramTest, IpOptionsAndPaddingAreSkipped) {
   EXPECT_EQ(south_->TakeHeldAck(slot)->ack, 201u);
 }
 
-// --- The gate and the deadline (I3) ---
+// --- The gate and the deadline (I3) --------------------------------------------------------------
 
 TEST_F(SouthProgramTest, ClosedGateSilencesEverything) {
   auto slot = Add(1000);
@@ -448,7 +450,7 @@ TEST_F(SouthProgramTest, WithoutTheProcessNothingPasses) {
   close(ingress);
 }
 
-// --- New connections ---
+// --- New connections -----------------------------------------------------------------------------
 
 TEST_F(SouthProgramTest, SynAckIsReportedWithTheOptionsOfBothSides) {
   Segment syn = FromClient(999, 0, {.syn = true}, 64000);
@@ -565,9 +567,8 @@ TEST_F(SouthProgramTest, UnknownConnections) {
   EXPECT_EQ(Egress(data), kSwallow);
   EXPECT_EQ(Egress(FromServer(5, 6, kFinAck)), kSwallow);
   EXPECT_EQ(Egress(data, kByHand), kPass);
-  EXPECT_THAT(Counted(),
-              ElementsAre(Pair("egress_by_hand", 1), Pair("egress_passed", 1),
-                          Pair("egress_rst_unknown", 2), Pair("egress_stray", 2)));
+  EXPECT_THAT(Counted(), ElementsAre(Pair("egress_by_hand", 1), Pair("egress_passed", 1),
+                                     Pair("egress_rst_unknown", 2), Pair("egress_stray", 2)));
 }
 
 TEST_F(SouthProgramTest, KnownButNotOpenIsSilent) {
@@ -577,8 +578,7 @@ TEST_F(SouthProgramTest, KnownButNotOpenIsSilent) {
   EXPECT_EQ(Egress(FromServer(6, 1000, kRstAck)), kSwallow);
   EXPECT_THAT(DrainEvents(), ElementsAre()) << "it is known already";
   EXPECT_FALSE(south_->Sent(slot));
-  EXPECT_THAT(Counted(), ElementsAre(Pair("egress_rst_discarded", 1),
-                                     Pair("egress_syn_ack_held", 2)));
+  EXPECT_THAT(Counted(), ElementsAre(Pair("egress_rst_discarded", 1), Pair("egress_syn_ack_held", 2)));
   south_->Allow(slot, SOUTH_OPEN);
   EXPECT_EQ(Egress(FromServer(5, 1000, kSynAck, 60000)), kPass);
   auto sent = south_->Sent(slot);
@@ -606,8 +606,8 @@ TEST_F(SouthProgramTest, SynAckWithAnotherIssIsThatOfAnotherConnection) {
   }
 }
 
-// TCP has a handshake of which the log does not know (the report was lost), and says to the client's next SYN what it
-// expects. Only the RST that comes of it makes TCP forget.
+// TCP has a handshake of which the log does not know (the report was lost), and says to the client's next SYN
+// what it expects. Only the RST that comes of it makes TCP forget.
 TEST_F(SouthProgramTest, LoneAckOfAnotherHandshakeIsNotThisConnections) {
   for (const uint32_t flags : {0u, static_cast<uint32_t>(SOUTH_OPEN)}) {
     auto slot = Add(1000, flags);
@@ -657,11 +657,11 @@ TEST_F(SouthProgramTest, OnlyAWholeResetEndsAHandshake) {
     damaged[byte] ^= 1;
     EXPECT_EQ(Run(ingress_, damaged).action, kPass);
     const auto events = DrainEvents();
-    if (byte == kTcp + 13) continue;   // the flags: it may be no reset any more
+    if (byte == kTcp + 13) continue;  // the flags: it may be no reset any more
     EXPECT_THAT(events, ElementsAre()) << "byte " << byte;
   }
   std::string partial = whole;
-  uint32_t sum = IPPROTO_TCP + 20;   // of the pseudo header, as the kernel leaves it for the hardware
+  uint32_t sum = IPPROTO_TCP + 20;  // of the pseudo header, as the kernel leaves it for the hardware
   for (size_t at = ETH_HLEN + 12; at < kTcp; at += 2) {
     sum += static_cast<uint8_t>(whole[at]) << 8 | static_cast<uint8_t>(whole[at + 1]);
   }
@@ -676,7 +676,7 @@ TEST_F(SouthProgramTest, OnlyAWholeResetEndsAHandshake) {
 
 // What the client echoes of a dead host's clock is no measure of a round trip: TCP gets to see none.
 TEST_F(SouthProgramTest, EchoesOfAnotherHostAreBlanked) {
-  constexpr uint32_t kFrom = 0xffffff00;   // and across the wrap
+  constexpr uint32_t kFrom = 0xffffff00;  // and across the wrap
   const SouthWrapper::ServerView said{kIss + 1, 1000, 2000, kFrom};
   auto slot = south_->Add({kService, client_}, kIss, 1000, SOUTH_OPEN, 7, &said);
   ASSERT_TRUE(slot.ok()) << slot.status();
@@ -696,7 +696,7 @@ TEST_F(SouthProgramTest, EchoesOfAnotherHostAreBlanked) {
   passes_with(0, 0);
   passes_with(kFrom - 1, 0);
   passes_with(kFrom + 0x200, kFrom + 0x200);
-  passes_with(kFrom - 1, kFrom - 1);   // it has heard this host, and is slow or wrong: not our affair
+  passes_with(kFrom - 1, kFrom - 1);  // it has heard this host, and is slow or wrong: not our affair
 }
 
 // An acknowledgement of an earlier incarnation's SYN-ACK, or a guess, does not complete this handshake.
@@ -746,7 +746,7 @@ TEST_F(SouthProgramTest, RepeatedSynOfAKnownConnectionIsReported) {
   EXPECT_EQ(ntohs(events[0].tuple.remote_port), client_.port);
 }
 
-// --- FIN and RST ---
+// --- FIN and RST ---------------------------------------------------------------------------------
 
 TEST_F(SouthProgramTest, FinNeedsALoggedClose) {
   auto slot = Add(1000);
@@ -787,7 +787,7 @@ TEST_F(SouthProgramTest, RstNeedsALoggedAbort) {
   EXPECT_FALSE(south_->TakeHeldAck(slot)) << "nobody waits for it";
 }
 
-// --- Acknowledgements (I1) ---
+// --- Acknowledgements (I1) -----------------------------------------------------------------------
 
 TEST_F(SouthProgramTest, StableAcksPass) {
   auto slot = Add(1000);
@@ -1024,8 +1024,8 @@ TEST_F(SouthProgramTest, SackStaysWhereTheAckIsNotClamped) {
 TEST_F(SouthProgramTest, TimestampsAreFoundAnywhere) {
   auto slot = Add(1000);
   const std::string ts = {8, 10, 0x11, 0x22, 0x33, 0x44, 0, 0, 0, 20};
-  for (const std::string& options : {std::string(ts + "\1\1"), "\1" + ts + "\1",
-                                     std::string({5, 10, 1, 1, 1, 1, 1, 1, 1, 1}) + ts}) {
+  for (const std::string& options :
+       {std::string(ts + "\1\1"), "\1" + ts + "\1", std::string({5, 10, 1, 1, 1, 1, 1, 1, 1, 1}) + ts}) {
     ASSERT_EQ(options.size() % 4, 0u);
     EXPECT_EQ(Egress(Frame(WithOptions(*BuildPacket(FromServer(50, 1100, kAck)), options))), kSwallow);
     south_->SetStable(slot, 1000);
@@ -1092,7 +1092,7 @@ TEST_F(SouthProgramTest, SequenceNumbersWrap) {
   EXPECT_EQ(south_->Client(slot)->una, 4u);
 }
 
-// --- The client's side ---
+// --- The client's side ---------------------------------------------------------------------------
 
 TEST_F(SouthProgramTest, ClientsAcknowledgementsAreKept) {
   auto slot = Add(1000);
@@ -1150,7 +1150,7 @@ TEST_F(SouthProgramTest, ImplausibleSegmentsDoNotMoveTheClientsPoint) {
   EXPECT_EQ(south_->Client(slot)->una, 60u);
 }
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
 TEST_F(SouthProgramTest, SlotsAreBoundedAndUsedAgain) {
   std::vector<SouthWrapper::Slot> slots;
@@ -1265,9 +1265,10 @@ TEST_F(SouthProgramTest, RstByHandIsNeverReported) {
   EXPECT_EQ(DrainEvents().size(), 1u) << "the kernel's is";
 }
 
-// --- The other interfaces ---
+// --- The other interfaces ------------------------------------------------------------------------
 
-// Nothing leaves there but what south_egress has let pass, or would: a bridge's frames leave through its port, too.
+// Nothing leaves there but what south_egress has let pass, or would: a bridge's frames leave through its
+// port, too.
 TEST_F(SouthProgramTest, ElsewhereOnlyWhatHasPassedHereLeaves) {
   auto slot = Add(1000);
   Segment data = FromServer(50, 1000, kAck);
@@ -1331,7 +1332,7 @@ TEST_F(SouthProgramTest, TheServiceAddressIsNotAnnouncedElsewhere) {
   south_->OpenGate();
 }
 
-// --- Random ---
+// --- Random --------------------------------------------------------------------------------------
 
 // Whatever comes, it is counted once, the verdict is one of two, and no acknowledgement past the stable
 // point leaves a known connection.
@@ -1349,8 +1350,11 @@ TEST_F(SouthProgramTest, RandomPackets) {
   int clamped = 0;
   for (int i = 0; i < 30000; ++i) {
     Segment segment = FromServer(static_cast<Seq>(random()), stable + below(3000) - 1000, {});
-    segment.flags = {.fin = below(8) == 0, .syn = below(8) == 0, .rst = below(8) == 0,
-                     .psh = below(2) == 0, .ack = below(8) != 0};
+    segment.flags = {.fin = below(8) == 0,
+                     .syn = below(8) == 0,
+                     .rst = below(8) == 0,
+                     .psh = below(2) == 0,
+                     .ack = below(8) != 0};
     segment.window = static_cast<uint16_t>(random());
     if (below(2)) segment.timestamps = Segment::Timestamps{static_cast<uint32_t>(random()), 2};
     const std::string payload(below(3) ? 0 : below(50), 'p');
@@ -1408,7 +1412,7 @@ TEST_F(SouthProgramTest, RandomPackets) {
   EXPECT_EQ(sum, static_cast<uint64_t>(runs));
 }
 
-// --- The protocol of `held`, both sides at once ---
+// --- The protocol of `held`, both sides at once --------------------------------------------------
 
 // One thread plays the kernel's TCP, the other the log. Whenever the stable point has reached the newest
 // acknowledgement, that must have left: through the program, or by hand. Without egress's second look at

@@ -46,32 +46,15 @@ constexpr char kOptionsNeeded[] =
     "CONFIG_BPF_SYSCALL, CONFIG_NET_CLS_ACT, CONFIG_NET_SCH_INGRESS and CONFIG_NET_CLS_BPF";
 
 constexpr std::array<const char*, SOUTH_COUNTERS> kCounterNames = {
-    "egress_passed",
-    "egress_silent_gate",
-    "egress_silent_deadline",
-    "egress_syn_ack_held",
-    "egress_ack_held",
-    "egress_ack_clamped",
-    "egress_fin_discarded",
-    "egress_rst_discarded",
-    "egress_rst_unknown",
-    "egress_by_hand",
-    "egress_malformed",
-    "ingress_passed",
-    "ingress_silent",
-    "ingress_malformed",
-    "events_lost",
-    "egress_other",
-    "egress_owner_dead",
-    "egress_syn_unknown",
-    "egress_stray",
-    "ingress_other",
-    "ingress_owner_dead",
-    "ingress_no_socket",
-    "egress_rst_limited",
-    "egress_elsewhere",
-    "egress_probe",
-    "ingress_probe",
+    "egress_passed",        "egress_silent_gate",   "egress_silent_deadline",
+    "egress_syn_ack_held",  "egress_ack_held",      "egress_ack_clamped",
+    "egress_fin_discarded", "egress_rst_discarded", "egress_rst_unknown",
+    "egress_by_hand",       "egress_malformed",     "ingress_passed",
+    "ingress_silent",       "ingress_malformed",    "events_lost",
+    "egress_other",         "egress_owner_dead",    "egress_syn_unknown",
+    "egress_stray",         "ingress_other",        "ingress_owner_dead",
+    "ingress_no_socket",    "egress_rst_limited",   "egress_elsewhere",
+    "egress_probe",         "ingress_probe",
 };
 static_assert(kCounterNames.back() != nullptr, "each counter has a name");
 
@@ -87,8 +70,7 @@ void Store(T& at, T value) {
 }
 
 south_tuple ToKey(const FourTuple& tuple) {
-  return {htonl(tuple.local.ip), htonl(tuple.remote.ip), htons(tuple.local.port),
-          htons(tuple.remote.port)};
+  return {htonl(tuple.local.ip), htonl(tuple.remote.ip), htons(tuple.local.port), htons(tuple.remote.port)};
 }
 
 // Which of the capabilities that Attach needs this thread lacks; empty: none.
@@ -120,28 +102,25 @@ absl::Status Failed(const std::string& what, int error) {
   const std::string text = absl::StrCat("south wrapper: ", what, ": ", strerror(error));
   const std::string missing = MissingCapabilities();
   if (!missing.empty() || error == EPERM) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        text, ". ",
-        missing.empty() ? "No capability is missing here, so a container, a user namespace or a "
-                          "security module forbids it"
-                        : absl::StrCat("Missing here: ", missing),
-        "; run as root on the host, or grant them: setcap "
-        "cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon+ep BINARY, or AmbientCapabilities="
-        "CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON in the systemd unit"));
+    return absl::PermissionDeniedError(
+        absl::StrCat(text, ". ",
+                     missing.empty() ? "No capability is missing here, so a container, a user namespace or a "
+                                       "security module forbids it"
+                                     : absl::StrCat("Missing here: ", missing),
+                     "; run as root on the host, or grant them: setcap "
+                     "cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon+ep BINARY, or AmbientCapabilities="
+                     "CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON in the systemd unit"));
   }
   switch (error) {
     case ENODEV:
-    case ENXIO:
-      return absl::NotFoundError(text);
-    case ENOMEM:
-      return absl::ResourceExhaustedError(text);
+    case ENXIO: return absl::NotFoundError(text);
+    case ENOMEM: return absl::ResourceExhaustedError(text);
     case EOPNOTSUPP:
     case ENOENT:
     case ENOSYS:
-      return absl::FailedPreconditionError(absl::StrCat(
-          text, ". The kernel may lack one of ", kOptionsNeeded, "; here is Linux ", KernelRelease()));
-    default:
-      return absl::FailedPreconditionError(absl::StrCat(text, ". Here is Linux ", KernelRelease()));
+      return absl::FailedPreconditionError(absl::StrCat(text, ". The kernel may lack one of ", kOptionsNeeded,
+                                                        "; here is Linux ", KernelRelease()));
+    default: return absl::FailedPreconditionError(absl::StrCat(text, ". Here is Linux ", KernelRelease()));
   }
 }
 
@@ -159,17 +138,19 @@ absl::Status CheckKernel() {
   const std::string release = KernelRelease();
   int major = 0, minor = 0;
   if (sscanf(release.c_str(), "%d.%d", &major, &minor) == 2 && (major < 5 || (major == 5 && minor < 12))) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "south wrapper: this needs Linux 5.12 or later (BPF atomics; memory-mapped arrays and ring buffers are "
-        "older) with ", kOptionsNeeded, "; here is Linux ", release));
+    return absl::FailedPreconditionError(
+        absl::StrCat("south wrapper: this needs Linux 5.12 or later (BPF atomics; memory-mapped arrays and "
+                     "ring buffers are "
+                     "older) with ",
+                     kOptionsNeeded, "; here is Linux ", release));
   }
   return absl::OkStatus();
 }
 
-// Whether CLOCK_MONOTONIC here is the kernel's own, which the programs compare deadlines with: in a time namespace a
-// lease would end days late, or before it began.
+// Whether CLOCK_MONOTONIC here is the kernel's own, which the programs compare deadlines with: in a time
+// namespace a lease would end days late, or before it began.
 absl::Status CheckClock(const bpf_program* program, const __u64& clock_ns) {
-  std::array<char, 64> packet = {};   // it is looked at by nobody, but there must be one
+  std::array<char, 64> packet = {};  // it is looked at by nobody, but there must be one
   bpf_test_run_opts run = {};
   run.sz = sizeof(run);
   run.data_in = packet.data();
@@ -185,7 +166,8 @@ absl::Status CheckClock(const bpf_program* program, const __u64& clock_ns) {
   if (before <= kernel + kSlack && kernel <= after + kSlack) return absl::OkStatus();
   const double ahead = std::chrono::duration<double>(before - kernel).count();
   return absl::FailedPreconditionError(absl::StrFormat(
-      "south wrapper: CLOCK_MONOTONIC of this process is %.3f s %s that of the kernel, with which the right to serve "
+      "south wrapper: CLOCK_MONOTONIC of this process is %.3f s %s that of the kernel, with which the right "
+      "to serve "
       "is measured: it runs in a time namespace. Start it outside (no unshare --time, no time offset in the "
       "container's configuration)",
       std::abs(ahead), ahead > 0 ? "ahead of" : "behind"));
@@ -361,8 +343,8 @@ absl::Status SouthWrapper::Impl::FindInterface() {
   }
   const int type = request.ifr_hwaddr.sa_family;
   if (type != ARPHRD_ETHER && type != ARPHRD_LOOPBACK) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "south wrapper: ", options.interface, " is no Ethernet interface (its type is ", type, ")"));
+    return absl::FailedPreconditionError(absl::StrCat("south wrapper: ", options.interface,
+                                                      " is no Ethernet interface (its type is ", type, ")"));
   }
   return absl::OkStatus();
 }
@@ -431,7 +413,8 @@ absl::Status SouthWrapper::Impl::MapMemory() {
   int error = control_memory.Map(bpf_map__fd(skeleton->maps.control), sizeof(south_control));
   if (error != 0) return Failed("mapping the switch", error);
   control = static_cast<south_control*>(control_memory.get());
-  if (absl::Status status = CheckClock(skeleton->progs.south_clock, control->clock_ns); !status.ok()) return status;
+  if (absl::Status status = CheckClock(skeleton->progs.south_clock, control->clock_ns); !status.ok())
+    return status;
   error = connection_memory.Map(bpf_map__fd(skeleton->maps.connections),
                                 sizeof(south_connection) * options.max_connections);
   if (error != 0) return Failed("mapping the connections", error);
@@ -447,8 +430,10 @@ absl::Status SouthWrapper::Impl::Raise(std::unique_ptr<SouthProbe> probe, bool t
   const int service_map = bpf_map__fd(skeleton->maps.south_service);
   const south_service who = service();
   const uint32_t zero = 0;
-  if (bpf_map_update_elem(service_map, &zero, &who, BPF_ANY) != 0) return Failed("naming the programs", errno);
-  auto programs = [&](bpf_program* egress, bpf_program* egress_2, bpf_program* ingress, bpf_program* ingress_2) {
+  if (bpf_map_update_elem(service_map, &zero, &who, BPF_ANY) != 0)
+    return Failed("naming the programs", errno);
+  auto programs = [&](bpf_program* egress, bpf_program* egress_2, bpf_program* ingress,
+                      bpf_program* ingress_2) {
     SouthAttachment::Programs out;
     out.fds[SouthAttachment::kEgress] = {bpf_program__fd(egress), bpf_program__fd(egress_2)};
     out.fds[SouthAttachment::kIngress] = {bpf_program__fd(ingress), bpf_program__fd(ingress_2)};
@@ -462,11 +447,13 @@ absl::Status SouthWrapper::Impl::Raise(std::unique_ptr<SouthProbe> probe, bool t
   const auto& p = skeleton->progs;
   const SouthFence::Programs all = {
       .home = programs(p.south_egress, p.south_egress_2, p.south_ingress, p.south_ingress_2),
-      .ethernet = programs(p.south_egress_elsewhere, p.south_egress_elsewhere_2, p.south_ingress, p.south_ingress_2),
+      .ethernet =
+          programs(p.south_egress_elsewhere, p.south_egress_elsewhere_2, p.south_ingress, p.south_ingress_2),
       .raw = programs(p.south_egress_raw, p.south_egress_raw_2, p.south_ingress_raw, p.south_ingress_raw_2)};
   auto raised = SouthFence::Raise(interface_index, options.service, all, tcx, std::move(probe), control);
   if (!raised.ok()) {
-    if (absl::IsPermissionDenied(raised.status())) return Failed(std::string(raised.status().message()), EPERM);
+    if (absl::IsPermissionDenied(raised.status()))
+      return Failed(std::string(raised.status().message()), EPERM);
     return absl::Status(raised.status().code(), absl::StrCat("south wrapper: ", raised.status().message()));
   }
   fence = *std::move(raised);
@@ -478,7 +465,7 @@ SouthWrapper::~SouthWrapper() = default;
 
 // The name says which interface it is about.
 absl::Status SouthWrapper::Impl::Rename() {
-  if (named_index == interface_index) return absl::OkStatus();   // by an attempt that failed later
+  if (named_index == interface_index) return absl::OkStatus();  // by an attempt that failed later
   UniqueFd before = std::move(name);
   if (absl::Status taken = TakeService(); !taken.ok()) {
     name = std::move(before);
@@ -510,7 +497,8 @@ void SouthWrapper::RemoveLeftovers(const SocketAddress& service) {
   struct if_nameindex* all = if_nameindex();
   if (all == nullptr) return;
   for (const struct if_nameindex* one = all; one->if_index != 0; ++one) {
-    SouthAttachment::RemoveLeftovers(static_cast<int>(one->if_index), {htonl(service.ip), htons(service.port), 0});
+    SouthAttachment::RemoveLeftovers(static_cast<int>(one->if_index),
+                                     {htonl(service.ip), htons(service.port), 0});
   }
   if_freenameindex(all);
 }
@@ -586,8 +574,7 @@ void SouthWrapper::Remove(Slot slot) {
   impl_->At(slot);
   const south_tuple key = ToKey(impl_->tuples[slot]);
   if (bpf_map_delete_elem(bpf_map__fd(impl_->skeleton->maps.slots), &key) != 0) {
-    LOG(ERROR) << "south wrapper: removing " << impl_->tuples[slot].ToString() << ": "
-               << strerror(errno);
+    LOG(ERROR) << "south wrapper: removing " << impl_->tuples[slot].ToString() << ": " << strerror(errno);
   }
   impl_->used[slot] = false;
   impl_->freed.push_back(slot);
@@ -619,7 +606,7 @@ bool SouthWrapper::WakeWhenAcked(Slot slot, Seq una) {
   // Armed first, then looked: ingress does it the other way round, so one of the two sees it.
   const std::optional<ClientView> client = Client(slot);
   if (!client || SeqBefore(client->una, una)) return false;
-  return armed.exchange(0) == 1;   // else the event is on its way
+  return armed.exchange(0) == 1;  // else the event is on its way
 }
 
 std::optional<SouthWrapper::HeldAck> SouthWrapper::TakeHeldAck(Slot slot) {
@@ -664,8 +651,7 @@ std::optional<SouthWrapper::HeldAck> SouthWrapper::TakeHeldAck(Slot slot) {
   out.window = static_cast<uint16_t>(std::min<uint32_t>(window, 65535));
   if (!sent || SeqAfter(out.ack, sent->last_ack)) return out;
   // The number has been said. Worth a segment of its own is only a window that has not.
-  if (whole &&
-      SeqAfter(out.ack + (static_cast<uint32_t>(out.window) << c.rcv_wscale), sent->rcv_edge)) {
+  if (whole && SeqAfter(out.ack + (static_cast<uint32_t>(out.window) << c.rcv_wscale), sent->rcv_edge)) {
     return out;
   }
   return std::nullopt;
@@ -716,8 +702,7 @@ int SouthWrapper::PollEvents(const std::function<void(const south_event&)>& hand
   impl_->events_handled = 0;
   const int result = ring_buffer__consume(impl_->ring);
   impl_->handler = nullptr;
-  LOG_IF(ERROR, result < 0 && result != -ECANCELED)
-      << "south wrapper: ring buffer: " << strerror(-result);
+  LOG_IF(ERROR, result < 0 && result != -ECANCELED) << "south wrapper: ring buffer: " << strerror(-result);
   return impl_->events_handled;
 }
 

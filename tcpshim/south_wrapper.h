@@ -1,5 +1,5 @@
-// The south wrapper: sits between TCP and the network interface, as an eBPF program on tcx, or on clsact where
-// the kernel has no tcx (before 6.6).
+// The south wrapper: sits between TCP and the network interface, as an eBPF program on tcx, or on clsact
+// where the kernel has no tcx (before 6.6).
 //
 // Claims 15-26 (the second wrapper). Its verdicts are in south.bpf.c, one place; this is its user space.
 //
@@ -15,13 +15,13 @@
 //  - A forked child does not hold the array (pthread_atfork closes its copy), so one that outlives its
 //    parent does not speak for it. Attach after daemon(), then, not before.
 //
-// Silence is that of the IP: the gate and the deadline stop every protocol and port of the service
-// address, ARP included. Two services on one IP are silent when either is. On the other interfaces of the host
-// (but loopback) nothing of the service address is announced, and nothing leaves that has not passed here: clients
+// Silence is that of the IP: the gate and the deadline stop every protocol and port of the service address,
+// ARP included. Two services on one IP are silent when either is. On the other interfaces of the host (but
+// loopback) nothing of the service address is announced, and nothing leaves that has not passed here: clients
 // that are reached by another interface are refused in the handshake (SOUTH_EVENT_ELSEWHERE).
 //
-// Segments sent by hand are known by the socket they come from (RawSender), not by a firewall mark: that is the
-// host's firewall's to set and to act on.
+// Segments sent by hand are known by the socket they come from (RawSender), not by a firewall mark: that is
+// the host's firewall's to set and to act on.
 //
 // Capabilities: CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON. Ethernet interfaces only.
 // All methods belong to one thread, except RenewUntil, OpenGate and CloseGate, which any may call.
@@ -58,38 +58,38 @@ class SouthWrapper {
     // Of the RawSender whose segments are let through; 0: there is none.
     uint64_t hand_cookie = 0;
     uint16_t hand_ip_id = 0;
-    uint32_t max_connections = 1 << 17; // slots; memory is 128 bytes each
-    bool tcx = true;                    // false: as where the kernel has none (before 6.6)
+    uint32_t max_connections = 1 << 17;  // slots; memory is 128 bytes each
+    bool tcx = true;                     // false: as where the kernel has none (before 6.6)
   };
   // Index of a connection in the shared array.
   using Slot = uint32_t;
 
-  // Attaches to ingress and egress with the gate closed. A filter left over from a dead process for the
-  // same service address is replaced; there is no moment in between in which the node is not silent. Takes
-  // some 100 ms, which the kernel's verifier needs.
-  // PermissionDenied (says which capability), NotFound (interface), FailedPrecondition (kernel too old, a time namespace, or packets
-  // get past the programs: says what is missing or in the way), AlreadyExists (a live process holds this service address here).
+  // Attaches to ingress and egress with the gate closed. A filter left over from a dead process for the same
+  // service address is replaced; there is no moment in between in which the node is not silent. Takes some
+  // 100 ms, which the kernel's verifier needs. PermissionDenied (says which capability), NotFound
+  // (interface), FailedPrecondition (kernel too old, a time namespace, or packets get past the programs: says
+  // what is missing or in the way), AlreadyExists (a live process holds this service address here).
   static absl::StatusOr<std::unique_ptr<SouthWrapper>> Attach(const Options& options);
-  // Takes off what a dead process of this service has left on the interfaces here. Its service address must be
-  // gone before; nobody may hold the service.
+  // Takes off what a dead process of this service has left on the interfaces here. Its service address must
+  // be gone before; nobody may hold the service.
   static void RemoveLeftovers(const SocketAddress& service);
   // Detaches; clsact goes too if it was made here and nobody else has filters there. The service address
   // must have been removed before, or its packets are no longer filtered.
   ~SouthWrapper();
 
   // --- That nothing gets past it ---
-  // Tries whether packets meet the programs, puts them back in front of all others when not, and on interfaces
-  // that are new. To be called whenever change_fd is readable, and now and then: not all changes are reported.
-  // FailedPrecondition: packets get past, and it cannot be mended; the node must not speak. Says what is in the
-  // way. An interface that takes no packets is no error.
+  // Tries whether packets meet the programs, puts them back in front of all others when not, and on
+  // interfaces that are new. To be called whenever change_fd is readable, and now and then: not all changes
+  // are reported. FailedPrecondition: packets get past, and it cannot be mended; the node must not speak.
+  // Says what is in the way. An interface that takes no packets is no error.
   absl::Status Check();
   // Readable when interfaces or filters have changed; -1: there are no reports.
   int change_fd() const;
   // How often Check had to put the programs back.
   uint64_t mended() const;
 
-  // An interface has come in the place of the one of that name: goes on there, with all that it knows. Errors as
-  // Attach.
+  // An interface has come in the place of the one of that name: goes on there, with all that it knows. Errors
+  // as Attach.
   absl::Status FollowInterface();
 
   // --- The gate (I3) ---
@@ -102,16 +102,19 @@ class SouthWrapper {
   // `iss`: ours; a SYN-ACK with another one is reported as that of a new connection. `stable`: first
   // acknowledgement allowed. `flags`: SOUTH_*. ResourceExhausted when the slots are used up.
   // `said`: of a restored connection, what may have left from another host: snd_max and rcv_edge are what
-  // the client may know, and nothing will contradict them; an echo of a TSval before `tsval` is kept from TCP, whose
-  // clock it is not. nullptr: nothing has left.
-  struct ServerView { Seq snd_max, last_ack, rcv_edge; uint32_t tsval; };
+  // the client may know, and nothing will contradict them; an echo of a TSval before `tsval` is kept from
+  // TCP, whose clock it is not. nullptr: nothing has left.
+  struct ServerView {
+    Seq snd_max, last_ack, rcv_edge;
+    uint32_t tsval;
+  };
   absl::StatusOr<Slot> Add(const FourTuple& tuple, Seq iss, Seq stable, uint32_t flags, uint8_t rcv_wscale,
                            const ServerView* said = nullptr);
   // Offers the client no window beyond `bytes`, except what was offered already. 0: no limit.
   void SetWindowLimit(Slot slot, uint32_t bytes);
   void Remove(Slot slot);
-  void Allow(Slot slot, uint32_t flags);      // adds to the flags
-  void Disallow(Slot slot, uint32_t flags);   // takes from them
+  void Allow(Slot slot, uint32_t flags);     // adds to the flags
+  void Disallow(Slot slot, uint32_t flags);  // takes from them
   // Moves the stable point forward (never back).
   void SetStable(Slot slot, Seq stable);
 
@@ -121,19 +124,23 @@ class SouthWrapper {
   // carried the acknowledgement, there is none to take. What is held beyond the stable point stays held.
   struct HeldAck {
     Seq seq, ack;
-    uint16_t window;      // as in the header, widened so that the right edge stays where the kernel put it
+    uint16_t window;  // as in the header, widened so that the right edge stays where the kernel put it
     uint32_t tsval, tsecr;
   };
   std::optional<HeldAck> TakeHeldAck(Slot slot);
 
   // What the client has acknowledged and offered; nullopt before its first segment after the handshake's SYN.
-  struct ClientView { Seq una; uint16_t window; uint32_t tsval; };
+  struct ClientView {
+    Seq una;
+    uint16_t window;
+    uint32_t tsval;
+  };
   std::optional<ClientView> Client(Slot slot) const;
   // One SOUTH_EVENT_ACKED when the client acknowledges `una` or more; a new call replaces the old wish. True:
   // it has done so already, and no event comes. An event may be lost (ring buffer full): look now and then.
   bool WakeWhenAcked(Slot slot, Seq una);
-  // What TCP knows of segments that went past the programs (see Check): up to `snd_max` may have left, so that the
-  // client is believed when it acknowledges that; `una` it has acknowledged. Neither moves back.
+  // What TCP knows of segments that went past the programs (see Check): up to `snd_max` may have left, so
+  // that the client is believed when it acknowledges that; `una` it has acknowledged. Neither moves back.
   void NotePast(Slot slot, Seq snd_max, Seq una);
   // What has left for the client; nullopt before the first segment.
   std::optional<ServerView> Sent(Slot slot) const;
@@ -149,7 +156,7 @@ class SouthWrapper {
   int gate_fd() const;
 
   std::array<uint64_t, SOUTH_COUNTERS> Counters() const;
-  static const char* CounterName(int counter);   // "egress_ack_held", ...
+  static const char* CounterName(int counter);  // "egress_ack_held", ...
 
  private:
   struct Impl;

@@ -63,9 +63,7 @@ sockaddr_in ToSockaddr(uint32_t ip, uint16_t port) {
   return address;
 }
 
-const sockaddr* Cast(const sockaddr_in& address) {
-  return reinterpret_cast<const sockaddr*>(&address);
-}
+const sockaddr* Cast(const sockaddr_in& address) { return reinterpret_cast<const sockaddr*>(&address); }
 
 bool Until(const std::function<bool()>& condition,
            std::chrono::milliseconds limit = std::chrono::seconds(10)) {
@@ -167,8 +165,8 @@ class SouthWrapperTest : public ::testing::Test {
     ASSERT_TRUE(ready_) << "no namespaces: see the first failure";
     // A pair of its own for each test: nothing is left over, not even by a failed one.
     const std::string client = absl::StrCat("/proc/", getpid(), "/fd/", client_space_);
-    ASSERT_TRUE(Shell(absl::StrCat("ip link add svc type veth peer name cli && ip link set cli netns ",
-                                   client)));
+    ASSERT_TRUE(
+        Shell(absl::StrCat("ip link add svc type veth peer name cli && ip link set cli netns ", client)));
     ASSERT_TRUE(Shell("ip link set lo up && ip addr add 198.18.0.1/24 dev svc && ip link set svc up"));
     InClient([this] {
       Shell("ip link set lo up && ip addr add 198.18.0.2/24 dev cli && ip link set cli up");
@@ -322,8 +320,7 @@ class SouthWrapperTest : public ::testing::Test {
   }
 
   static void SendAll(const UniqueFd& fd, std::string_view bytes) {
-    ASSERT_EQ(send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(bytes.size()));
+    ASSERT_EQ(send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
   }
 
   // Reads exactly `size` bytes.
@@ -362,7 +359,7 @@ int SouthWrapperTest::client_space_ = -1;
 int SouthWrapperTest::server_space_ = -1;
 bool SouthWrapperTest::ready_ = false;
 
-// --- A connection's life ---
+// --- A connection's life -------------------------------------------------------------------------
 
 TEST_F(SouthWrapperTest, SynAckIsHeldAndThenSentByHand) {
   Attach();
@@ -373,8 +370,7 @@ TEST_F(SouthWrapperTest, SynAckIsHeldAndThenSentByHand) {
   EXPECT_TRUE(event->window_scaling && event->sack && event->timestamps);
   EXPECT_EQ(event->peer_mss, 1460);
   EXPECT_EQ(event->own_mss, 1460);
-  const FourTuple tuple = {service_,
-                           {ntohl(event->tuple.remote_ip), ntohs(event->tuple.remote_port)}};
+  const FourTuple tuple = {service_, {ntohl(event->tuple.remote_ip), ntohs(event->tuple.remote_port)}};
   auto slot = south_->Add(tuple, event->seq, event->ack, 0, event->rcv_wscale);
   ASSERT_TRUE(slot.ok());
   // TCP's own repetition, a second later, is held too: `Opened` is not stable.
@@ -426,8 +422,7 @@ TEST_F(SouthWrapperTest, RepeatedSynIsReported) {
   UniqueFd client = StartConnect();
   auto event = Event(SOUTH_EVENT_SYN_ACK);
   ASSERT_TRUE(event);
-  const FourTuple tuple = {service_,
-                           {ntohl(event->tuple.remote_ip), ntohs(event->tuple.remote_port)}};
+  const FourTuple tuple = {service_, {ntohl(event->tuple.remote_ip), ntohs(event->tuple.remote_port)}};
   ASSERT_TRUE(south_->Add(tuple, event->seq, event->ack, SOUTH_OPEN, event->rcv_wscale).ok());
   // Nobody sends the SYN-ACK; the client asks again.
   auto again = Event(SOUTH_EVENT_SYN_KNOWN);
@@ -532,8 +527,8 @@ TEST_P(ChecksumTest, EchoOfManyBytes) {
   Seq newest_ack = c.opened.ack;
   while (received < kTotal && Clock::now() < until) {
     if (sent < kTotal) {
-      const ssize_t n = send(c.client.get(), bytes.data() + sent,
-                             std::min<size_t>(kTotal - sent, 100000), MSG_NOSIGNAL);
+      const ssize_t n =
+          send(c.client.get(), bytes.data() + sent, std::min<size_t>(kTotal - sent, 100000), MSG_NOSIGNAL);
       if (n > 0) sent += static_cast<size_t>(n);
     }
     ssize_t n = recv(c.server.get(), buffer.data(), buffer.size(), 0);
@@ -553,8 +548,8 @@ TEST_P(ChecksumTest, EchoOfManyBytes) {
     SendHeld(c);
     n = recv(c.client.get(), buffer.data(), buffer.size(), 0);
     if (n > 0) {
-      equal = equal && bytes.compare(received, static_cast<size_t>(n), buffer.data(),
-                                     static_cast<size_t>(n)) == 0;
+      equal = equal &&
+              bytes.compare(received, static_cast<size_t>(n), buffer.data(), static_cast<size_t>(n)) == 0;
       received += static_cast<size_t>(n);
     }
     for (const Segment& segment : wire_->Segments(service_)) {
@@ -638,7 +633,7 @@ TEST_F(SouthWrapperTest, EventsMakeTheDescriptorReadable) {
   EXPECT_FALSE(Ready(south_->event_fd(), POLLIN));
 }
 
-// --- Silence (I3) ---
+// --- Silence (I3) --------------------------------------------------------------------------------
 
 TEST_F(SouthWrapperTest, ClosedGateSilencesTcpAndArp) {
   Attach();
@@ -791,8 +786,7 @@ TEST_F(DeathTest, DeadProcessIsSilentAtOnceAndReplacedWithoutAGap) {
   ASSERT_EQ(kill(node, SIGKILL), 0);
   auto last = stream->UntilSilent(std::chrono::milliseconds(300));
   ASSERT_TRUE(last) << "the dead process's kernel goes on speaking";
-  const double after =
-      std::chrono::duration<double, std::milli>(*last - killed).count();
+  const double after = std::chrono::duration<double, std::milli>(*last - killed).count();
   std::cout << "last packet " << after << " ms after SIGKILL\n";
   EXPECT_LT(after, 1000);
   EXPECT_EQ(Programs(), 1u);
@@ -863,8 +857,7 @@ TEST_F(DeathTest, ForkedChildsDestructorLeavesTheFilters) {
 
 TEST_F(DeathTest, StoppedProcessIsSilentAtItsDeadline) {
   auto stream = MakeStream();
-  const pid_t node =
-      StartNode([](SouthWrapper& south) { Renew(south, std::chrono::milliseconds(100)); });
+  const pid_t node = StartNode([](SouthWrapper& south) { Renew(south, std::chrono::milliseconds(100)); });
   ASSERT_TRUE(Until([&] { return stream->Step(); }));
   const auto stopped = Clock::now();
   kill(node, SIGSTOP);
@@ -877,7 +870,7 @@ TEST_F(DeathTest, StoppedProcessIsSilentAtItsDeadline) {
   EXPECT_TRUE(Until([&] { return stream->Step(); }));
 }
 
-// --- Neighbours on the interface ---
+// --- Neighbours on the interface -----------------------------------------------------------------
 
 TEST_F(SouthWrapperTest, NothingIsLeftBehind) {
   Attach();
@@ -948,7 +941,7 @@ TEST_F(SouthWrapperTest, TwoPortsOfOneAddress) {
   EXPECT_EQ(Receive(c.client, 3), "one");
 }
 
-// --- What can go wrong ---
+// --- What can go wrong ---------------------------------------------------------------------------
 
 TEST_F(SouthWrapperTest, ErrorsSayWhatIsWrong) {
   SouthWrapper::Options options = Options();
@@ -1019,7 +1012,8 @@ std::string WithCapabilities(const std::vector<unsigned>& capabilities,
 TEST_F(SouthWrapperTest, MissingCapabilitiesAreNamed) {
   auto attach = [this] { return SouthWrapper::Attach(Options()).status().ToString(); };
   EXPECT_THAT(WithCapabilities({}, attach),
-              AllOf(HasSubstr("PERMISSION_DENIED"), HasSubstr("Missing here: CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON;"),
+              AllOf(HasSubstr("PERMISSION_DENIED"),
+                    HasSubstr("Missing here: CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON;"),
                     HasSubstr("setcap")));
   EXPECT_THAT(WithCapabilities({CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON}, attach),
               AllOf(HasSubstr("PERMISSION_DENIED"), HasSubstr("here: CAP_BPF;")));
@@ -1040,7 +1034,7 @@ std::string InTimeNamespace(int seconds, const std::function<std::string()>& bod
     if (write(file.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
       return absl::StrCat("timens_offsets: ", strerror(errno));
     }
-    return InChild(body);   // the namespace is that of the children
+    return InChild(body);  // the namespace is that of the children
   };
   return InChild(offset);
 }
@@ -1086,7 +1080,7 @@ TEST_F(SouthWrapperTest, RawSenderSendsWhatItIsGiven) {
   EXPECT_EQ(hand_->Send(segment).code(), absl::StatusCode::kInvalidArgument) << "above the MTU";
 }
 
-// --- Nothing gets past it ---
+// --- Nothing gets past it ------------------------------------------------------------------------
 
 // Programs and filters of others: that of the name lets everything through at once.
 class FenceTest : public SouthWrapperTest, public testing::WithParamInterface<bool> {
@@ -1115,15 +1109,18 @@ class FenceTest : public SouthWrapperTest, public testing::WithParamInterface<bo
     const uint64_t before = Count(SOUTH_EGRESS_ACK_HELD);
     SendAll(c_.client, "more?");
     EXPECT_EQ(Receive(c_.server, 5), "more?");
-    EXPECT_TRUE(Until([&] { return Count(SOUTH_EGRESS_ACK_HELD) > before || Unacknowledged(c_.client) == 0; }));
+    EXPECT_TRUE(
+        Until([&] { return Count(SOUTH_EGRESS_ACK_HELD) > before || Unacknowledged(c_.client) == 0; }));
     return Unacknowledged(c_.client) > 0;
   }
 
   // A program of somebody who lets all pass: TC_ACT_OK, which is TCX_PASS.
   void LoadStranger() {
-    const std::vector<bpf_insn> pass = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
-                                        {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
-    stranger_ = UniqueFd(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "stranger", "GPL", pass.data(), pass.size(), nullptr));
+    const std::vector<bpf_insn> pass = {
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
+        {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
+    stranger_ = UniqueFd(
+        bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "stranger", "GPL", pass.data(), pass.size(), nullptr));
     ASSERT_TRUE(stranger_) << strerror(errno);
   }
 
@@ -1161,8 +1158,12 @@ class FenceTest : public SouthWrapperTest, public testing::WithParamInterface<bo
 };
 
 // With tcx and without, as far as this kernel has it.
-std::vector<bool> Ways() { return SouthAttachment::HaveTcx() ? std::vector{false, true} : std::vector{false}; }
-std::string NameOfWay(const testing::TestParamInfo<bool>& info) { return info.param ? "WithTcx" : "WithoutTcx"; }
+std::vector<bool> Ways() {
+  return SouthAttachment::HaveTcx() ? std::vector{false, true} : std::vector{false};
+}
+std::string NameOfWay(const testing::TestParamInfo<bool>& info) {
+  return info.param ? "WithTcx" : "WithoutTcx";
+}
 
 INSTANTIATE_TEST_SUITE_P(Kernel, FenceTest, testing::ValuesIn(Ways()), NameOfWay);
 
@@ -1176,7 +1177,8 @@ TEST_P(FenceTest, ItKnowsThatItIsMet) {
   south_->CloseGate();
   EXPECT_TRUE(south_->Check().ok());
   EXPECT_EQ(south_->mended(), 0u) << "gate open or not";
-  for (const Wire::Seen& seen : wire_->Look()) EXPECT_FALSE(ParsePacket(seen.packet).ok()) << "a probe has left";
+  for (const Wire::Seen& seen : wire_->Look())
+    EXPECT_FALSE(ParsePacket(seen.packet).ok()) << "a probe has left";
 }
 
 TEST_P(FenceTest, FilterOfTheLowestPriorityNumber) {
@@ -1257,7 +1259,8 @@ TEST_P(FilterFenceTest, FiltersTakenAway) {
 class TcxStrangerTest : public FenceTest {};
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(TcxStrangerTest);
 INSTANTIATE_TEST_SUITE_P(Kernel, TcxStrangerTest,
-                         testing::ValuesIn(SouthAttachment::HaveTcx() ? Ways() : std::vector<bool>()), NameOfWay);
+                         testing::ValuesIn(SouthAttachment::HaveTcx() ? Ways() : std::vector<bool>()),
+                         NameOfWay);
 
 TEST_P(TcxStrangerTest, ProgramInFrontThatLetsAllPass) {
   Attach();
@@ -1281,14 +1284,15 @@ TEST_P(TcxStrangerTest, ProgramInFrontThatLetsAllPass) {
   }
 }
 
-// --- Other interfaces of the host, in the same segment and in others ---
+// --- Other interfaces of the host, in the same segment and in others -----------------------------
 
 class ElsewhereTest : public FenceTest {
  protected:
   // A second pair of interfaces: "svc2" here, "cli2" at the client's. ARP is as Linux has it.
   void AddSecond() {
     const std::string client = absl::StrCat("/proc/", getpid(), "/fd/", client_space_);
-    ASSERT_TRUE(Shell(absl::StrCat("ip link add svc2 type veth peer name cli2 && ip link set cli2 netns ", client)));
+    ASSERT_TRUE(
+        Shell(absl::StrCat("ip link add svc2 type veth peer name cli2 && ip link set cli2 netns ", client)));
     ASSERT_TRUE(Shell("ip addr add 198.18.1.1/24 dev svc2 && ip link set svc2 up"));
     InClient([] { Shell("ip addr add 198.18.1.2/24 dev cli2 && ip link set cli2 up"); });
   }
@@ -1299,7 +1303,10 @@ class ElsewhereTest : public FenceTest {
   // What the client's "cli2" gets for an ARP question about the service address.
   std::string AskOnSecond() {
     std::string out;
-    InClient([&out] { out = Output("ip neigh flush dev cli2; ping -c1 -W1 -I cli2 198.18.0.1 >/dev/null; ip neigh show dev cli2"); });
+    InClient([&out] {
+      out = Output(
+          "ip neigh flush dev cli2; ping -c1 -W1 -I cli2 198.18.0.1 >/dev/null; ip neigh show dev cli2");
+    });
     return out;
   }
 };
@@ -1318,7 +1325,7 @@ TEST_P(ElsewhereTest, NobodyLearnsTheServiceAddressThere) {
 // Its route leads elsewhere: it is told so in the handshake.
 TEST_P(ElsewhereTest, ClientThatIsReachedElsewhereIsRefused) {
   Attach();
-  AddSecond();   // later than this node began
+  AddSecond();  // later than this node began
   EXPECT_TRUE(Until([&] { return Ready(south_->change_fd(), POLLIN); }));
   EXPECT_TRUE(south_->Check().ok());
   Listen();
@@ -1351,8 +1358,9 @@ TEST_P(ElsewhereTest, ClientThatIsReachedElsewhereIsRefused) {
 
 // The service's interface may be a bridge, whose frames leave through its ports.
 TEST_P(ElsewhereTest, BridgeAndItsPort) {
-  ASSERT_TRUE(Shell("ip addr del 198.18.0.1/24 dev svc && ip link add br7 type bridge && ip link set svc master br7 && "
-                    "ip addr add 198.18.0.1/24 dev br7 && ip link set br7 up"));
+  ASSERT_TRUE(Shell(
+      "ip addr del 198.18.0.1/24 dev svc && ip link add br7 type bridge && ip link set svc master br7 && "
+      "ip addr add 198.18.0.1/24 dev br7 && ip link set br7 up"));
   auto mend = absl::MakeCleanup([this] {
     south_.reset();
     Shell("ip link del br7");
@@ -1374,10 +1382,12 @@ TEST_P(ElsewhereTest, BridgeAndItsPort) {
   EXPECT_EQ(Count(SOUTH_EGRESS_ELSEWHERE), 0u);
 }
 
-// --- The host's firewall ---
+// --- The host's firewall -------------------------------------------------------------------------
 
 TEST_F(SouthWrapperTest, FirewallThatSetsMarksMakesNoDifference) {
-  ASSERT_TRUE(Shell("nft 'table ip marks { chain out { type route hook output priority mangle; meta mark set 0x1234; }; }'"));
+  ASSERT_TRUE(
+      Shell("nft 'table ip marks { chain out { type route hook output priority mangle; meta mark set 0x1234; "
+            "}; }'"));
   auto mend = absl::MakeCleanup([] { Shell("nft delete table ip marks"); });
   Attach();
   Listen();
@@ -1425,8 +1435,9 @@ TEST_F(SouthWrapperTest, FirewallThatSetsMarksMakesNoDifference) {
 
 // kube-proxy's rule: what has this bit is masqueraded.
 TEST_F(SouthWrapperTest, SegmentsByHandAreNotMasqueraded) {
-  ASSERT_TRUE(Shell("nft 'table ip kube { chain post { type nat hook postrouting priority srcnat; "
-                    "meta mark & 0x4000 == 0x4000 masquerade; }; }'"));
+  ASSERT_TRUE(
+      Shell("nft 'table ip kube { chain post { type nat hook postrouting priority srcnat; "
+            "meta mark & 0x4000 == 0x4000 masquerade; }; }'"));
   auto mend = absl::MakeCleanup([] { Shell("nft delete table ip kube"); });
   Segment segment;
   segment.source = {kServiceIp + 50, 1234};

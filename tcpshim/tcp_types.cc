@@ -10,8 +10,6 @@ std::string IpText(uint32_t ip) {
 
 std::string SocketAddress::ToString() const { return absl::StrCat(IpText(ip), ":", port); }
 
-std::string FourTuple::ToString() const {
-  return absl::StrCat(local.ToString(), " <- ", remote.ToString());
-}
+std::string FourTuple::ToString() const { return absl::StrCat(local.ToString(), " <- ", remote.ToString()); }
 
 }  // namespace understudy::tcpshim

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 //
-// A program that no kernel's verifier lets pass, after so long a look at it that the reason is at the end of a
-// log of hundreds of kilobytes.
+// A program that no kernel's verifier lets pass, after so long a look at it that the reason is at the end of
+// a log of hundreds of kilobytes.
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>

@@ -18,10 +18,8 @@ using testing::HasSubstr;
 class AuthorityTest : public PairTest {
  protected:
   StreamClient* AddTalk(Fleet* fleet) {
-    return fleet->Add(EchoPlan({.bytes = 1u << 30,
-                                .seed = TestSeed(),
-                                .max_ahead = 2000,
-                                .pace = std::chrono::microseconds(500)}));
+    return fleet->Add(EchoPlan(
+        {.bytes = 1u << 30, .seed = TestSeed(), .max_ahead = 2000, .pace = std::chrono::microseconds(500)}));
   }
   // A firewall on `host` that refuses the other node's connections and drops its datagrams.
   void Reject(Host host) {
@@ -29,7 +27,8 @@ class AuthorityTest : public PairTest {
     lab_->host(host).Run([&] {
       status = std::system(
           "nft 'add table ip wall; add chain ip wall in { type filter hook input priority 0; }; "
-          "add rule ip wall in tcp dport 7100 reject with tcp reset; add rule ip wall in udp dport 7100 drop'");
+          "add rule ip wall in tcp dport 7100 reject with tcp reset; add rule ip wall in udp dport 7100 "
+          "drop'");
     });
     ASSERT_EQ(status, 0) << "nft";
   }
@@ -57,7 +56,7 @@ class AuthorityTest : public PairTest {
   }
 };
 
-// --- A refused connection is no proof of death ---
+// --- A refused connection is no proof of death ---------------------------------------------------
 
 // The heir alone can ask the arbiter: so it takes over, and must wait until the other's lease is over.
 TEST_F(AuthorityTest, AFirewallThatRejectsMakesNoSecondPrimary) {
@@ -101,7 +100,7 @@ TEST_F(AuthorityTest, AFirewallThatRejectsLetsNobodyBeginBesideAnHeir) {
   ExpectServes();
 }
 
-// --- The last word ---
+// --- The last word -------------------------------------------------------------------------------
 
 TEST_F(AuthorityTest, TheWitnessTellsOfADeath) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
@@ -142,7 +141,7 @@ TEST_F(AuthorityTest, ADeadWitnessIsMissed) {
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
 }
 
-// --- The register ---
+// --- The register --------------------------------------------------------------------------------
 
 TEST_F(AuthorityTest, WhoHoldsTheRegisterNoMoreFallsSilentAndEnds) {
   with_secondary_ = false;
@@ -166,7 +165,7 @@ TEST_F(AuthorityTest, OldDataIsNotServed) {
   ASSERT_TRUE(pair_->StartNode(Host::kB, "primary").ok());
   ExpectState(Host::kB, "solo");
   pair_->process(Host::kB).Kill();
-  watch_.reset();   // it judges one change of speakers
+  watch_.reset();  // it judges one change of speakers
   // And who must.
   ASSERT_TRUE(pair_->StartNode(Host::kA, "primary", {"--force_data_loss"}).ok());
   ExpectState(Host::kA, "solo");
@@ -174,7 +173,7 @@ TEST_F(AuthorityTest, OldDataIsNotServed) {
   ExpectServes();
 }
 
-// --- A replay that hangs ---
+// --- A replay that hangs -------------------------------------------------------------------------
 
 class HungReplayTest : public AuthorityTest {
  protected:
@@ -219,7 +218,8 @@ TEST_F(HungReplayTest, AnHeirThatCannotServeGivesTheEpochBack) {
   ASSERT_EQ(fleet.RunUntil([&] { return talk->received() > 10000; }, kPatience), "");
   Hang();
   const uint64_t before = talk->received();
-  ASSERT_EQ(fleet.RunUntil([&] { return talk->received() > before; }, kPatience), "") << "something to replay";
+  ASSERT_EQ(fleet.RunUntil([&] { return talk->received() > before; }, kPatience), "")
+      << "something to replay";
   pair_->process(Host::kA).Signal(SIGSTOP);
   ASSERT_EQ(fleet.RunUntil([&] { return Register().find("holder= ") != std::string::npos; }, kPatience), "");
   EXPECT_THAT(Register(), HasSubstr("keepers=a,b"));

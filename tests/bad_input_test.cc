@@ -85,10 +85,8 @@ class BadInputTest : public PairTest {
     ASSERT_NO_FATAL_FAILURE(StartPair());
     // Service goes on: one client talks through all of it, and nobody may make it wait.
     fleet_ = std::make_unique<Fleet>(client());
-    talk_ = fleet_->Add(EchoPlan({.bytes = 1u << 30,
-                                  .seed = TestSeed(),
-                                  .max_ahead = 2000,
-                                  .pace = milliseconds(1)}));
+    talk_ = fleet_->Add(
+        EchoPlan({.bytes = 1u << 30, .seed = TestSeed(), .max_ahead = 2000, .pace = milliseconds(1)}));
     ASSERT_EQ(fleet_->RunUntil([&] { return talk_->received() > 10000; }, kPatience), "");
     talk_->ResetPause();
   }
@@ -119,8 +117,7 @@ class BadInputTest : public PairTest {
     address.sin_family = AF_INET;
     address.sin_port = htons(Pair::kReplicationPort);
     EXPECT_EQ(inet_pton(AF_INET, Lab::replication_ip(to).c_str(), &address.sin_addr), 1);
-    EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0)
-        << strerror(errno);
+    EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0) << strerror(errno);
     return fd;
   }
 
@@ -140,8 +137,7 @@ class BadInputTest : public PairTest {
 
   double Refusals(Host host) {
     double sum = 0;
-    for (const char* name :
-         {"understudy_links_closed_for_cause_total", "understudy_joins_refused_total"}) {
+    for (const char* name : {"understudy_links_closed_for_cause_total", "understudy_joins_refused_total"}) {
       auto value = status(host).Metric(name);
       EXPECT_TRUE(value.ok()) << value.status();
       if (value.ok()) sum += *value;
@@ -149,14 +145,13 @@ class BadInputTest : public PairTest {
     return sum;
   }
 
-  // Sends `bytes` to a node: it closes, counts, and says `reason` in its log, if one is given. (What comes often
-  // is not said each time.)
+  // Sends `bytes` to a node: it closes, counts, and says `reason` in its log, if one is given. (What comes
+  // often is not said each time.)
   void ExpectRefused(Host host, const std::string& bytes, const std::string& reason = "") {
     double refusals = Refusals(host);
     size_t log = pair_->process(host).Log().size();
     int fd = Dial(host);
-    EXPECT_EQ(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(bytes.size()));
+    EXPECT_EQ(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
     EXPECT_TRUE(IsClosed(fd)) << Name(host) << " keeps the link";
     close(fd);
     EXPECT_GT(Refusals(host), refusals) << Name(host) << " has not counted it";
@@ -269,7 +264,8 @@ TEST_F(BadInputTest, AppendsFromAStranger) {
   }
 }
 
-// The real program, with the flags of a second secondary, on the host of the first: it says who is there already.
+// The real program, with the flags of a second secondary, on the host of the first: it says who is there
+// already.
 TEST_F(BadInputTest, ASecondSecondary) {
   Process::Options options;
   options.name = "c";
@@ -309,16 +305,19 @@ TEST_F(BadInputTest, Datagrams) {
     for (const uint64_t epoch : {0, 1000000}) {
       datagrams.push_back(replication::Encode({false, epoch, 1, Lab::service()}, ""));
     }
-    datagrams.push_back(replication::Encode({false, static_cast<uint64_t>(epoch_), 1, "198.18.0.99:7000"}, ""));
+    datagrams.push_back(
+        replication::Encode({false, static_cast<uint64_t>(epoch_), 1, "198.18.0.99:7000"}, ""));
     // Answers to nothing: the one with the lease must not be impressed, the other neither.
     datagrams.push_back(replication::Encode({true, static_cast<uint64_t>(epoch_), 1, Lab::service()}, ""));
-    datagrams.push_back(replication::Encode({true, static_cast<uint64_t>(epoch_), INT64_MAX, Lab::service()}, ""));
+    datagrams.push_back(
+        replication::Encode({true, static_cast<uint64_t>(epoch_), INT64_MAX, Lab::service()}, ""));
     const double before = dropped();
     const int fd = lab_->host(Other(host)).Socket(AF_INET, SOCK_RAW, IPPROTO_UDP);
     for (const std::string& datagram : datagrams) {
       const udphdr header = {{{htons(Pair::kReplicationPort), htons(Pair::kReplicationPort),
                                htons(static_cast<uint16_t>(sizeof(udphdr) + datagram.size())), 0}}};
-      const std::string packet = std::string(reinterpret_cast<const char*>(&header), sizeof header) + datagram;
+      const std::string packet =
+          std::string(reinterpret_cast<const char*>(&header), sizeof header) + datagram;
       sockaddr_in to = {};
       to.sin_family = AF_INET;
       EXPECT_EQ(inet_pton(AF_INET, Lab::replication_ip(host).c_str(), &to.sin_addr), 1);

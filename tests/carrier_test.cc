@@ -16,10 +16,8 @@ class CarrierTest : public PairTest {
  protected:
   StreamClient* StartClients(Fleet* fleet) {
     uint64_t seed = TestSeed();
-    StreamClient* talk = fleet->Add(EchoPlan({.bytes = 1u << 30,
-                                              .seed = seed,
-                                              .max_ahead = 2000,
-                                              .pace = std::chrono::microseconds(500)}));
+    StreamClient* talk = fleet->Add(EchoPlan(
+        {.bytes = 1u << 30, .seed = seed, .max_ahead = 2000, .pace = std::chrono::microseconds(500)}));
     fleet->Add(UploadPlan(16 << 20, seed + 1));
     fleet->Add(DownloadPlan(16 << 20, seed + 2));
     fleet->AddTimer("timer", 20, 50);

@@ -1,5 +1,5 @@
-// Somebody on the host gets in the way of the south wrapper's programs, or clients come another way: what must
-// not leave does not, clients notice nothing, or at least the truth.
+// Somebody on the host gets in the way of the south wrapper's programs, or clients come another way: what
+// must not leave does not, clients notice nothing, or at least the truth.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <gmock/gmock.h>
@@ -39,13 +39,14 @@ class FenceTest : public PairTest {
     PairTest::TearDown();
   }
 
-  // Programs that let everything pass, ahead of all others on the service's interface: on tcx where this kernel has
-  // it, as the node's are, and else as a filter of the lowest priority number.
+  // Programs that let everything pass, ahead of all others on the service's interface: on tcx where this
+  // kernel has it, as the node's are, and else as a filter of the lowest priority number.
   void PassInFront(Host host) {
     const std::vector<bpf_insn> pass = {
         {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
         {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
-    const int program = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "stranger", "GPL", pass.data(), pass.size(), nullptr);
+    const int program =
+        bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "stranger", "GPL", pass.data(), pass.size(), nullptr);
     ASSERT_GE(program, 0) << strerror(errno);
     programs_.push_back(program);
     lab_->host(host).Run([&] {
@@ -69,10 +70,8 @@ class FenceTest : public PairTest {
 
   StreamClient* StartClients(Fleet* fleet) {
     uint64_t seed = TestSeed();
-    StreamClient* talk = fleet->Add(EchoPlan({.bytes = 1u << 30,
-                                              .seed = seed,
-                                              .max_ahead = 2000,
-                                              .pace = std::chrono::microseconds(500)}));
+    StreamClient* talk = fleet->Add(EchoPlan(
+        {.bytes = 1u << 30, .seed = seed, .max_ahead = 2000, .pace = std::chrono::microseconds(500)}));
     fleet->Add(UploadPlan(16 << 20, seed + 1));
     // Slow enough to be under way during five seconds of displacements.
     Plan download = DownloadPlan(96 << 20, seed + 2);
@@ -116,13 +115,16 @@ TEST_F(FenceTest, PrimaryThatIsBypassedForGoodEnds) {
   StreamClient* talk = StartClients(&fleet);
   ASSERT_NO_FATAL_FAILURE(PassInFront(primary()));
   int64_t put_back = 0;
-  EXPECT_EQ(fleet.RunUntil([&] {
-    if (PutBack(primary()) > put_back) {
-      ++put_back;
-      PassInFront(primary());
-    }
-    return !pair_->process(primary()).running();
-  }, kPatience), "");
+  EXPECT_EQ(fleet.RunUntil(
+                [&] {
+                  if (PutBack(primary()) > put_back) {
+                    ++put_back;
+                    PassInFront(primary());
+                  }
+                  return !pair_->process(primary()).running();
+                },
+                kPatience),
+            "");
   EXPECT_THAT(pair_->process(primary()).Log(), HasSubstr("do not meet the south wrapper's programs"));
   ExpectTakenOverBy(Host::kB, &fleet);
   talk->FinishEcho(1000);
@@ -134,9 +136,12 @@ TEST_F(FenceTest, ClientReachedByAnotherInterfaceIsRefused) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   Namespace& host = lab_->host(primary());
   ASSERT_TRUE(host.Ip(absl::StrCat("link add other0 type veth peer name other1 netns ", client().path(),
-                                   "\naddr add 198.18.7.1/24 dev other0\nlink set other0 up")).ok());
-  ASSERT_TRUE(client().Ip(absl::StrCat("addr add 198.18.7.9/24 dev other1\nlink set other1 up\nroute add ",
-                                       Lab::kServiceIp, "/32 via 198.18.7.1 dev other1 src 198.18.7.9")).ok());
+                                   "\naddr add 198.18.7.1/24 dev other0\nlink set other0 up"))
+                  .ok());
+  ASSERT_TRUE(client()
+                  .Ip(absl::StrCat("addr add 198.18.7.9/24 dev other1\nlink set other1 up\nroute add ",
+                                   Lab::kServiceIp, "/32 via 198.18.7.1 dev other1 src 198.18.7.9"))
+                  .ok());
   sockaddr_in to = {};
   to.sin_family = AF_INET;
   to.sin_port = htons(Lab::kServicePort);

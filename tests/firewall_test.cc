@@ -1,4 +1,5 @@
-// A host whose firewall tracks connections: the heir says so, and with the rules of docs/firewall.md it takes over.
+// A host whose firewall tracks connections: the heir says so, and with the rules of docs/firewall.md it takes
+// over.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -66,14 +67,15 @@ TEST_F(FirewallTest, WithTheServiceExemptedClientsGoOn) {
   const std::string service = Lab::service();
   const size_t colon = service.find(':');
   const std::string ip = service.substr(0, colon), port = service.substr(colon + 1);
-  ASSERT_NO_FATAL_FAILURE(StartWithRulesAtB(
-      absl::StrCat(kStrict, "\ntable inet understudy { chain in { type filter hook prerouting priority raw; ip daddr ", ip,
-                   " tcp dport ", port, " notrack; }\n chain out { type filter hook output priority raw; ip saddr ", ip,
-                   " tcp sport ", port, " notrack; }\n}\n")));
+  ASSERT_NO_FATAL_FAILURE(StartWithRulesAtB(absl::StrCat(
+      kStrict, "\ntable inet understudy { chain in { type filter hook prerouting priority raw; ip daddr ", ip,
+      " tcp dport ", port, " notrack; }\n chain out { type filter hook output priority raw; ip saddr ", ip,
+      " tcp sport ", port, " notrack; }\n}\n")));
   EXPECT_THAT(StatusText(Host::kB), HasSubstr("\"warnings\":[]"));
   Fleet fleet(client());
   const uint64_t seed = TestSeed();
-  StreamClient* talk = fleet.Add(EchoPlan({.bytes = 100000, .seed = seed, .max_ahead = 1000, .pace = milliseconds(1)}));
+  StreamClient* talk =
+      fleet.Add(EchoPlan({.bytes = 100000, .seed = seed, .max_ahead = 1000, .pace = milliseconds(1)}));
   ASSERT_EQ(fleet.RunUntil([&] { return talk->received() > 1000; }, kPatience), "");
   Strike(primary(), Way::kPowerCut);
   ExpectTakenOverBy(Host::kB, &fleet);

@@ -23,9 +23,7 @@ using testing::HasSubstr;
 struct Outcome {
   int exit_status = -1;  // -1: still running, or killed
   std::string output;
-  int lines() const {
-    return static_cast<int>(std::count(output.begin(), output.end(), '\n'));
-  }
+  int lines() const { return static_cast<int>(std::count(output.begin(), output.end(), '\n')); }
 };
 
 class StartTest : public testing::Test {
@@ -37,8 +35,7 @@ class StartTest : public testing::Test {
   }
 
   // The flags of a working primary, with changes: "" takes a flag away.
-  std::vector<std::string> PrimaryWith(
-      const std::vector<std::pair<std::string, std::string>>& changes) {
+  std::vector<std::string> PrimaryWith(const std::vector<std::pair<std::string, std::string>>& changes) {
     std::vector<std::pair<std::string, std::string>> flags = {
         {"role", "primary"},
         {"service", Lab::service()},
@@ -89,8 +86,7 @@ class StartTest : public testing::Test {
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     EXPECT_EQ(inet_pton(AF_INET, ip.c_str(), &address.sin_addr), 1);
-    EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0)
-        << strerror(errno);
+    EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0) << strerror(errno);
     EXPECT_TRUE(type != SOCK_STREAM || listen(fd, 1) == 0);
     return fd;
   }
@@ -140,7 +136,8 @@ TEST_F(StartTest, WrongFlags) {
       {{{"log_to", "the_moon"}}, "log_to.*the_moon"},
       {{{"role", "standalone"}}, "interface|replication|peer|arbiter"},
       {{{"replication_insecure", ""}}, "replication_key_file is required"},
-      {{{"replication_insecure", ""}, {"replication_key_file", "/nonexistent"}}, "replication_key_file=/nonexist"},
+      {{{"replication_insecure", ""}, {"replication_key_file", "/nonexistent"}},
+       "replication_key_file=/nonexist"},
       {{{"node", "n:1"}}, "node"},
   };
   for (const Case& wrong : cases) {
@@ -175,7 +172,8 @@ TEST_F(StartTest, HelpAndVersionAreNoFailure) {
   EXPECT_EQ(help.exit_status, 0);
   Outcome all = Run({"--help"});
   EXPECT_EQ(all.exit_status, 0);
-  const size_t own = all.output.find("Of workbench:\n"), of_every = all.output.find("Of every server on Understudy:\n");
+  const size_t own = all.output.find("Of workbench:\n"),
+               of_every = all.output.find("Of every server on Understudy:\n");
   ASSERT_NE(of_every, std::string::npos) << all.output;
   EXPECT_LT(own, all.output.find("-cannot_start "));
   EXPECT_LT(all.output.find("-cannot_start "), of_every);
@@ -183,9 +181,9 @@ TEST_F(StartTest, HelpAndVersionAreNoFailure) {
   EXPECT_THAT(all.output, HasSubstr("--helpfull"));
   EXPECT_THAT(all.output, testing::Not(HasSubstr("-alsologtostderr")));
   EXPECT_THAT(Run({"--helpfull"}).output, HasSubstr("-alsologtostderr"));
-  for (const char* flag : {"role", "service", "interface", "node", "replication", "peer", "arbiter",
-                           "status", "heartbeat_ms", "suspect_after_ms", "max_stall_ms", "client_keepalive_s", "witness",
-                           "exit_when_useless", "force_data_loss"}) {
+  for (const char* flag : {"role", "service", "interface", "node", "replication", "peer", "arbiter", "status",
+                           "heartbeat_ms", "suspect_after_ms", "max_stall_ms", "client_keepalive_s",
+                           "witness", "exit_when_useless", "force_data_loss"}) {
     EXPECT_THAT(all.output, HasSubstr(absl::StrCat("-", flag, " ")));
   }
   EXPECT_EQ(Run({"--version"}).exit_status, 0);

@@ -30,10 +30,8 @@ using testing::HasSubstr;
 class HostTest : public PairTest {
  protected:
   StreamClient* StartTalk(Fleet* fleet) {
-    StreamClient* talk = fleet->Add(EchoPlan({.bytes = 1u << 30,
-                                              .seed = TestSeed(),
-                                              .max_ahead = 2000,
-                                              .pace = std::chrono::microseconds(500)}));
+    StreamClient* talk = fleet->Add(EchoPlan(
+        {.bytes = 1u << 30, .seed = TestSeed(), .max_ahead = 2000, .pace = std::chrono::microseconds(500)}));
     EXPECT_EQ(fleet->RunUntil([&] { return talk->received() > 10000; }, kPatience), "");
     return talk;
   }
@@ -47,13 +45,14 @@ class HostTest : public PairTest {
     ASSERT_TRUE(done.ok()) << done;
   }
   void MakeInterface(Host host) {
-    absl::Status done = lab_->wires().Ip(absl::StrCat("link add ", Port(host), " type veth peer name ",
-                                                      Lab::kServiceInterface, " address ", ToString(lab_->mac(host)),
-                                                      " netns ", lab_->host(host).path(), "\nlink set ", Port(host),
-                                                      " master br-service up"));
+    absl::Status done = lab_->wires().Ip(
+        absl::StrCat("link add ", Port(host), " type veth peer name ", Lab::kServiceInterface, " address ",
+                     ToString(lab_->mac(host)), " netns ", lab_->host(host).path(), "\nlink set ", Port(host),
+                     " master br-service up"));
     ASSERT_TRUE(done.ok()) << done;
-    done = lab_->host(host).Ip(absl::StrCat("addr add ", Lab::host_ip(host), "/24 dev ", Lab::kServiceInterface,
-                                            "\nlink set ", Lab::kServiceInterface, " up"));
+    done =
+        lab_->host(host).Ip(absl::StrCat("addr add ", Lab::host_ip(host), "/24 dev ", Lab::kServiceInterface,
+                                         "\nlink set ", Lab::kServiceInterface, " up"));
     ASSERT_TRUE(done.ok()) << done;
   }
   // What its kernel knows of those on the service network.
@@ -89,7 +88,8 @@ TEST_F(HostTest, ThePortIsTakenOnTheHeir) {
   ASSERT_TRUE(pair_->StartNode(Host::kB, "secondary").ok());
   Fleet fleet(client());
   StreamClient* talk = StartTalk(&fleet);
-  EXPECT_EQ(fleet.RunUntil([&] { return Says(Host::kB, "198.18.0.10:7000: bind: Address already in use"); }, kPatience),
+  EXPECT_EQ(fleet.RunUntil([&] { return Says(Host::kB, "198.18.0.10:7000: bind: Address already in use"); },
+                           kPatience),
             "");
   EXPECT_EQ(status(Host::kB).State(), "joining");
   EXPECT_EQ(status(primary()).State(), "solo");
@@ -163,9 +163,11 @@ TEST_F(HostTest, TheHeirsInterfaceIsMadeAnew) {
   MakeInterface(Host::kB);
   EXPECT_EQ(fleet.RunUntil([&] { return Said(Host::kB, "service0 can be used again"); }, kPatience), "");
   // To load the programs anew may take longer than the primary waits for an answer.
-  EXPECT_EQ(fleet.RunUntil([&] {
-    return status(primary()).State() == "protected" && status(Host::kB).State() == "protected";
-  }, kPatience), "");
+  EXPECT_EQ(
+      fleet.RunUntil(
+          [&] { return status(primary()).State() == "protected" && status(Host::kB).State() == "protected"; },
+          kPatience),
+      "");
   epoch_ = status(primary()).Status()->epoch;
   Strike(primary(), Way::kPowerCut);
   ExpectTakenOverBy(Host::kB, &fleet);
@@ -226,11 +228,10 @@ TEST_F(HostTest, TwoServicesOnOneAddressAreRefused) {
     if (!flag.empty()) options.argv.push_back(flag);
   }
   TempDir dir;
-  for (const std::string& flag :
-       {absl::StrCat("--service=", Lab::kServiceIp, ":7001"),
-        absl::StrCat("--replication=", Lab::replication_ip(primary()), ":7101"),
-        absl::StrCat("--peer=", Lab::replication_ip(Host::kB), ":7101"),
-        absl::StrCat("--arbiter=file:", dir.path(), "/arbiter")}) {
+  for (const std::string& flag : {absl::StrCat("--service=", Lab::kServiceIp, ":7001"),
+                                  absl::StrCat("--replication=", Lab::replication_ip(primary()), ":7101"),
+                                  absl::StrCat("--peer=", Lab::replication_ip(Host::kB), ":7101"),
+                                  absl::StrCat("--arbiter=file:", dir.path(), "/arbiter")}) {
     options.argv.push_back(flag);
   }
   options.where = &lab_->host(primary());
@@ -250,7 +251,8 @@ TEST_F(HostTest, AnotherHostWithTheAddressIsNoticed) {
   ASSERT_TRUE(lab_->raw().Ip("addr add " + address).ok());
   const auto says = [&](const std::string& words) { return Says(primary(), words); };
   Fleet nobody(client());
-  EXPECT_EQ(nobody.RunUntil([&] { return says("another host (" + ToString(lab_->raw_mac())); }, kPatience), "");
+  EXPECT_EQ(nobody.RunUntil([&] { return says("another host (" + ToString(lab_->raw_mac())); }, kPatience),
+            "");
   EXPECT_EQ(status(primary()).State(), "solo");
   ASSERT_TRUE(lab_->raw().Ip("addr del " + address).ok());
   EXPECT_EQ(nobody.RunUntil([&] { return !says("another host ("); }, kPatience), "");
@@ -262,13 +264,16 @@ TEST_F(HostTest, TheHeirIsNoSecondHostWithTheAddress) {
   const std::string address = absl::StrCat(Lab::kServiceIp, "/32 dev ", Lab::kRawInterface);
   ASSERT_TRUE(lab_->raw().Ip("addr add " + address).ok());
   Fleet nobody(client());
-  EXPECT_EQ(nobody.RunUntil([&] { return Says(Host::kB, "more than one host has the service address"); }, kPatience),
+  EXPECT_EQ(nobody.RunUntil([&] { return Says(Host::kB, "more than one host has the service address"); },
+                            kPatience),
             "");
   EXPECT_EQ(status(Host::kB).State(), "joining");
   EXPECT_EQ(nobody.RunUntil([&] { return status(primary()).State() == "solo"; }, kPatience), "");
   Strike(primary(), Way::kPowerCut);
   // Now the other one is the only one to answer.
-  EXPECT_EQ(nobody.RunUntil([&] { return Says(Host::kB, "another host (" + ToString(lab_->raw_mac())); }, kPatience), "");
+  EXPECT_EQ(nobody.RunUntil([&] { return Says(Host::kB, "another host (" + ToString(lab_->raw_mac())); },
+                            kPatience),
+            "");
   EXPECT_EQ(status(Host::kB).State(), "joining");
   ASSERT_TRUE(lab_->raw().Ip("addr del " + address).ok());
   ExpectTakenOverBy(Host::kB);
@@ -280,9 +285,11 @@ TEST_F(HostTest, ClientsThatTheHeirCannotReachAreKnownBefore) {
   Fleet fleet(client());
   StreamClient* talk = StartTalk(&fleet);
   const std::string address = absl::StrCat(Lab::host_ip(Host::kB), "/24 dev ", Lab::kServiceInterface);
-  ASSERT_TRUE(lab_->host(Host::kB).Ip("addr del " + address).ok());   // the route goes with it
+  ASSERT_TRUE(lab_->host(Host::kB).Ip("addr del " + address).ok());  // the route goes with it
   for (const Host host : {Host::kA, Host::kB}) {
-    EXPECT_EQ(fleet.RunUntil([&] { return Says(host, "client addresses that could not be reached"); }, kPatience), "");
+    EXPECT_EQ(
+        fleet.RunUntil([&] { return Says(host, "client addresses that could not be reached"); }, kPatience),
+        "");
     EXPECT_EQ(status(host).State(), "protected");
   }
   ASSERT_TRUE(lab_->host(Host::kB).Ip("addr add " + address).ok());
@@ -355,7 +362,7 @@ TEST_F(HostTest, TheRouteToTheClientsComesLater) {
   fleet.AddTimer("timer", 20, 50);
   EXPECT_EQ(fleet.RunUntil([&] { return download->received() > 100'000; }, kPatience), "");
   const std::string address = absl::StrCat(Lab::host_ip(Host::kB), "/24 dev ", Lab::kServiceInterface);
-  ASSERT_TRUE(lab_->host(Host::kB).Ip("addr del " + address).ok());   // the route goes with it
+  ASSERT_TRUE(lab_->host(Host::kB).Ip("addr del " + address).ok());  // the route goes with it
   Strike(primary(), Way::kKilled);
   ExpectTakenOverBy(Host::kB, &fleet);
   ASSERT_EQ(fleet.RunFor(milliseconds(1500)), "");
@@ -364,12 +371,14 @@ TEST_F(HostTest, TheRouteToTheClientsComesLater) {
   ExpectServes();
 }
 
-// Answers ARP requests for the client's address in place of its kernel: late, and not at all when it is told so. The
-// client's kernel asks nobody either of whom it has heard: that would tell its own hardware address.
+// Answers ARP requests for the client's address in place of its kernel: late, and not at all when it is told
+// so. The client's kernel asks nobody either of whom it has heard: that would tell its own hardware address.
 class SlowArp {
  public:
   SlowArp(Lab& lab, milliseconds late) : late_(late) {
-    CHECK(lab.client().SetSysctl(absl::StrCat("net.ipv4.conf.", Lab::kClientInterface, ".arp_ignore"), "8").ok());
+    CHECK(lab.client()
+              .SetSysctl(absl::StrCat("net.ipv4.conf.", Lab::kClientInterface, ".arp_ignore"), "8")
+              .ok());
     const std::string neighbours = absl::StrCat("net.ipv4.neigh.", Lab::kClientInterface, ".");
     CHECK(lab.client().SetSysctl(neighbours + "delay_first_probe_time", "1000").ok());
     fd_ = lab.client().Socket(AF_PACKET, SOCK_RAW, 0);
@@ -404,7 +413,9 @@ class SlowArp {
     while (!ends_) {
       pollfd wait = {fd_, POLLIN, 0};
       Frame frame;
-      if (poll(&wait, 1, 50) != 1 || recv(fd_, &frame, sizeof(frame), 0) < static_cast<ssize_t>(sizeof(frame))) continue;
+      if (poll(&wait, 1, 50) != 1 ||
+          recv(fd_, &frame, sizeof(frame), 0) < static_cast<ssize_t>(sizeof(frame)))
+        continue;
       constexpr uint8_t kClient[4] = {198, 18, 0, 9};
       if (frame.operation != htons(1) || memcmp(frame.target_ip, kClient, sizeof(kClient)) != 0) continue;
       std::this_thread::sleep_for(late_);
@@ -425,8 +436,8 @@ class SlowArp {
   std::thread thread_;
 };
 
-// Behind one router there are more clients than the kernel keeps packets for a neighbour that it must find first. What
-// the heir sends by hand must not wait there: here it would wait for ever.
+// Behind one router there are more clients than the kernel keeps packets for a neighbour that it must find
+// first. What the heir sends by hand must not wait there: here it would wait for ever.
 TEST_F(HostTest, TheHeirKnowsTheRouterBeforeItTakesOver) {
   constexpr int kClients = 150;
   ASSERT_NO_FATAL_FAILURE(StartPair());
@@ -435,7 +446,8 @@ TEST_F(HostTest, TheHeirKnowsTheRouterBeforeItTakesOver) {
   for (int i = 1; i <= kClients; ++i) absl::StrAppend(&addresses, "addr add 198.19.0.", i, "/32 dev lo\n");
   ASSERT_TRUE(client().Ip(addresses).ok());
   for (Host host : {Host::kA, Host::kB}) {
-    const absl::Status routed = lab_->host(host).Ip(absl::StrCat("route add 198.19.0.0/16 via ", Lab::kClientIp));
+    const absl::Status routed =
+        lab_->host(host).Ip(absl::StrCat("route add 198.19.0.0/16 via ", Lab::kClientIp));
     ASSERT_TRUE(routed.ok()) << routed;
   }
   Fleet fleet(client());
@@ -450,9 +462,10 @@ TEST_F(HostTest, TheHeirKnowsTheRouterBeforeItTakesOver) {
   });
   ASSERT_EQ(fleet.RunUntilAllReceive(1000, kPatience), "");
   ASSERT_TRUE(lab_->host(Host::kB).Ip(absl::StrCat("neigh flush dev ", Lab::kServiceInterface)).ok());
-  EXPECT_EQ(fleet.RunUntil([&] { return Neighbours(Host::kB).find("198.18.0.9 lladdr") != std::string::npos; },
-                           seconds(20)),
-            "")
+  EXPECT_EQ(
+      fleet.RunUntil([&] { return Neighbours(Host::kB).find("198.18.0.9 lladdr") != std::string::npos; },
+                     seconds(20)),
+      "")
       << Neighbours(Host::kB);
 
   arp.SetAnswers(false);
@@ -460,12 +473,16 @@ TEST_F(HostTest, TheHeirKnowsTheRouterBeforeItTakesOver) {
   for (const StreamClient* talk : talks) before.push_back(talk->received());
   Strike(primary(), Way::kKilled);
   ExpectTakenOverBy(Host::kB, &fleet);
-  EXPECT_EQ(fleet.RunUntil([&] {
-    for (size_t i = 0; i < talks.size(); ++i) {
-      if (talks[i]->received() < before[i] + 3000) return false;   // more than was under way
-    }
-    return true;
-  }, kPatience), "") << Neighbours(Host::kB);
+  EXPECT_EQ(fleet.RunUntil(
+                [&] {
+                  for (size_t i = 0; i < talks.size(); ++i) {
+                    if (talks[i]->received() < before[i] + 3000) return false;  // more than was under way
+                  }
+                  return true;
+                },
+                kPatience),
+            "")
+      << Neighbours(Host::kB);
   arp.SetAnswers(true);
   for (StreamClient* talk : talks) talk->FinishEcho(100);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
@@ -562,7 +579,8 @@ TEST_F(HostTest, LeftoversAreReleased) {
   pair_->process(primary()).Kill();
   const std::string address = absl::StrCat(Lab::kServiceIp, "/32 dev ", Lab::kServiceInterface);
   Namespace& host = lab_->host(primary());
-  EXPECT_FALSE(host.Ip("addr add " + address).ok()) << "the test shows nothing: the address is gone by itself";
+  EXPECT_FALSE(host.Ip("addr add " + address).ok())
+      << "the test shows nothing: the address is gone by itself";
   const auto [released, nothing] = release();
   EXPECT_EQ(released, 0) << nothing;
   // It is anybody's again, and nothing stands in between.
@@ -570,13 +588,13 @@ TEST_F(HostTest, LeftoversAreReleased) {
   const int listener = host.Socket(AF_INET, SOCK_STREAM);
   sockaddr_in here = {};
   here.sin_family = AF_INET;
-  here.sin_port = htons(Lab::kServicePort + 1);   // the filters know no port
+  here.sin_port = htons(Lab::kServicePort + 1);  // the filters know no port
   here.sin_addr.s_addr = htonl(0xc612000a);
   ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&here), sizeof(here)), 0) << strerror(errno);
   ASSERT_EQ(listen(listener, 1), 0);
   const int visitor = client().Socket(AF_INET, SOCK_STREAM);
   const timeval limit = {.tv_sec = 10, .tv_usec = 0};
-  ASSERT_EQ(setsockopt(visitor, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)), 0);   // of connect, too
+  ASSERT_EQ(setsockopt(visitor, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)), 0);  // of connect, too
   EXPECT_EQ(connect(visitor, reinterpret_cast<sockaddr*>(&here), sizeof(here)), 0) << strerror(errno);
   close(visitor);
   close(listener);
@@ -597,8 +615,9 @@ TEST_F(HostTest, ClientsWithFastOpenAreServed) {
     to.sin_family = AF_INET;
     to.sin_port = htons(Lab::kServicePort);
     to.sin_addr.s_addr = htonl(0xc612000a);
-    ASSERT_EQ(sendto(fd, said.data(), said.size(), MSG_FASTOPEN, reinterpret_cast<sockaddr*>(&to), sizeof(to)),
-              static_cast<ssize_t>(said.size()))
+    ASSERT_EQ(
+        sendto(fd, said.data(), said.size(), MSG_FASTOPEN, reinterpret_cast<sockaddr*>(&to), sizeof(to)),
+        static_cast<ssize_t>(said.size()))
         << strerror(errno);
     sockets.push_back(fd);
   };
@@ -607,7 +626,7 @@ TEST_F(HostTest, ClientsWithFastOpenAreServed) {
     const ssize_t size = recv(fd, got.data(), got.size(), MSG_WAITALL);
     EXPECT_EQ(got, text) << size << " " << strerror(errno);
   };
-  for (int i = 0; i < 3; ++i) {   // the first learns a cookie, if there is one
+  for (int i = 0; i < 3; ++i) {  // the first learns a cookie, if there is one
     ASSERT_NO_FATAL_FAILURE(connect_with_data());
     echoed(sockets.back(), "hello");
   }

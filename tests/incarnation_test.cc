@@ -1,5 +1,5 @@
-// Clients that begin anew from the same port, and clients that never were: what the log has of one connection must
-// not stand in the way of the next, and a handshake that nobody completes must not stay.
+// Clients that begin anew from the same port, and clients that never were: what the log has of one connection
+// must not stand in the way of the next, and a handshake that nobody completes must not stay.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/tcp.h>
@@ -21,7 +21,7 @@ using End = FixedPort::End;
 
 class IncarnationTest : public PairTest {
  protected:
-  IncarnationTest() { resets_allowed_ = true; }   // the clients reset
+  IncarnationTest() { resets_allowed_ = true; }  // the clients reset
 
   FixedPort Port(uint16_t port) { return FixedPort(client(), Lab::kServiceIp, Lab::kServicePort, port); }
   static MiniTcp::Options From(uint16_t port, uint32_t isn) {
@@ -79,8 +79,8 @@ TEST_F(IncarnationTest, AcrossATakeover) {
   ExpectConnections(Host::kB, 0, seconds(5));
 }
 
-// A client that has lost its memory in mid-handshake: the host tells it of the old handshake, it resets that, and
-// the one that counts is logged as it is.
+// A client that has lost its memory in mid-handshake: the host tells it of the old handshake, it resets that,
+// and the one that counts is logged as it is.
 TEST_F(IncarnationTest, AHandshakeBegunAnewWithAnotherNumber) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   const uint32_t isn = static_cast<uint32_t>(TestSeed());
@@ -141,7 +141,8 @@ TEST_F(IncarnationTest, AFloodOfSynsKeepsNobodyOutAndLeavesNoGhosts) {
     const auto asked = std::chrono::steady_clock::now();
     const std::string wrong =
         port.Ask("DANCE\n", "welcome\nwhat?\n", Until::kEndOfStream, End::kClose, seconds(6));
-    longest = std::max(longest, std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - asked));
+    longest =
+        std::max(longest, std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - asked));
     return wrong;
   };
   flood.Send(primary(), 5000);

@@ -52,8 +52,8 @@ TEST_P(ManyConnectionsTest, AllGoOn) {
     one->FinishEcho(1000);
   }
   EXPECT_EQ(fleet.RunUntilDone(2 * kPatience), "");
-  std::cout << "longest pause of " << kConnections << ": "
-            << fleet.longest_pause().count() / 1000 << " ms" << std::endl;
+  std::cout << "longest pause of " << kConnections << ": " << fleet.longest_pause().count() / 1000 << " ms"
+            << std::endl;
   ExpectServes();
 }
 

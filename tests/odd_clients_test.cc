@@ -1,8 +1,8 @@
 // Clients that are within their rights and not what most are: segment sizes that no wire has, urgent bytes,
 // windows that stay closed, hosts that vanish. None may cost the others anything, or itself a byte.
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <arpa/inet.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -35,7 +35,7 @@ struct SizeCase {
   std::string name;
   uint16_t mss;
   size_t bytes;
-  std::string on_the_heir = "link show";   // a command of ip
+  std::string on_the_heir = "link show";  // a command of ip
 };
 void PrintTo(const SizeCase& size, std::ostream* out) { *out << size.name; }
 
@@ -70,10 +70,10 @@ TEST_P(SegmentSizeTest, UnacknowledgedOutputIsResent) {
 
 INSTANTIATE_TEST_SUITE_P(Each, SegmentSizeTest,
                          testing::Values(SizeCase{"Mss65535", 65535, 500'000},
-                                         SizeCase{"Mss9000", 9000, 500'000},
-                                         SizeCase{"Mss0", 0, 200'000}, SizeCase{"Mss1", 1, 100'000},
-                                         SizeCase{"Mss40", 40, 100'000},
-                                         SizeCase{"SmallerMtuOnTheHeir", 1460, 500'000, "link set service0 mtu 1000"},
+                                         SizeCase{"Mss9000", 9000, 500'000}, SizeCase{"Mss0", 0, 200'000},
+                                         SizeCase{"Mss1", 1, 100'000}, SizeCase{"Mss40", 40, 100'000},
+                                         SizeCase{"SmallerMtuOnTheHeir", 1460, 500'000,
+                                                  "link set service0 mtu 1000"},
                                          SizeCase{"SmallerRouteOnTheHeir", 1460, 500'000,
                                                   "route change 198.18.0.0/24 dev service0 proto kernel "
                                                   "scope link src 198.18.0.12 mtu 1000"}),
@@ -156,7 +156,7 @@ TEST_P(UrgentTest, UrgentBytesAreBytesOfTheStream) {
     ASSERT_EQ(one->Settle(), "");
   }
   Strike(primary(), GetParam());
-  mixed.SendAllKinds();   // into the gap
+  mixed.SendAllKinds();  // into the gap
   ExpectTakenOverBy(Host::kB);
   for (UrgentClient* one : {&early, &mixed}) {
     EXPECT_EQ(one->Settle(), "");
@@ -170,7 +170,7 @@ TEST_P(UrgentTest, UrgentBytesAreBytesOfTheStream) {
 INSTANTIATE_TEST_SUITE_P(Each, UrgentTest, testing::Values(Way::kKilled, Way::kPowerCut),
                          [](const auto& info) { return NameOf(info.param); });
 
-// --- The same without a pair ---------------------------------------------------------------------------
+// --- The same without a pair ---------------------------------------------------------------------
 
 class StandaloneOddTest : public testing::Test {
  protected:
@@ -182,7 +182,7 @@ class StandaloneOddTest : public testing::Test {
     Process::Options options;
     options.name = "standalone";
     options.argv = {Runfile("tests/apps/workbench"), "--role=standalone", "--service=127.0.0.1:7000",
-                    "--status=127.0.0.1:7200", "--logtostderr", "--client_keepalive_s=2"};
+                    "--status=127.0.0.1:7200",       "--logtostderr",     "--client_keepalive_s=2"};
     options.where = where_.get();
     options.as_nobody = true;
     auto process = Process::Start(options);
@@ -217,7 +217,7 @@ TEST_F(StandaloneOddTest, VanishedClientsAreGivenUp) {
   ASSERT_EQ(fleet.RunUntilAllReceive(995, kPatience), "");
   clients[0]->DropIncoming(true);
   clients[1]->DropIncoming(true);
-  clients[1]->ReleaseSend();   // asks, and will not hear the answer
+  clients[1]->ReleaseSend();  // asks, and will not hear the answer
   int64_t left = -1;
   EXPECT_EQ(fleet.RunUntil(
                 [&] {
@@ -238,7 +238,7 @@ enum class Change { kPowerCut, kHandover };
 struct StallCase {
   std::string name;
   Change change;
-  milliseconds pause;   // from the takeover until the clients read again
+  milliseconds pause;  // from the takeover until the clients read again
 };
 void PrintTo(const StallCase& stall, std::ostream* out) { *out << stall.name; }
 
@@ -254,8 +254,8 @@ class StalledReaderTest : public PairTest, public testing::WithParamInterface<St
   }
 };
 
-// With the takeover behind it, a client that reads again is as well off as if there had been none. The kernel's
-// timers double from a second on: whoever waits for them waits for about as long as the pause was.
+// With the takeover behind it, a client that reads again is as well off as if there had been none. The
+// kernel's timers double from a second on: whoever waits for them waits for about as long as the pause was.
 TEST_P(StalledReaderTest, TheStreamGoesOnWhenTheWindowOpens) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   Fleet fleet(client());
@@ -280,7 +280,7 @@ TEST_P(StalledReaderTest, TheStreamGoesOnWhenTheWindowOpens) {
   ASSERT_EQ(fleet.RunFor(GetParam().pause), "");
   for (StreamClient* one : stalled) {
     one->SetReading(true);
-    ASSERT_EQ(fleet.RunUntil([&] { return one->received() > 0; }, kPatience), "");   // of its own kernel
+    ASSERT_EQ(fleet.RunUntil([&] { return one->received() > 0; }, kPatience), "");  // of its own kernel
     one->ResetPause();
     ASSERT_EQ(fleet.RunUntil([&] { return one->done(); }, kPatience), "");
     EXPECT_LT(one->longest_pause(), seconds(1)) << one->name();
@@ -338,7 +338,7 @@ class VanishedTest : public PairTest {
  protected:
   void SetUp() override {
     flags_ = {"--client_keepalive_s=2"};
-    resets_allowed_ = true;   // nobody is there to get them
+    resets_allowed_ = true;  // nobody is there to get them
     ASSERT_NO_FATAL_FAILURE(StartPair());
   }
   // Three that will be gone: silent; with an answer that is never acknowledged; with a closed window. And
@@ -375,7 +375,7 @@ class VanishedTest : public PairTest {
   }
   void Vanish() {
     for (StreamClient* one : gone_) one->DropIncoming(true);
-    gone_[1]->ReleaseSend();   // asks, and will not hear the answer
+    gone_[1]->ReleaseSend();  // asks, and will not hear the answer
   }
   void ExpectOnlyTheLiving(Host host, Fleet& fleet) {
     NodeStatus last;

@@ -35,10 +35,8 @@ TEST_P(OptionsTest, ClientsGoOn) {
   StreamClient* up = fleet.Add(UploadPlan(kBytes, seed));
   StreamClient* down = fleet.Add(DownloadPlan(kBytes, seed + 1));
   StreamClient* echo = fleet.Add(EchoPlan({.bytes = kBytes, .seed = seed + 2, .max_ahead = 100000}));
-  StreamClient* talk = fleet.Add(EchoPlan({.bytes = 1u << 30,
-                                           .seed = seed + 3,
-                                           .max_ahead = 100,
-                                           .pace = std::chrono::microseconds(200)}));
+  StreamClient* talk = fleet.Add(EchoPlan(
+      {.bytes = 1u << 30, .seed = seed + 3, .max_ahead = 100, .pace = std::chrono::microseconds(200)}));
   ASSERT_EQ(fleet.RunUntil(
                 [&] {
                   return up->sent() > kBytes / 4 && down->received() > kBytes / 4 &&
@@ -68,15 +66,12 @@ const std::pair<std::string, std::string> kNoScaling("net.ipv4.tcp_window_scalin
 
 INSTANTIATE_TEST_SUITE_P(
     Without, OptionsTest,
-    testing::Combine(
-        testing::Values(Without{"Sack", {kNoSack}}, Without{"Timestamps", {kNoTimestamps}},
-                        Without{"WindowScaling", {kNoScaling}},
-                        Without{"AnyOption", {kNoSack, kNoTimestamps, kNoScaling}},
-                        Without{"Offload", {}, false}),
-        testing::Values(Way::kKilled, Way::kPowerCut)),
-    [](const auto& info) {
-      return std::get<0>(info.param).name + NameOf(std::get<1>(info.param));
-    });
+    testing::Combine(testing::Values(Without{"Sack", {kNoSack}}, Without{"Timestamps", {kNoTimestamps}},
+                                     Without{"WindowScaling", {kNoScaling}},
+                                     Without{"AnyOption", {kNoSack, kNoTimestamps, kNoScaling}},
+                                     Without{"Offload", {}, false}),
+                     testing::Values(Way::kKilled, Way::kPowerCut)),
+    [](const auto& info) { return std::get<0>(info.param).name + NameOf(std::get<1>(info.param)); });
 
 }  // namespace
 }  // namespace understudy::lab

@@ -104,10 +104,9 @@ void PairTest::TearDown() {
     if (HasFailure()) {
       if (!resets_allowed_) std::cout << HistoryOfAReset(packets);
       WatchTotals totals = Count(packets);
-      std::cout << "wire: " << totals.from_service << " segments from the service, "
-                << totals.to_service << " to it, " << totals.server_retransmits << " and "
-                << totals.client_retransmits << " of them again, " << totals.zero_windows
-                << " zero windows";
+      std::cout << "wire: " << totals.from_service << " segments from the service, " << totals.to_service
+                << " to it, " << totals.server_retransmits << " and " << totals.client_retransmits
+                << " of them again, " << totals.zero_windows << " zero windows";
       for (auto& [mac, count] : totals.by_speaker) {
         std::cout << ", " << count << " by "
                   << (mac == lab_->mac(Host::kA)   ? "a"
@@ -159,8 +158,7 @@ void PairTest::Revive(Host host, Way way) {
   }
 }
 
-void PairTest::ExpectState(Host host, const std::string& state, Fleet* fleet,
-                           milliseconds timeout) {
+void PairTest::ExpectState(Host host, const std::string& state, Fleet* fleet, milliseconds timeout) {
   StatusClient asked = status(host);
   if (fleet == nullptr) {
     absl::Status reached = asked.WaitForState(state, timeout);
@@ -168,8 +166,7 @@ void PairTest::ExpectState(Host host, const std::string& state, Fleet* fleet,
     return;
   }
   std::string last;
-  std::string error =
-      fleet->RunUntil([&] { return (last = asked.State()) == state; }, timeout * Slowness());
+  std::string error = fleet->RunUntil([&] { return (last = asked.State()) == state; }, timeout * Slowness());
   EXPECT_EQ(error, "") << Name(host) << " is " << last << ", should be " << state;
 }
 

@@ -30,11 +30,11 @@ inline const seconds kPatience = seconds(30) * Slowness();
 
 // How a primary may go. The last two leave its kernel alive, which then must not speak.
 enum class Way {
-  kKilled,      // kill -9 of the process
-  kPowerCut,    // links cut, process killed
-  kIsolated,    // links cut, it lives on and does not know
-  kUnplugged,   // both cables out, it lives on and sees that
-  kStopped,     // SIGSTOP
+  kKilled,     // kill -9 of the process
+  kPowerCut,   // links cut, process killed
+  kIsolated,   // links cut, it lives on and does not know
+  kUnplugged,  // both cables out, it lives on and sees that
+  kStopped,    // SIGSTOP
 };
 inline constexpr Way kAllWays[] = {Way::kKilled, Way::kPowerCut, Way::kIsolated, Way::kUnplugged,
                                    Way::kStopped};
@@ -64,8 +64,8 @@ class PairTest : public testing::Test {
                    milliseconds timeout = seconds(10));
   // `host` has said `words` in its log, or does so soon: a thread of its own writes it.
   void ExpectLog(Host host, const std::string& words, Fleet* fleet = nullptr);
-  // Nothing is left in the kernel of `host` that would go on about a connection of the service: a process that ends in
-  // order closes them silently.
+  // Nothing is left in the kernel of `host` that would go on about a connection of the service: a process
+  // that ends in order closes them silently.
   void ExpectNoSockets(Host host);
   // By its own account. (After a short absence a secondary may have joined again.)
   bool Serves(Host host);
@@ -79,15 +79,15 @@ class PairTest : public testing::Test {
   Lab::Options lab_options_;
   std::string binary_ = "tests/apps/workbench";
   std::vector<std::string> flags_;
-  std::vector<std::pair<std::string, std::string>> sysctls_;   // of all hosts, before anything starts
+  std::vector<std::pair<std::string, std::string>> sysctls_;  // of all hosts, before anything starts
   bool with_secondary_ = true;
   // A test in which the client itself resets, or the server is asked to.
   bool resets_allowed_ = false;
-  int64_t epoch_ = 0;      // at the start
+  int64_t epoch_ = 0;  // at the start
 
   std::unique_ptr<Lab> lab_;
   std::unique_ptr<Pair> pair_;
-  std::unique_ptr<SegmentWatch> watch_;      // of the client
+  std::unique_ptr<SegmentWatch> watch_;  // of the client
 };
 
 }  // namespace understudy::lab

@@ -10,10 +10,8 @@ namespace {
 class PartitionTest : public PairTest, public testing::WithParamInterface<Cut> {
  protected:
   StreamClient* AddWitness(Fleet* fleet) {
-    return fleet->Add(EchoPlan({.bytes = 1u << 30,
-                                .seed = TestSeed(),
-                                .max_ahead = 2000,
-                                .pace = std::chrono::microseconds(500)}));
+    return fleet->Add(EchoPlan(
+        {.bytes = 1u << 30, .seed = TestSeed(), .max_ahead = 2000, .pace = std::chrono::microseconds(500)}));
   }
 };
 
@@ -70,10 +68,8 @@ class FlappingTest : public PairTest {};
 TEST_F(FlappingTest, ShortCutsHurtNobody) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   Fleet fleet(client());
-  StreamClient* witness = fleet.Add(EchoPlan({.bytes = 1u << 30,
-                                              .seed = TestSeed(),
-                                              .max_ahead = 2000,
-                                              .pace = std::chrono::microseconds(500)}));
+  StreamClient* witness = fleet.Add(EchoPlan(
+      {.bytes = 1u << 30, .seed = TestSeed(), .max_ahead = 2000, .pace = std::chrono::microseconds(500)}));
   ASSERT_EQ(fleet.RunUntil([&] { return witness->received() > 10000; }, kPatience), "");
   for (int ms : {1, 5, 20, 40, 60, 75, 85, 120, 300}) {
     lab_->CutReplication(Host::kA, Cut::kBlackhole);

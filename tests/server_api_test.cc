@@ -1,5 +1,5 @@
-// What framework/server.h promises beyond calls and bytes: when Commit comes, what a full disk means, what must be
-// the same on both nodes, and that no client makes a node's memory grow without bound.
+// What framework/server.h promises beyond calls and bytes: when Commit comes, what a full disk means, what
+// must be the same on both nodes, and that no client makes a node's memory grow without bound.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -38,10 +38,11 @@ class ServerApiTest : public PairTest {
   static bool IsThere(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
   TempDir dir_;
-  const std::string full_ = dir_.path() + "/full", alone_a_ = dir_.path() + "/a", alone_b_ = dir_.path() + "/b";
+  const std::string full_ = dir_.path() + "/full", alone_a_ = dir_.path() + "/a",
+                    alone_b_ = dir_.path() + "/b";
 };
 
-// --- A full disk ---------------------------------------------------------------------------------------
+// --- A full disk ---------------------------------------------------------------------------------
 
 constexpr char kFull[] = "the Server is told that there is no room to write";
 constexpr char kWritable[] = "the nodes can write again";
@@ -57,7 +58,7 @@ TEST_F(ServerApiTest, WhenBothDisksAreFullTheServerRefusesAndServesOn) {
   ExpectRecord("b\n?\n", "full\na\n");
   pair_->process(Host::kA).Signal(SIGKILL);
   ExpectTakenOverBy(Host::kB, &fleet);
-  ExpectRecord("c\n?\n", "full\na\n");   // it has learned of it through the log
+  ExpectRecord("c\n?\n", "full\na\n");  // it has learned of it through the log
   ASSERT_EQ(std::remove(full_.c_str()), 0);
   ExpectLog(Host::kB, kWritable, &fleet);
   ExpectRecord("d\n?\n", "kept d\nd\n");
@@ -100,7 +101,7 @@ TEST_F(ServerApiTest, ANodeThatIsAloneKeepsBackWhatItCannotWrite) {
   ExpectRecord("b\n?\n", "kept b\nb\n");
 }
 
-// --- Alone ---------------------------------------------------------------------------------------------
+// --- Alone ---------------------------------------------------------------------------------------
 
 // An echo of two parts, the second sent when released.
 Plan TwoParts() {
@@ -141,7 +142,7 @@ TEST_F(ServerApiTest, APrimaryThatHasLostItsSecondaryCommitsAloneBeforeItAnswers
   pair_->process(Host::kB).Signal(SIGKILL);
 }
 
-// --- What must agree -----------------------------------------------------------------------------------
+// --- What must agree -----------------------------------------------------------------------------
 
 TEST_F(ServerApiTest, NodesThatDifferInAFlagOfTheApplicationAreNoPair) {
   ASSERT_NO_FATAL_FAILURE(StartWith({"--must_agree=one"}, {"--must_agree=two"}));
@@ -157,7 +158,9 @@ TEST_F(ServerApiTest, NodesThatDifferInAFlagOfTheApplicationAreNoPair) {
 TEST_F(ServerApiTest, NodesThatDifferInALimitAreNoPair) {
   ASSERT_NO_FATAL_FAILURE(StartWith({"--max_pending_output_mb=3"}, {"--max_pending_output_mb=4"}));
   Fleet nobody(client());
-  ExpectLog(Host::kB, "--max_pending_output_mb must be the same on both nodes, and is \"3\" on a and \"4\" on b", &nobody);
+  ExpectLog(Host::kB,
+            "--max_pending_output_mb must be the same on both nodes, and is \"3\" on a and \"4\" on b",
+            &nobody);
   ExpectState(Host::kA, "solo");
 }
 
@@ -171,7 +174,7 @@ TEST_F(ServerApiTest, NodesThatDifferInWhatTheyWaitForAreNoPair) {
   EXPECT_EQ(status(Host::kA).Status()->epoch, 1u) << "it was not even begun with";
 }
 
-// --- Memory --------------------------------------------------------------------------------------------
+// --- Memory --------------------------------------------------------------------------------------
 
 TEST_F(ServerApiTest, AClientThatDoesNotTakeItsOutputIsEndedAloneOnBothNodes) {
   resets_allowed_ = true;
@@ -213,10 +216,10 @@ TEST_F(ServerApiTest, TheLargestOfManyHalfRequestsIsEnded) {
   EXPECT_EQ(small.RunUntilDone(kPatience), "");
 }
 
-// --- Requests that the Server does not survive -------------------------------------------------------------
+// --- Requests that the Server does not survive ---------------------------------------------------
 
 constexpr char kThrew[] = "(Received), connection ";
-constexpr char kBegin[] = "bytes, which begin 54 48 52 4f 57 0a";   // THROW
+constexpr char kBegin[] = "bytes, which begin 54 48 52 4f 57 0a";  // THROW
 
 // `request` ends A's process, and how; B ends the connection and serves all others.
 class PoisonTest : public ServerApiTest {
@@ -233,7 +236,7 @@ class PoisonTest : public ServerApiTest {
     const auto status = pair_->process(Host::kA).Wait(seconds(10));
     ASSERT_TRUE(status.has_value());
     *ended = *status;
-    ExpectLog(Host::kB, "(the process of a is gone)", &others);   // its witness said so
+    ExpectLog(Host::kB, "(the process of a is gone)", &others);  // its witness said so
     ExpectLog(Host::kB, "the other node's Server threw, or died, in a call for connection ", &others);
     echo->FinishEcho(100000);
     EXPECT_EQ(others.RunUntilDone(kPatience), "");
@@ -283,7 +286,7 @@ TEST_F(ServerApiTest, ASignalIsExplained) {
                     HasSubstr("bytes, which begin 43 52 41 53 48 0a")));
 }
 
-// --- Requests that are left unread ------------------------------------------------------------------------
+// --- Requests that are left unread ---------------------------------------------------------------
 
 // The Server's own mark is far below high_water(); the client half-closes behind 400 requests.
 TEST_F(ServerApiTest, PipelinedRequestsBelowTheHighWaterMarkAreAllAnswered) {

@@ -21,9 +21,7 @@ uint64_t Index(int i) { return static_cast<uint64_t>(i); }
 bool SynAck(const SeenPacket& p) { return p.from_service && (p.flags & TH_SYN) != 0; }
 bool Fin(const SeenPacket& p) { return p.from_service && (p.flags & TH_FIN) != 0; }
 bool Reply(const SeenPacket& p) { return p.from_service && p.length > 0; }
-bool ClientShut(const SeenPacket& p) {
-  return !p.from_service && p.window == 0 && (p.flags & TH_RST) == 0;
-}
+bool ClientShut(const SeenPacket& p) { return !p.from_service && p.window == 0 && (p.flags & TH_RST) == 0; }
 
 // Small and large messages back and forth, always some of them on the way in both directions.
 class Echoes : public Situation {
@@ -31,10 +29,8 @@ class Echoes : public Situation {
   using Situation::Situation;
   std::string Before() override {
     for (uint64_t ahead : {1, 64, 1000, 10000, 65536, 300000}) {
-      echoes_.push_back(stage_.fleet.Add(EchoPlan({.bytes = 1 << 30,
-                                                   .seed = stage_.seed + ahead,
-                                                   .max_ahead = ahead,
-                                                   .pace = microseconds(200)})));
+      echoes_.push_back(stage_.fleet.Add(EchoPlan(
+          {.bytes = 1 << 30, .seed = stage_.seed + ahead, .max_ahead = ahead, .pace = microseconds(200)})));
     }
     return RunUntilAll(echoes_, [](StreamClient* echo) { return echo->received() > 200; });
   }
@@ -72,8 +68,7 @@ class BothDirections : public Situation {
   std::string Before() override {
     uint64_t seed = stage_.seed;
     std::array clients = {
-        stage_.fleet.Add(UploadPlan(24 * kMiB, seed)),
-        stage_.fleet.Add(DownloadPlan(24 * kMiB, seed + 1)),
+        stage_.fleet.Add(UploadPlan(24 * kMiB, seed)), stage_.fleet.Add(DownloadPlan(24 * kMiB, seed + 1)),
         stage_.fleet.Add(EchoPlan({.bytes = 24 * kMiB, .seed = seed + 2, .max_ahead = 1 << 20}))};
     return RunUntilAll(clients, [](auto* c) { return c->sent() + c->received() > 4 * kMiB; });
   }
@@ -171,9 +166,9 @@ class ClientHalfClosed : public Situation {
   std::string Before() override {
     StreamClient* download = stage_.fleet.Add(HalfClosedDownloadPlan(16 * kMiB, stage_.seed));
     // And one that has nothing under way, most of the time.
-    TimerClient* timer = stage_.fleet.AddTimer("half-closed timer", 50, 20 * static_cast<uint64_t>(Slowness()));
-    std::string error =
-        RunUntilAll(std::array{download}, [](auto* c) { return c->received() > 4 * kMiB; });
+    TimerClient* timer =
+        stage_.fleet.AddTimer("half-closed timer", 50, 20 * static_cast<uint64_t>(Slowness()));
+    std::string error = RunUntilAll(std::array{download}, [](auto* c) { return c->received() > 4 * kMiB; });
     if (!error.empty()) return error;
     error = RunUntilAll(std::array{timer}, [](auto* c) { return c->ticks() > 0; });
     if (!error.empty()) return error;
@@ -318,9 +313,8 @@ class Unread : public Situation {
       plan.send_first = bytes * 7 / 4 + plan.send.prefix.size();
       clients_.push_back(stage_.fleet.Add(plan));
     }
-    return RunUntilAll(clients_, [](auto* c) {
-      return c->received() > 0 && c->sent() >= c->plan().send_first;
-    });
+    return RunUntilAll(clients_,
+                       [](auto* c) { return c->received() > 0 && c->sent() >= c->plan().send_first; });
   }
   std::string Release() override {
     for (StreamClient* client : clients_) client->ReleaseSend();

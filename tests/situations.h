@@ -19,7 +19,7 @@
 namespace understudy::lab {
 
 struct Stage {
-  Fleet& fleet;            // where the situation puts its clients; others' may be in it too
+  Fleet& fleet;  // where the situation puts its clients; others' may be in it too
   SegmentWatch& watch;
   uint64_t seed;
 };
@@ -38,9 +38,8 @@ class Situation {
  protected:
   template <typename Clients, typename Condition>
   std::string RunUntilAll(const Clients& clients, const Condition& condition) {
-    return stage_.fleet.RunUntil(
-        [&] { return std::all_of(clients.begin(), clients.end(), condition); },
-        std::chrono::seconds(30) * Slowness());
+    return stage_.fleet.RunUntil([&] { return std::all_of(clients.begin(), clients.end(), condition); },
+                                 std::chrono::seconds(30) * Slowness());
   }
   // Until the watch has seen a packet that satisfies `condition` for each of the clients.
   template <typename Clients, typename Condition>

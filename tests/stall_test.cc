@@ -24,10 +24,8 @@ class StallTest : public PairTest {
     epoch_ = status(Host::kA).Status()->epoch;
   }
   StreamClient* AddWitness(Fleet* fleet) {
-    return fleet->Add(EchoPlan({.bytes = 1u << 30,
-                                .seed = TestSeed(),
-                                .max_ahead = 2000,
-                                .pace = std::chrono::microseconds(500)}));
+    return fleet->Add(EchoPlan(
+        {.bytes = 1u << 30, .seed = TestSeed(), .max_ahead = 2000, .pace = std::chrono::microseconds(500)}));
   }
   // A client that makes the primary stand still, which it does when this returns.
   StreamClient* BeginStall(Fleet* fleet, StreamClient* witness, milliseconds span) {
@@ -154,8 +152,8 @@ TEST_P(DeathInAStallTest, IsNoticedAsQuicklyAsEver) {
   Strike(Host::kA, GetParam());
   ExpectTakenOverBy(Host::kB, &fleet);
   const auto taken = std::chrono::steady_clock::now() - struck;
-  std::cout << "taken over after "
-            << std::chrono::duration_cast<milliseconds>(taken).count() << " ms" << std::endl;
+  std::cout << "taken over after " << std::chrono::duration_cast<milliseconds>(taken).count() << " ms"
+            << std::endl;
   EXPECT_LT(taken, kSoon);
   ASSERT_EQ(fleet.RunUntilAllReceive(1000, kPatience), "");
   Revive(Host::kA, GetParam());

@@ -25,8 +25,7 @@ using testing::HasSubstr;
 
 class StandaloneTest : public testing::Test {
  protected:
-  void StartWith(const std::vector<std::string>& flags,
-                 const std::string& binary = "tests/apps/workbench") {
+  void StartWith(const std::vector<std::string>& flags, const std::string& binary = "tests/apps/workbench") {
     auto where = Namespace::Create("standalone");
     ASSERT_TRUE(where.ok()) << where.status().message();
     where_ = *std::move(where);
@@ -81,9 +80,8 @@ TEST_F(StandaloneTest, EverythingTheWorkbenchDoes) {
   fleet.Add(DownloadPlan(0, seed));
   fleet.Add(DownloadPlan(1, seed));
   fleet.AddTimer("timer", 5, 30);
-  fleet.AddMany(200, [&](int i) {
-    return EchoPlan({.bytes = 10000, .seed = seed + 100 + static_cast<uint64_t>(i)});
-  });
+  fleet.AddMany(
+      200, [&](int i) { return EchoPlan({.bytes = 10000, .seed = seed + 100 + static_cast<uint64_t>(i)}); });
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   Fleet reports = NewFleet();
   reports.Add(ReportPlan("x", 5 << 20, seed + 4));
@@ -111,7 +109,8 @@ TEST_F(StandaloneTest, ThousandsFromOnePort) {
     const bool orderly = i % 2 == 0;
     const std::string wrong =
         orderly ? port.Ask("DANCE\n", "what?\n", Until::kEndOfStream, End::kClose, seconds(5))
-                : port.Ask("ECHO\nlost", "", i % 4 == 1 ? Until::kNothing : Until::kAnswer, End::kReset, seconds(5));
+                : port.Ask("ECHO\nlost", "", i % 4 == 1 ? Until::kNothing : Until::kAnswer, End::kReset,
+                           seconds(5));
     ASSERT_EQ(wrong, "") << "connection " << i;
   }
   StatusClient asked(where_.get(), "127.0.0.1", 7200);
@@ -190,9 +189,8 @@ TEST_F(StandaloneTest, AServerThatCannotCommitGivesUp) {
 TEST_F(StandaloneTest, EchoApp) {
   ASSERT_NO_FATAL_FAILURE(StartWith({}, "apps/echo/echo"));
   Fleet fleet = NewFleet();
-  fleet.AddMany(50, [&](int i) {
-    return EchoPlan({.bytes = 100000, .seed = static_cast<uint64_t>(i)}, true);
-  });
+  fleet.AddMany(50,
+                [&](int i) { return EchoPlan({.bytes = 100000, .seed = static_cast<uint64_t>(i)}, true); });
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
 }
 
@@ -206,16 +204,17 @@ TEST_F(StandaloneTest, WhoSendsOnAfterTheEndIsReset) {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
   const std::string close_line = "CLOSE\n", more(1000, '.');
-  ASSERT_EQ(send(fd, close_line.data(), close_line.size(), MSG_NOSIGNAL), static_cast<ssize_t>(close_line.size()));
+  ASSERT_EQ(send(fd, close_line.data(), close_line.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(close_line.size()));
   char byte;
-  ASSERT_EQ(recv(fd, &byte, 1, 0), 0);   // the FIN
+  ASSERT_EQ(recv(fd, &byte, 1, 0), 0);  // the FIN
   size_t sent = 0;
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (send(fd, more.data(), more.size(), MSG_NOSIGNAL) > 0) {
     sent += more.size();
     ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "after " << sent << " bytes";
     pollfd ready = {.fd = fd, .events = 0, .revents = 0};
-    poll(&ready, 1, 1);   // until it is reset, or a moment
+    poll(&ready, 1, 1);  // until it is reset, or a moment
   }
   EXPECT_THAT(errno, AnyOf(EPIPE, ECONNRESET));
   close(fd);
@@ -276,7 +275,7 @@ TEST_F(StandaloneTest, AStalledReaderOfTheLogHoldsNobodyUp) {
   process_->Signal(SIGHUP);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   close(pipe);
-}   // and it ends, status 0
+}  // and it ends, status 0
 
 }  // namespace
 }  // namespace understudy::lab

@@ -87,8 +87,9 @@ TEST_F(StatefulTest, ASecondaryThatCannotCommitNeverServes) {
 
 TEST_F(StatefulTest, ASecondaryThatBeginsWithOtherDataNeverServes) {
   ASSERT_NO_FATAL_FAILURE(StartWith({"--initial_state=3 keys"}, {"--initial_state=4 keys"}));
-  ExpectUnusable(Host::kB, "this node's data differ from the primary's: it begins with \\\"4 keys\\\", "
-                           "the primary began with \\\"3 keys\\\"");
+  ExpectUnusable(Host::kB,
+                 "this node's data differ from the primary's: it begins with \\\"4 keys\\\", "
+                 "the primary began with \\\"3 keys\\\"");
   ExpectState(primary(), "solo");
   ExpectServes();
 }

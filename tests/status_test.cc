@@ -93,7 +93,8 @@ TEST_F(StatusTest, MetricsAreWellFormed) {
     static const std::regex sample(
         R"re([a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="[^"\\]*",?)*\})? -?[0-9.eE+-]+)re");
     static const std::regex comment(
-        R"re(# (HELP [a-zA-Z_:][a-zA-Z0-9_:]* .*|TYPE [a-zA-Z_:][a-zA-Z0-9_:]* (counter|gauge|histogram|summary|untyped)))re");
+        R"re(# (HELP [a-zA-Z_:][a-zA-Z0-9_:]* .*|)re"
+        R"re(TYPE [a-zA-Z_:][a-zA-Z0-9_:]* (counter|gauge|histogram|summary|untyped)))re");
     std::istringstream lines(reply->body);
     std::string line;
     std::set<std::string> seen;
@@ -138,10 +139,8 @@ TEST_F(StatusTest, OtherRequests) {
 // People with curl, scanners, and a monitoring system that has lost its patience.
 TEST_F(StatusTest, WhoAsksAndDoesNotListenDisturbsNobody) {
   Fleet fleet(client());
-  StreamClient* talk = fleet.Add(EchoPlan({.bytes = 1u << 30,
-                                           .seed = TestSeed(),
-                                           .max_ahead = 2000,
-                                           .pace = milliseconds(1)}));
+  StreamClient* talk = fleet.Add(
+      EchoPlan({.bytes = 1u << 30, .seed = TestSeed(), .max_ahead = 2000, .pace = milliseconds(1)}));
   ASSERT_EQ(fleet.RunUntil([&] { return talk->received() > 10000; }, kPatience), "");
   talk->ResetPause();
   std::vector<int> idle;
@@ -163,10 +162,8 @@ TEST_F(StatusTest, WhoAsksAndDoesNotListenDisturbsNobody) {
 // SIGTERM is an order: status 0, and the secondary takes the clients over at once.
 TEST_F(StatusTest, SigtermEndsInOrder) {
   Fleet fleet(client());
-  StreamClient* talk = fleet.Add(EchoPlan({.bytes = 1u << 30,
-                                           .seed = TestSeed(),
-                                           .max_ahead = 2000,
-                                           .pace = milliseconds(1)}));
+  StreamClient* talk = fleet.Add(
+      EchoPlan({.bytes = 1u << 30, .seed = TestSeed(), .max_ahead = 2000, .pace = milliseconds(1)}));
   ASSERT_EQ(fleet.RunUntil([&] { return talk->received() > 10000; }, kPatience), "");
   ExpectLog(Host::kA, "protected: b has the log, and could take over", &fleet);
   ExpectLog(Host::kB, "protected: this node has the log of a, and could take over", &fleet);

@@ -58,16 +58,16 @@ TEST_P(StopTest, ClientsGetTheirAnswersAndAFin) {
             "");
   process.Signal(SIGTERM);
   reader->SetReading(true);
-  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");   // all bytes, then the end of the stream
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");  // all bytes, then the end of the stream
   const auto ended = process.Wait(seconds(10));
   ASSERT_TRUE(ended.has_value());
   EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 0) << *ended;
-}   // TearDown: no RST on the wire
+}  // TearDown: no RST on the wire
 
 TEST_P(StopTest, AClientThatDoesNotReadHoldsItUpNoLongerThanAllowed) {
   with_secondary_ = GetParam() == Alone::kAfterATakeover;
   flags_ = {"--stop_within_ms=300"};
-  resets_allowed_ = true;   // the client's, when it goes with all that it has not read
+  resets_allowed_ = true;  // the client's, when it goes with all that it has not read
   ASSERT_NO_FATAL_FAILURE(StartPair());
   Fleet fleet(client());
   Plan deaf = DownloadPlan(64 << 20, TestSeed());

@@ -10,8 +10,7 @@
 namespace understudy::lab {
 namespace {
 
-class TakeoverTest : public PairTest,
-                     public testing::WithParamInterface<std::tuple<Way, SituationKind>> {};
+class TakeoverTest : public PairTest, public testing::WithParamInterface<std::tuple<Way, SituationKind>> {};
 
 TEST_P(TakeoverTest, ClientsGoOn) {
   auto& [way, kind] = GetParam();
@@ -34,8 +33,8 @@ std::string TestName(const testing::TestParamInfo<std::tuple<Way, SituationKind>
 // Unplugged differs from Isolated in what the old primary does, not in what it leaves behind: one test of
 // all situations together, below.
 INSTANTIATE_TEST_SUITE_P(Each, TakeoverTest,
-                         testing::Combine(testing::Values(Way::kKilled, Way::kPowerCut,
-                                                          Way::kIsolated, Way::kStopped),
+                         testing::Combine(testing::Values(Way::kKilled, Way::kPowerCut, Way::kIsolated,
+                                                          Way::kStopped),
                                           testing::ValuesIn(AllSituations())),
                          TestName);
 
@@ -53,10 +52,8 @@ TEST_P(AllTogetherTest, ClientsGoOnAndTheOldPrimaryStaysSilent) {
     ASSERT_EQ(situations.back()->Before(), "") << kind.name << ", before the fault";
   }
   // Goes on through all that follows.
-  StreamClient* witness = fleet.Add(EchoPlan({.bytes = 1u << 30,
-                                              .seed = seed + 1,
-                                              .max_ahead = 2000,
-                                              .pace = std::chrono::microseconds(500)}));
+  StreamClient* witness = fleet.Add(EchoPlan(
+      {.bytes = 1u << 30, .seed = seed + 1, .max_ahead = 2000, .pace = std::chrono::microseconds(500)}));
   ASSERT_EQ(fleet.RunUntil([&] { return witness->received() > 10000; }, kPatience), "");
 
   Strike(primary(), GetParam());
@@ -65,8 +62,7 @@ TEST_P(AllTogetherTest, ClientsGoOnAndTheOldPrimaryStaysSilent) {
   ASSERT_EQ(fleet.RunFor(seconds(2)), "");
   Revive(primary(), GetParam());
   ASSERT_EQ(fleet.RunFor(milliseconds(500)), "");
-  if (GetParam() != Way::kKilled && GetParam() != Way::kPowerCut &&
-      pair_->process(primary()).running()) {
+  if (GetParam() != Way::kKilled && GetParam() != Way::kPowerCut && pair_->process(primary()).running()) {
     ExpectState(primary(), "silent", &fleet);
   }
   witness->FinishEcho(100);
@@ -112,8 +108,8 @@ TEST_F(LossTest, WhatTheHeirResendsIsResentBeforeTheKernelWould) {
 
 class LostWindowTest : public PairTest, public testing::WithParamInterface<bool> {};
 
-// A whole window is lost with the primary, far more than an heir resends at once. Where no timestamps tell the
-// kernel of the round-trip time, its timer would be at three seconds.
+// A whole window is lost with the primary, far more than an heir resends at once. Where no timestamps tell
+// the kernel of the round-trip time, its timer would be at three seconds.
 TEST_P(LostWindowTest, ComesAgainSoon) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
   ASSERT_TRUE(client().SetSysctl("net.ipv4.tcp_timestamps", GetParam() ? "1" : "0").ok());
@@ -130,9 +126,8 @@ TEST_P(LostWindowTest, ComesAgainSoon) {
   std::cout << "longest pause: " << download->longest_pause().count() / 1000 << " ms" << std::endl;
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, LostWindowTest, testing::Bool(), [](const auto& info) {
-  return info.param ? "Timestamps" : "NoTimestamps";
-});
+INSTANTIATE_TEST_SUITE_P(Each, LostWindowTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "Timestamps" : "NoTimestamps"; });
 
 INSTANTIATE_TEST_SUITE_P(Each, AllTogetherTest, testing::ValuesIn(kAllWays),
                          [](const auto& info) { return NameOf(info.param); });

@@ -1,5 +1,5 @@
-// Who may be the other node: what strangers on the replication network, and others who only say to be the peer,
-// bring about. Nothing: neither a role, nor the log, nor a wait.
+// Who may be the other node: what strangers on the replication network, and others who only say to be the
+// peer, bring about. Nothing: neither a role, nor the log, nor a wait.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -32,7 +32,7 @@ namespace {
 
 namespace wire = replication::wire;
 
-constexpr char kStranger[] = "198.18.1.77";   // of host b, but not its --replication
+constexpr char kStranger[] = "198.18.1.77";  // of host b, but not its --replication
 
 // A join as a node without a key says it.
 std::string Join(const std::string& node) {
@@ -61,7 +61,8 @@ class TrustTest : public PairTest {
   // Host b's connection to a's replication port from that address, perhaps not made yet.
   int Dial(const std::string& from) {
     const int fd = lab_->host(Host::kB).Socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
-    sockaddr_in own = AddressOf(from, 0), to = AddressOf(Lab::replication_ip(Host::kA), Pair::kReplicationPort);
+    sockaddr_in own = AddressOf(from, 0),
+                to = AddressOf(Lab::replication_ip(Host::kA), Pair::kReplicationPort);
     EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&own), sizeof own), 0) << strerror(errno);
     EXPECT_TRUE(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0 || errno == EINPROGRESS);
     return fd;
@@ -113,9 +114,11 @@ TEST_F(TrustTest, ASoloPrimaryTakesNobodyWithoutTheKey) {
   const std::string before = Register();
   EXPECT_EQ(Answer(kStranger, Join("b")), "") << "a stranger is told nothing";
   EXPECT_EQ(MetricOf(Host::kA, "links_turned_away_total"), 1);
-  const std::string names[] = {"b", "c\nE1231 23:59:59.999999 1 pair_node.cc:1] forged", std::string(5000, 'x')};
+  const std::string names[] = {"b", "c\nE1231 23:59:59.999999 1 pair_node.cc:1] forged",
+                               std::string(5000, 'x')};
   for (const std::string& name : names) {
-    EXPECT_THAT(Answer(Lab::replication_ip(Host::kB), Join(name)), testing::HasSubstr("replication_key_file"));
+    EXPECT_THAT(Answer(Lab::replication_ip(Host::kB), Join(name)),
+                testing::HasSubstr("replication_key_file"));
   }
   EXPECT_EQ(MetricOf(Host::kA, "links_closed_for_cause_total"), 3);
   EXPECT_EQ(status(Host::kA).State(), "solo");
@@ -148,7 +151,7 @@ TEST_F(TrustTest, AFloodOfConnectionsDoesNotKeepThePeerOut) {
   std::thread flood([&] {
     std::deque<int> open;
     for (auto next = std::chrono::steady_clock::now(); !stop; next += milliseconds(5)) {
-      std::this_thread::sleep_until(next);   // the rate is the attack
+      std::this_thread::sleep_until(next);  // the rate is the attack
       open.push_back(Dial(dialed % 2 == 0 ? kStranger : Lab::replication_ip(Host::kB)));
       ++dialed;
       if (open.size() > 500) {
@@ -174,8 +177,8 @@ TEST_F(TrustTest, AFloodOfConnectionsDoesNotKeepThePeerOut) {
   ExpectServes();
 }
 
-// The primary is stopped, and somebody on its network says in its name that it lives. He knows everything but the
-// key: addresses, service, epoch, time.
+// The primary is stopped, and somebody on its network says in its name that it lives. He knows everything but
+// the key: addresses, service, epoch, time.
 TEST_F(TrustTest, ForgedPulsesKeepNobodyFromTakingOver) {
   ASSERT_NO_FATAL_FAILURE(Start());
   const double dropped = MetricOf(Host::kB, "pulse_datagrams_dropped_total");
@@ -197,9 +200,10 @@ TEST_F(TrustTest, ForgedPulsesKeepNobodyFromTakingOver) {
     }
   });
   Fleet nobody(client());
-  EXPECT_EQ(nobody.RunUntil(
-                [&] { return MetricOf(Host::kB, "pulse_datagrams_dropped_total") > dropped + 20; }, kPatience),
-            "");
+  EXPECT_EQ(
+      nobody.RunUntil([&] { return MetricOf(Host::kB, "pulse_datagrams_dropped_total") > dropped + 20; },
+                      kPatience),
+      "");
   pair_->process(Host::kA).Signal(SIGSTOP);
   ExpectTakenOverBy(Host::kB);
   stop = true;
@@ -241,7 +245,8 @@ TEST_F(TrustTest, ASecondaryWithAnotherArbiterProtectsNobody) {
   Fleet nobody(client());
   EXPECT_EQ(nobody.RunUntil(
                 [&] {
-                  return says(Host::kB, "is --arbiter the same for both?") && says(Host::kA, "could not take over");
+                  return says(Host::kB, "is --arbiter the same for both?") &&
+                         says(Host::kA, "could not take over");
                 },
                 kPatience),
             "")

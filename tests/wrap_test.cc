@@ -35,8 +35,7 @@ class MiniClientTest : public PairTest {
   void Echo(MiniTcp& tcp, const std::string& text) {
     size_t before = tcp.received().size();
     tcp.Send(text);
-    ASSERT_EQ(
-        tcp.RunUntil([&] { return tcp.received().size() >= before + text.size(); }, kPatience), "");
+    ASSERT_EQ(tcp.RunUntil([&] { return tcp.received().size() >= before + text.size(); }, kPatience), "");
     EXPECT_TRUE(tcp.received().substr(before) == text) << "other bytes came back";
   }
   // Of the new primary's connections, as its kernel has them, in milliseconds; 0 where it knows none.
@@ -214,15 +213,15 @@ TEST_F(MiniClientTest, NothingUnstableIsAcknowledged) {
   EndInOrder(tcp);
 }
 
-// An acknowledgement that was damaged on the way is none: TCP drops it, and the log must not have it either, or the
-// heir would not have what it speaks of.
+// An acknowledgement that was damaged on the way is none: TCP drops it, and the log must not have it either,
+// or the heir would not have what it speaks of.
 TEST_F(MiniClientTest, ADamagedAcknowledgementIsNone) {
   MiniTcp tcp(*lab_, MiniTcp::Options{.port = 40000, .tsval = 1});
   ASSERT_EQ(tcp.Connect(kPatience), "");
   const std::string text = Pattern(TestSeed(), 6000);
   tcp.Send("ECHO\n");
   Echo(tcp, text);
-  tcp.SetDeaf(true);   // all that comes is lost
+  tcp.SetDeaf(true);  // all that comes is lost
   tcp.Send(text);
   const uint32_t all = tcp.next_expected() + static_cast<uint32_t>(text.size());
   ASSERT_EQ(tcp.RunUntil([&] { return HasSent(tcp, all); }, kPatience), "");
@@ -239,7 +238,8 @@ TEST_F(MiniClientTest, ADamagedAcknowledgementIsNone) {
   EndInOrder(tcp);
 }
 
-// A restored socket knows no round-trip time, and its kernel would find the loss of its first answer in seconds.
+// A restored socket knows no round-trip time, and its kernel would find the loss of its first answer in
+// seconds.
 TEST_F(MiniClientTest, TheFirstAnswerAfterATakeoverMayBeLost) {
   std::vector<std::unique_ptr<MiniTcp>> clients;
   const std::string text = Pattern(TestSeed(), 6000);
@@ -255,7 +255,7 @@ TEST_F(MiniClientTest, TheFirstAnswerAfterATakeoverMayBeLost) {
   TakeOver();
   for (auto& tcp : clients) {
     SCOPED_TRACE(tcp == clients[0] ? "without timestamps" : "with timestamps");
-    ASSERT_EQ(tcp->RunFor(milliseconds(50)), "");   // it hears where the service address is now
+    ASSERT_EQ(tcp->RunFor(milliseconds(50)), "");  // it hears where the service address is now
     tcp->SetDeaf(true);
     tcp->Send(text);
     const uint32_t all = tcp->next_expected() + static_cast<uint32_t>(text.size());

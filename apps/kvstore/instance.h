@@ -18,7 +18,7 @@ enum class DebugCommand { kNo, kLocal, kYes };
 
 // What was set at the start, for good; the same on both nodes of a pair.
 struct Configuration {
-  std::string password = {};                     // empty: none
+  std::string password = {};  // empty: none
   // Without a password only clients on this host (127.0.0.0/8) are served.
   bool protected_mode = true;
   DebugCommand debug = DebugCommand::kNo;
@@ -36,10 +36,10 @@ struct Instance {
   Watches watches;
   RequestParser::Limits limits;
   Configuration settings;
-  bool storage_writable = true;                  // false: changes are refused (Server::OnStorage)
-  std::string keyspace_events;                   // notify-keyspace-events, as CONFIG GET says it
-  std::map<uint64_t, Session*> sessions;         // by id
-  size_t clients_memory = 0;                     // commands/client_memory.h
+  bool storage_writable = true;           // false: changes are refused (Server::OnStorage)
+  std::string keyspace_events;            // notify-keyspace-events, as CONFIG GET says it
+  std::map<uint64_t, Session*> sessions;  // by id
+  size_t clients_memory = 0;              // commands/client_memory.h
   // For INFO: since the log began, the same on both nodes.
   int64_t started_ms = 0;
   uint64_t connections_received = 0;

@@ -47,8 +47,8 @@ absl::StatusOr<std::unique_ptr<understudy::Server>> KvStore::Open(const Options&
   }
   if (absl::Status made = MakePrivateDirectory(directory); !made.ok()) return made;
   store->disk_room_ = std::make_unique<DiskRoom>(DiskRoom::Of(directory), options.min_free_disk);
-  auto table = Table::Open({.directory = directory, .cache_bytes = options.cache_bytes,
-                            .write_behind = options.write_behind});
+  auto table = Table::Open(
+      {.directory = directory, .cache_bytes = options.cache_bytes, .write_behind = options.write_behind});
   if (!table.ok()) return table.status();
   store->table_ = *std::move(table);
   auto keys = Keyspace::Open(store->table_.get(), &store->instance_.watches);
@@ -69,9 +69,8 @@ std::string KvStore::InitialState() {
 understudy::Settings KvStore::MustAgree() {
   const Configuration& settings = instance_.settings;
   // Of the password only enough to tell two apart: this is logged.
-  const std::string password = settings.password.empty()
-                                   ? "none"
-                                   : absl::StrCat("#", WalkPosition(settings.password) % 10'000);
+  const std::string password =
+      settings.password.empty() ? "none" : absl::StrCat("#", WalkPosition(settings.password) % 10'000);
   constexpr const char* kDebug[] = {"no", "local", "yes"};
   return {{"--proto_max_bulk_mb", absl::StrCat(instance_.limits.max_bulk >> 20)},
           {"--client_query_buffer_limit_mb", absl::StrCat(settings.max_query_buffer >> 20)},
@@ -82,8 +81,8 @@ understudy::Settings KvStore::MustAgree() {
           {"--enable_debug_command", kDebug[static_cast<int>(settings.debug)]}};
 }
 
-// What is executed and not stable yet is written, too. A node that has lost its role begins with other data than
-// the other's then, or with none (InitialState), and is not let join.
+// What is executed and not stable yet is written, too. A node that has lost its role begins with other data
+// than the other's then, or with none (InitialState), and is not let join.
 absl::Status KvStore::Commit(const understudy::CommitPoint& point) {
   if (absl::Status room = disk_room_->Check(std::chrono::steady_clock::now()); !room.ok()) return room;
   table_->WriteThrough(point.alone && temporary_ == nullptr);
@@ -162,12 +161,14 @@ size_t KvStore::Serve(Connection& connection, Session& session, Reply& reply, st
   return 0;
 }
 
-// A client may send all of a long pipeline before it reads any reply. If it were made to wait at some point, both
-// would, for ever; so from a point on its replies are kept for it, as Redis does, up to --max_pending_output_mb.
+// A client may send all of a long pipeline before it reads any reply. If it were made to wait at some point,
+// both would, for ever; so from a point on its replies are kept for it, as Redis does, up to
+// --max_pending_output_mb.
 void KvStore::LetItSend(Connection& connection, size_t unread) {
   if (unread > kMostUnread) {
     connection.SetHighWater(SIZE_MAX);
-  } else if (connection.high_water() == SIZE_MAX && connection.pending_output() < Connection::kDefaultHighWater) {
+  } else if (connection.high_water() == SIZE_MAX &&
+             connection.pending_output() < Connection::kDefaultHighWater) {
     connection.SetHighWater(Connection::kDefaultHighWater);
   }
 }

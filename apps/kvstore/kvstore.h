@@ -21,10 +21,10 @@ namespace kvstore {
 class KvStore final : public understudy::Server {
  public:
   struct Options {
-    std::string data_dir = {};                 // empty: a fresh temporary one, removed at the end
+    std::string data_dir = {};  // empty: a fresh temporary one, removed at the end
     size_t cache_bytes = size_t{64} << 20;
-    std::chrono::milliseconds write_behind{0};   // see Table::Options
-    size_t max_bulk = size_t{64} << 20;        // bytes of one value; the same on both nodes of a pair
+    std::chrono::milliseconds write_behind{0};  // see Table::Options
+    size_t max_bulk = size_t{64} << 20;         // bytes of one value; the same on both nodes of a pair
     // Bytes that must be free on the disk for changes to be taken; 0: no matter. This node's own affair.
     uint64_t min_free_disk = 0;
     Configuration settings = {};
@@ -56,12 +56,12 @@ class KvStore final : public understudy::Server {
   void Leave(understudy::Connection& connection, Session& session);
   void Forget(Session& session);
 
-  std::unique_ptr<TemporaryDirectory> temporary_;   // nullptr: the data stay
+  std::unique_ptr<TemporaryDirectory> temporary_;  // nullptr: the data stay
   std::unique_ptr<DiskRoom> disk_room_;
   std::unique_ptr<Table> table_;
   std::unique_ptr<Keyspace> keys_;
   Instance instance_;
-  std::string out_;                  // replies of one OnData; empty between its calls
+  std::string out_;  // replies of one OnData; empty between its calls
 };
 
 }  // namespace kvstore

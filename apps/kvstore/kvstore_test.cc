@@ -149,8 +149,8 @@ TEST_F(KvStoreTest, SplitAnywhere) {
     const std::string value(5 + 3000 * i, 'x');
     requests += Request({"SET", "k", value}) + Request({"GET", "k"}) + "STRLEN k\r\n" + Request({"MULTI"}) +
                 Request({"DEL", "k"}) + Request({"EXEC"});
-    replies += "+OK\r\n" + Bulk(value) + ":" + std::to_string(value.size()) +
-               "\r\n+OK\r\n+QUEUED\r\n*1\r\n:1\r\n";
+    replies +=
+        "+OK\r\n" + Bulk(value) + ":" + std::to_string(value.size()) + "\r\n+OK\r\n+QUEUED\r\n*1\r\n:1\r\n";
   }
   const auto client = Connect();
   for (size_t at = 0; at <= requests.size(); ++at) {
@@ -199,7 +199,7 @@ TEST_F(KvStoreTest, WaitsForAClientThatDoesNotRead) {
   EXPECT_LE(client->pending_output(), Connection::kDefaultHighWater + value.size() + 100);
   EXPECT_GT(client->unread(), 0u);
   const size_t pending = client->pending_output();
-  client->Receive("PING\r\n");   // new bytes do not push more out
+  client->Receive("PING\r\n");  // new bytes do not push more out
   EXPECT_EQ(client->pending_output(), pending);
 
   std::string read;
@@ -224,17 +224,18 @@ TEST_F(KvStoreTest, RepliesAreKeptForAClientThatSendsFirst) {
     piece += Request({"GET", "a"});
     expected += Bulk(value);
   }
-  constexpr int kPieces = 200;   // two megabytes of requests
+  constexpr int kPieces = 200;  // two megabytes of requests
   for (int i = 0; i < kPieces; ++i) {
     client->Receive(piece);
-    ASSERT_LT(client->unread(), 1u << 20);   // where the framework would not read on
+    ASSERT_LT(client->unread(), 1u << 20);  // where the framework would not read on
   }
   for (int rounds = 0; client->pending_output() > 0; ++rounds) {
     read += client->Read();
     ASSERT_LT(rounds, 1000);
   }
   ASSERT_EQ(read.size(), kPieces * expected.size());
-  for (int i = 0; i < kPieces; ++i) ASSERT_TRUE(read.compare(i * expected.size(), expected.size(), expected) == 0);
+  for (int i = 0; i < kPieces; ++i)
+    ASSERT_TRUE(read.compare(i * expected.size(), expected.size(), expected) == 0);
   EXPECT_EQ(client->unread(), 0u);
   // And it is as before.
   for (int i = 0; i < 4; ++i) client->Receive(piece);
@@ -264,8 +265,8 @@ TEST_F(KvStoreTest, WhoLeavesIsNoClientAnyMore) {
   half_closed->PeerClosed();
   EXPECT_TRUE(half_closed->closed());
   const std::string list = other->Ask("CLIENT LIST\r\n");
-  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 3) << list;   // its own line, the bulk string's
-  EXPECT_EQ(other->Ask("SET a 1\r\n"), "+OK\r\n");   // nobody is told
+  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 3) << list;  // its own line, the bulk string's
+  EXPECT_EQ(other->Ask("SET a 1\r\n"), "+OK\r\n");                   // nobody is told
 }
 
 TEST_F(KvStoreTest, TooLongARequest) {
@@ -305,7 +306,8 @@ TEST_F(KvStoreTest, ATransactionThatIsTooLong) {
 TEST_F(KvStoreTest, ARequestThatIsTooLongForATransaction) {
   server_ = Open({.data_dir = "", .max_bulk = 1 << 20, .settings = {.max_query_buffer = 1 << 20}});
   const auto client = Connect();
-  client->Ask("MULTI\r\n" + Request({"MSET", "a", std::string(750'000, 'x'), "b", std::string(750'000, 'x')}));
+  client->Ask("MULTI\r\n" +
+              Request({"MSET", "a", std::string(750'000, 'x'), "b", std::string(750'000, 'x')}));
   client->Receive("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1000000\r\n");
   for (int i = 0; i < 4; ++i) {
     EXPECT_FALSE(client->closed());
@@ -325,7 +327,7 @@ TEST_F(KvStoreTest, TooManyWatchedKeys) {
   }
   EXPECT_GT(watched, 1'000);
   EXPECT_LT(watched, 20'000);
-  EXPECT_EQ(Connect()->Ask("SET key1 1\r\n"), "+OK\r\n");   // nobody is told
+  EXPECT_EQ(Connect()->Ask("SET key1 1\r\n"), "+OK\r\n");  // nobody is told
 
   // In one request as well, before it has cost more than is allowed.
   std::vector<std::string> many = {"WATCH"};
@@ -351,7 +353,7 @@ TEST_F(KvStoreTest, AllTransactionsTogether) {
     EXPECT_EQ(queue(*client), "+QUEUED\r\n");
   }
   EXPECT_FALSE(large->aborted());
-  EXPECT_EQ(queue(*small), "+QUEUED\r\n");   // of two that have as much the older one goes
+  EXPECT_EQ(queue(*small), "+QUEUED\r\n");  // of two that have as much the older one goes
   EXPECT_TRUE(large->aborted());
   EXPECT_EQ(middle->Ask("EXEC\r\n"), "*1\r\n+OK\r\n");
   EXPECT_EQ(small->Ask("EXEC\r\n"), "*2\r\n+OK\r\n+OK\r\n");
@@ -400,7 +402,7 @@ size_t PeakMemory() {
 // Small requests whose replies would be far larger than a client may have pending.
 class HugeReplyTest : public KvStoreTest {
  protected:
-  static constexpr size_t kTimes = 3000, kValue = 100'000;   // 300 MB
+  static constexpr size_t kTimes = 3000, kValue = 100'000;  // 300 MB
   static constexpr size_t kAllowed = 4 << 20;
 
   HugeReplyTest() {
@@ -468,7 +470,7 @@ TEST_F(HugeReplyTest, WhatIsAllowedIsAnswered) {
   const std::string one = client->Ask(Request(words));
   EXPECT_EQ(one.size(), 5 + 40 * Bulk(std::string(kValue, 'x')).size());
   std::string two = client->Ask(Request(words) + Request(words));
-  two += client->Read();   // the second is made when the first has been read
+  two += client->Read();  // the second is made when the first has been read
   EXPECT_TRUE(two == one + one);
   EXPECT_FALSE(client->closed());
 }
@@ -490,7 +492,7 @@ TEST_F(KvStoreTest, ProtectedMode) {
   const auto local = Connect("127.0.0.1:40000");
   EXPECT_EQ(local->Ask("PING\r\n"), "+PONG\r\n");
   const std::string list = local->Ask("CLIENT LIST\r\n");
-  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 3) << list;   // who was refused is no client
+  EXPECT_EQ(std::count(list.begin(), list.end(), '\n'), 3) << list;  // who was refused is no client
 }
 
 // With a password whoever has it may come.
@@ -515,8 +517,9 @@ TEST_F(KvStoreTest, SoManyClientsAtOnce) {
 TEST_F(KvStoreTest, NodesOfAPairMustAgree) {
   const understudy::Settings usual = Open({})->MustAgree();
   for (const Configuration& other :
-       {Configuration{.password = "a"}, Configuration{.debug = DebugCommand::kLocal}, Configuration{.max_clients = 1},
-        Configuration{.max_query_buffer = 1 << 20}, Configuration{.max_clients_memory = 1 << 20}}) {
+       {Configuration{.password = "a"}, Configuration{.debug = DebugCommand::kLocal},
+        Configuration{.max_clients = 1}, Configuration{.max_query_buffer = 1 << 20},
+        Configuration{.max_clients_memory = 1 << 20}}) {
     EXPECT_NE(Open({.settings = other})->MustAgree(), usual);
   }
   EXPECT_NE(OpenAsItIs({})->MustAgree(), usual);
@@ -548,7 +551,7 @@ TEST_F(KvStoreTest, BeginsWithWhatItWasLeftWith) {
   server_ = Open({.data_dir = directory.path()});
   EXPECT_NE(server_->InitialState(), empty);
   EXPECT_EQ(Connect()->Ask(Request({"GET", "a"}) + Request({"LLEN", "l"})), "$1\r\n1\r\n:2\r\n");
-  const auto second = KvStore::Open({.data_dir = directory.path()});   // LevelDB's lock
+  const auto second = KvStore::Open({.data_dir = directory.path()});  // LevelDB's lock
   EXPECT_FALSE(second.ok());
 }
 
@@ -558,7 +561,7 @@ TEST_F(KvStoreTest, TemporaryDataGoAway) {
   const std::string kept = usual == nullptr ? "/tmp" : usual;
   ASSERT_EQ(setenv("TMPDIR", directory.path().c_str(), /*overwrite=*/1), 0);
   server_ = Open({});
-  ASSERT_EQ(setenv("TMPDIR", kept.c_str(), /*overwrite=*/1), 0);   // for the tests after this one
+  ASSERT_EQ(setenv("TMPDIR", kept.c_str(), /*overwrite=*/1), 0);  // for the tests after this one
   EXPECT_FALSE(std::filesystem::is_empty(directory.path()));
   server_.reset();
   EXPECT_TRUE(std::filesystem::is_empty(directory.path()));

@@ -8,8 +8,9 @@
 
 namespace kvstore {
 
-// Makes `path`, for its owner alone. One that is there and open to others is closed to them, which the log says;
-// when it belongs to somebody else, the log says only that it is open. Unavailable names the system's reason.
+// Makes `path`, for its owner alone. One that is there and open to others is closed to them, which the log
+// says; when it belongs to somebody else, the log says only that it is open. Unavailable names the system's
+// reason.
 absl::Status MakePrivateDirectory(const std::string& path);
 
 }  // namespace kvstore

@@ -17,17 +17,17 @@ struct Session : understudy::Connection::Context {
   // On the server's own host, as Redis sees it.
   bool IsLocal() const { return peer.starts_with("127."); }
 
-  uint64_t id = 0;                  // CLIENT ID: the connection's number
-  understudy::Connection* connection = nullptr;   // whose context this is
-  std::string peer, local;          // "198.18.0.9:40000"
-  std::string name;                 // CLIENT SETNAME
+  uint64_t id = 0;                               // CLIENT ID: the connection's number
+  understudy::Connection* connection = nullptr;  // whose context this is
+  std::string peer, local;                       // "198.18.0.9:40000"
+  std::string name;                              // CLIENT SETNAME
   int protocol = 2;
-  bool authenticated = true;        // there is no password, or it has been given
+  bool authenticated = true;  // there is no password, or it has been given
   bool no_evict = false, no_touch = false;
-  std::string library_name, library_version;   // CLIENT SETINFO
-  int64_t connected_ms = 0;         // logged time
+  std::string library_name, library_version;  // CLIENT SETINFO
+  int64_t connected_ms = 0;                   // logged time
   int64_t last_command_ms = 0;
-  std::string_view last_command;    // "client|list"; of the command table, which lives for ever
+  std::string_view last_command;  // "client|list"; of the command table, which lives for ever
 
   RequestParser parser;
 
@@ -38,8 +38,8 @@ struct Session : understudy::Connection::Context {
   size_t queued_bytes = 0;
   Watcher watcher;
 
-  size_t memory = 0;                // what Instance::clients_memory has of it (commands/client_memory.h)
-  bool closing = false;             // QUIT, or a protocol error: what follows is not read
+  size_t memory = 0;     // what Instance::clients_memory has of it (commands/client_memory.h)
+  bool closing = false;  // QUIT, or a protocol error: what follows is not read
 };
 
 }  // namespace kvstore

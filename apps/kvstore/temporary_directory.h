@@ -17,7 +17,7 @@ class TemporaryDirectory {
   static absl::StatusOr<std::unique_ptr<TemporaryDirectory>> Make();
   TemporaryDirectory(const TemporaryDirectory&) = delete;
   TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  ~TemporaryDirectory();   // removes it with all that is in it
+  ~TemporaryDirectory();  // removes it with all that is in it
 
   const std::string& path() const { return path_; }
 
@@ -25,7 +25,7 @@ class TemporaryDirectory {
   TemporaryDirectory(std::string path, int lock) : path_(std::move(path)), lock_(lock) {}
 
   const std::string path_;
-  const int lock_;   // descriptor of the directory; its lock ends with the process, however that ends
+  const int lock_;  // descriptor of the directory; its lock ends with the process, however that ends
 };
 
 }  // namespace kvstore

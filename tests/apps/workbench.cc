@@ -12,9 +12,9 @@
 //                          or chance gives itself away
 //   GATHER <bytes>         leave everything unread until that much is there, then answer "<crc32c>\n" of it
 //                          and begin again; close when the client is done
-//   RECORD                 each line "<word>" is answered "kept <word>\n", or "full\n" while there is no room to keep
-//                          anything (OnStorage); "?" is answered with the last word that was kept; FILL makes that
-//                          room end; close when the client is done
+//   RECORD                 each line "<word>" is answered "kept <word>\n", or "full\n" while there is no room
+//                          to keep anything (OnStorage); "?" is answered with the last word that was kept;
+//                          FILL makes that room end; close when the client is done
 //   FLOOD <bytes> <seed>   send that much of the pattern, whether anybody reads or not, then close
 //   ANSWER <bytes> <seed>  each further line is answered with the next that many bytes of the pattern, but
 //                          left unread while pending_output() is at --answer_mark; close when the client
@@ -56,7 +56,8 @@ DEFINE_string(cannot_start, "", "There can be no server, for this reason");
 DEFINE_bool(stalls, true, "STALL and BURN take the time they are asked to take");
 DEFINE_string(commit_fails_if, "", "Path: while there is something, the server cannot commit, and is broken");
 DEFINE_string(commit_full_if, "", "Path: while there is something, the server cannot commit now");
-DEFINE_string(commit_alone_to, "", "Path: where a commit that is told to be alone writes down how far it went");
+DEFINE_string(commit_alone_to, "",
+              "Path: where a commit that is told to be alone writes down how far it went");
 DEFINE_uint64(answer_mark, 0, "Pending output from which on ANSWER reads no more; 0: high_water()");
 DEFINE_bool(transactional, false, "A call that throws has changed nothing");
 DEFINE_string(must_agree, "", "What both nodes must be given alike");
@@ -76,7 +77,7 @@ class Workbench : public Server {
     if (IsThere(FLAGS_commit_fails_if)) return absl::UnavailableError("the workbench is broken");
     if (IsThere(FLAGS_commit_full_if)) return absl::ResourceExhaustedError("no space left on the workbench");
     if (point.alone && !FLAGS_commit_alone_to.empty()) {
-      if (!IsThere(FLAGS_commit_alone_to)) usleep(300'000);   // so that what does not wait for it is found out
+      if (!IsThere(FLAGS_commit_alone_to)) usleep(300'000);  // so that what does not wait for it is found out
       std::ofstream(FLAGS_commit_alone_to) << point.executed << "\n";
     }
     return absl::OkStatus();
@@ -135,9 +136,8 @@ class Workbench : public Server {
 
   void OnTimer(Connection& c, uint32_t) override {
     Job& job = JobOf(c);
-    std::string line = std::to_string(job.tick++) + " " +
-                       std::to_string(c.Now().time_since_epoch().count()) + " " +
-                       std::to_string(c.Random());
+    std::string line = std::to_string(job.tick++) + " " + std::to_string(c.Now().time_since_epoch().count()) +
+                       " " + std::to_string(c.Random());
     job.crc = ExtendCrc(job.crc, line);
     c.Send(line + " " + std::to_string(job.crc) + "\n");
     if (job.tick < job.bytes) {
@@ -155,7 +155,7 @@ class Workbench : public Server {
   struct Job : Connection::Context {
     Kind kind = Kind::kUnknown;
     std::string name;
-    uint64_t bytes = 0;   // received; of a source: to send; of a timer: ticks; see GATHER
+    uint64_t bytes = 0;  // received; of a source: to send; of a timer: ticks; see GATHER
     uint64_t sent = 0;
     uint64_t seed = 0;
     uint64_t tick = 0;
@@ -222,8 +222,7 @@ class Workbench : public Server {
       job.kind = Kind::kTimer;
       job.period = std::chrono::milliseconds(period);
       c.SetTimer(0, job.period);
-    } else if (verb == "GATHER" && words.size() == 2 && Number(words[1], &job.bytes) &&
-               job.bytes > 0) {
+    } else if (verb == "GATHER" && words.size() == 2 && Number(words[1], &job.bytes) && job.bytes > 0) {
       job.kind = Kind::kGather;
     } else if (verb == "RECORD" && words.size() == 1) {
       job.kind = Kind::kRecord;

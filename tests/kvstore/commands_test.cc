@@ -121,9 +121,9 @@ TEST_P(CommandsTest, KeysOfEveryType) {
 }
 
 bool IsNumber(std::string_view kind) {
-  static const std::set<std::string_view> kinds = {
-      "int", "float", "index",  "count",  "offset", "ttl",   "pttl",      "at",
-      "pat", "later", "plater", "cursor", "db",     "score", "score_end", "lex_end"};
+  static const std::set<std::string_view> kinds = {"int",  "float", "index",     "count",  "offset", "ttl",
+                                                   "pttl", "at",    "pat",       "later",  "plater", "cursor",
+                                                   "db",   "score", "score_end", "lex_end"};
   return kinds.contains(kind);
 }
 
@@ -319,11 +319,8 @@ TEST_P(CommandsTest, OptionsOfScan) {
                                      {"COUNT", "-1"},    {"COUNT", "x"}, {"COUNT"},      {"TYPE", "string"},
                                      {"TYPE", "nosuch"}, {"nosuch"}};
   Stream stream = NewStream();
-  for (const Args& command : std::vector<Args>{{"SCAN", "0"},
-                                               {"SCAN", "x"},
-                                               {"SSCAN", "k", "0"},
-                                               {"HSCAN", "k", "0"},
-                                               {"ZSCAN", "k", "0"}}) {
+  for (const Args& command : std::vector<Args>{
+           {"SCAN", "0"}, {"SCAN", "x"}, {"SSCAN", "k", "0"}, {"HSCAN", "k", "0"}, {"ZSCAN", "k", "0"}}) {
     TryOptions(command, options, {{}, {"SADD", "k", "a"}, {"HSET", "k", "a", "b"}}, &stream);
   }
   ExpectSame(stream);
@@ -331,17 +328,16 @@ TEST_P(CommandsTest, OptionsOfScan) {
 
 // Ranges by member have a meaning where all scores are the same: there, few members or many.
 TEST_P(CommandsTest, RangesByMember) {
-  const std::vector<std::string> ends = {
-      "-",          "+",          "[",   "(",     "[a", "(a", "[aa", "(b", "[member050",
-      "(member050", "[member149", "(zz", "[\xff", "a",  "",   "+x",  "-x"};
+  const std::vector<std::string> ends = {"-",     "+",  "[",          "(",          "[a",         "(a",
+                                         "[aa",   "(b", "[member050", "(member050", "[member149", "(zz",
+                                         "[\xff", "a",  "",           "+x",         "-x"};
   for (const int members : {0, 1, 5, 200}) {
     Stream stream = NewStream();
     for (int i = 0; i < members; ++i) {
       stream.push_back(MakeBatch({{"ZADD", "k", "-2.5", absl::StrFormat("member%03d", i)}}));
     }
     if (members > 1) {
-      stream.push_back(
-          MakeBatch({{"ZADD", "k", "-2.5", "", "-2.5", "a", "-2.5", "b", "-2.5", "\xff"}}));
+      stream.push_back(MakeBatch({{"ZADD", "k", "-2.5", "", "-2.5", "a", "-2.5", "b", "-2.5", "\xff"}}));
     }
     for (const std::string& low : ends) {
       for (const std::string& high : ends) {
@@ -370,15 +366,13 @@ void AddScores(int members, Stream* stream) {
 }
 
 TEST_P(CommandsTest, RangesByScoreAndRank) {
-  const Args scores = {"-inf", "(-inf", "-7.5", "(-7.5", "0",   "3",
-                       "(3",   "40",    "(99",  "inf",   "(inf"};
+  const Args scores = {"-inf", "(-inf", "-7.5", "(-7.5", "0", "3", "(3", "40", "(99", "inf", "(inf"};
   const Args ranks = {"0", "1", "-1", "-2", "5", "100", "-100", "150", "-150", "1000", "-1000"};
   for (const int members : {0, 1, 7, 257}) {
     Stream stream = NewStream();
     AddScores(members, &stream);
     const auto ask = [&](const std::string& from, const std::string& to, const Args& by) {
-      for (const Args& options :
-           std::vector<Args>{{}, {"REV"}, {"WITHSCORES"}, {"REV", "WITHSCORES"}}) {
+      for (const Args& options : std::vector<Args>{{}, {"REV"}, {"WITHSCORES"}, {"REV", "WITHSCORES"}}) {
         Args args = {"ZRANGE", "k", from, to};
         args.insert(args.end(), by.begin(), by.end());
         args.insert(args.end(), options.begin(), options.end());
@@ -396,8 +390,8 @@ TEST_P(CommandsTest, RangesByScoreAndRank) {
       for (const std::string& to : ranks) ask(from, to, {});
     }
     for (int i = 0; i < members; i += 5) {
-      stream.push_back(MakeBatch(
-          {{"ZRANK", "k", absl::StrCat("m", i)}, {"ZREVRANK", "k", absl::StrCat("m", i)}}));
+      stream.push_back(
+          MakeBatch({{"ZRANK", "k", absl::StrCat("m", i)}, {"ZREVRANK", "k", absl::StrCat("m", i)}}));
     }
     stream.push_back(MakeBatch({{"ZREMRANGEBYRANK", "k", "3", "10"},
                                 {"ZREMRANGEBYSCORE", "k", "(10", "20"},

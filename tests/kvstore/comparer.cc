@@ -21,7 +21,7 @@ enum class Rule {
   kOuterShape,  // the type only
   kScan,        // cursor and elements: what belongs together is seen by walks
   kHello,       // all but the connection's id
-  kZero,  // but for the sign of a zero, which Redis keeps or not by how it stores a sorted set
+  kZero,        // but for the sign of a zero, which Redis keeps or not by how it stores a sorted set
 };
 
 std::string Lower(std::string text) {
@@ -136,28 +136,19 @@ bool Same(const std::vector<std::string>& args, const RespValue& a, const RespVa
   if (a.is_error() || b.is_error() || a.type == 0 || b.type == 0) return Encode(a) == Encode(b);
   constexpr int64_t kTolerance = kClockTolerance.count();
   switch (RuleFor(args)) {
-    case Rule::kExact:
-      return Encode(a) == Encode(b);
-    case Rule::kUnordered:
-      return SameUnordered(a, b, 1) && (a.is_aggregate() || Encode(a) == Encode(b));
-    case Rule::kPairs:
-      return SameUnordered(a, b, 2) && (a.is_aggregate() || Encode(a) == Encode(b));
-    case Rule::kSeconds:
-      return CloseInTime(a, b, kTolerance / 1000);
-    case Rule::kMilliseconds:
-      return CloseInTime(a, b, kTolerance);
-    case Rule::kShape:
-      return SameShape(a, b, true);
-    case Rule::kOuterShape:
-      return SameShape(a, b, false);
+    case Rule::kExact: return Encode(a) == Encode(b);
+    case Rule::kUnordered: return SameUnordered(a, b, 1) && (a.is_aggregate() || Encode(a) == Encode(b));
+    case Rule::kPairs: return SameUnordered(a, b, 2) && (a.is_aggregate() || Encode(a) == Encode(b));
+    case Rule::kSeconds: return CloseInTime(a, b, kTolerance / 1000);
+    case Rule::kMilliseconds: return CloseInTime(a, b, kTolerance);
+    case Rule::kShape: return SameShape(a, b, true);
+    case Rule::kOuterShape: return SameShape(a, b, false);
     case Rule::kScan: {
       const bool pairs = Lower(args[0]) != "scan" && Lower(args[0]) != "sscan";
       return IsScan(a, pairs) && IsScan(b, pairs);
     }
-    case Rule::kHello:
-      return SameHello(a, b);
-    case Rule::kZero:
-      return Encode(WithoutSignOfZero(a)) == Encode(WithoutSignOfZero(b));
+    case Rule::kHello: return SameHello(a, b);
+    case Rule::kZero: return Encode(WithoutSignOfZero(a)) == Encode(WithoutSignOfZero(b));
   }
   return false;
 }

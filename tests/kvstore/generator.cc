@@ -74,18 +74,10 @@ void Generator::Spoil(std::vector<std::string>* args) {
     case 0:
       if (args->size() > 1) args->erase(where);
       return;
-    case 1:
-      args->insert(where, RandomValue(dice_.OneOf(kKinds), dice_));
-      return;
-    case 2:
-      *where = RandomValue(dice_.OneOf(kKinds), dice_);
-      return;
-    case 3:
-      args->push_back(*where);
-      return;
-    default:
-      std::swap(*where, (*args)[dice_.Below(args->size())]);
-      return;
+    case 1: args->insert(where, RandomValue(dice_.OneOf(kKinds), dice_)); return;
+    case 2: *where = RandomValue(dice_.OneOf(kKinds), dice_); return;
+    case 3: args->push_back(*where); return;
+    default: std::swap(*where, (*args)[dice_.Below(args->size())]); return;
   }
 }
 
@@ -94,8 +86,7 @@ Request Generator::MakeRequest() {
   const Form& form = AnyForm();
   request.args = MakeArgs(form);
   // A spoiled SPOP may pop at random, and a spoiled SRANDMEMBER may ask for billions.
-  if (form.name != "SPOP" && form.name != "SRANDMEMBER" && form.name != "ZRANDMEMBER" &&
-      dice_.Percent(7)) {
+  if (form.name != "SPOP" && form.name != "SRANDMEMBER" && form.name != "ZRANDMEMBER" && dice_.Percent(7)) {
     Spoil(&request.args);
   }
   KeepTimesFarAway(&request.args, dice_);
@@ -138,25 +129,14 @@ Batch Generator::MakePick() {
   batch.connection = kPicks;
   const std::string key = RandomValue("t", dice_);
   switch (dice_.Below(6)) {
-    case 0:
-      batch.requests.push_back({{"RANDOMKEY"}});
-      break;
-    case 1:
-      batch.requests.push_back({{"SPOP", key}});
-      break;
-    case 2:
-      batch.requests.push_back({{"SPOP", key, RandomValue("count", dice_)}});
-      break;
-    case 3:
-      batch.requests.push_back({{"SRANDMEMBER", key}});
-      break;
+    case 0: batch.requests.push_back({{"RANDOMKEY"}}); break;
+    case 1: batch.requests.push_back({{"SPOP", key}}); break;
+    case 2: batch.requests.push_back({{"SPOP", key, RandomValue("count", dice_)}}); break;
+    case 3: batch.requests.push_back({{"SRANDMEMBER", key}}); break;
     case 4:
-      batch.requests.push_back(
-          {{"ZRANDMEMBER", RandomValue("z", dice_), RandomValue("count", dice_)}});
+      batch.requests.push_back({{"ZRANDMEMBER", RandomValue("z", dice_), RandomValue("count", dice_)}});
       break;
-    default:
-      batch.requests.push_back({{"SRANDMEMBER", key, RandomValue("count", dice_)}});
-      break;
+    default: batch.requests.push_back({{"SRANDMEMBER", key, RandomValue("count", dice_)}}); break;
   }
   return batch;
 }

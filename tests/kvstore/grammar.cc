@@ -217,8 +217,7 @@ class Expander {
       case '<':
         for (std::string& word : choice_.value(inside)) out->push_back(std::move(word));
         return;
-      case '(':
-        return OneOf(inside, out);
+      case '(': return OneOf(inside, out);
       case '[':
         if (choice_.below(2) == 1) Sequence(inside, out);
         return;
@@ -228,8 +227,7 @@ class Expander {
         for (; count > 0; --count) OneOf(inside, out);
         return;
       }
-      default:
-        out->emplace_back(item);
+      default: out->emplace_back(item);
     }
   }
 

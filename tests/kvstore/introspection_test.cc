@@ -243,9 +243,10 @@ TEST_P(IntrospectionTest, ConfigSet) {
   }
   // Where the kvstore means to differ: limits are not any client's to set.
   for (const char* size : {"1", "1048576", "536870912", "text", ""}) {
-    EXPECT_EQ(ours_wire_->Ask({"CONFIG", "SET", "proto-max-bulk-len", size}).text,
-              "ERR CONFIG SET failed (possibly related to argument 'proto-max-bulk-len') - can't set immutable "
-              "config");
+    EXPECT_EQ(
+        ours_wire_->Ask({"CONFIG", "SET", "proto-max-bulk-len", size}).text,
+        "ERR CONFIG SET failed (possibly related to argument 'proto-max-bulk-len') - can't set immutable "
+        "config");
   }
   EXPECT_EQ(ours_wire_->Ask({"CONFIG", "SET", "port", "1"}).text,
             "ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config");
@@ -353,7 +354,8 @@ TEST_P(IntrospectionTest, RedisCliMemkeys) {
   const auto cli = StartRedisCli({"--memkeys"});
   ASSERT_TRUE(cli.ok()) << cli.status();
   ASSERT_EQ((*cli)->Wait(std::chrono::seconds(30)), 0) << (*cli)->Log();
-  EXPECT_THAT((*cli)->Log(), testing::ContainsRegex("Biggest string found '\"abc\"' has 100[0-9][0-9] bytes"));
+  EXPECT_THAT((*cli)->Log(),
+              testing::ContainsRegex("Biggest string found '\"abc\"' has 100[0-9][0-9] bytes"));
 }
 
 Fields ClientFields(const std::string& line, std::string* order) {

@@ -10,8 +10,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/kvstore/two_servers.h"
-#include "tests/lab/process.h"
 #include "tests/kvstore/values.h"
+#include "tests/lab/process.h"
 
 namespace kvstore::test {
 namespace {

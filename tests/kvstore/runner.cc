@@ -133,8 +133,7 @@ std::string Runner::SettlePick(const std::vector<std::string>& args, const RespV
     return exists.text == "1" ? "" : absl::StrCat("no key: ", Readable(ours));
   }
   const bool sorted = args[0] == "ZRANDMEMBER";
-  const bool may_repeat =
-      (sorted || args[0] == "SRANDMEMBER") && args.size() > 2 && args[2][0] == '-';
+  const bool may_repeat = (sorted || args[0] == "SRANDMEMBER") && args.size() > 2 && args[2][0] == '-';
   const std::set<std::string> distinct(picked.begin(), picked.end());
   if (!may_repeat && distinct.size() != picked.size()) return absl::StrCat("one twice: ", Readable(ours));
   if (args[0] == "SPOP") return SettlePop(args[1], picked, Texts(redis));

@@ -47,41 +47,24 @@ std::optional<uint16_t> PortOf(const std::string& log) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TestServer>> TestServer::StartRedis(std::vector<std::string> flags,
-                                                                 const std::string& password) {
+                                                                   const std::string& password) {
   const auto program = FindProgram("redis-server");
   if (!program.ok()) return program.status();
   std::unique_ptr<TestServer> server(new TestServer());
   server->password_ = password;
   server->address_.path = absl::StrCat(server->folder_.path(), "/redis");
-  server->flags_ = {*program,
-                    "--port",
-                    "0",
-                    "--unixsocket",
-                    server->address_.path,
-                    "--dir",
-                    server->folder_.path(),
-                    "--save",
-                    "",
-                    "--appendonly",
-                    "no",
-                    "--databases",
-                    "1",
-                    "--enable-debug-command",
-                    "yes",
-                    "--proto-max-bulk-len",
-                    absl::StrCat(kMaxBulk),
+  server->flags_ = {*program, "--port", "0", "--unixsocket", server->address_.path, "--dir",
+                    server->folder_.path(), "--save", "", "--appendonly", "no", "--databases", "1",
+                    "--enable-debug-command", "yes", "--proto-max-bulk-len", absl::StrCat(kMaxBulk),
                     // The kvstore's defaults.
-                    "--client-query-buffer-limit",
-                    "256mb",
-                    "--maxmemory-clients",
-                    "256mb"};
+                    "--client-query-buffer-limit", "256mb", "--maxmemory-clients", "256mb"};
   server->flags_.insert(server->flags_.end(), flags.begin(), flags.end());
   if (absl::Status started = server->Start(); !started.ok()) return started;
   return server;
 }
 
 absl::StatusOr<std::unique_ptr<TestServer>> TestServer::StartKvStore(std::vector<std::string> flags,
-                                                                   const std::string& password) {
+                                                                     const std::string& password) {
   std::unique_ptr<TestServer> server(new TestServer());
   server->is_kvstore_ = true;
   server->password_ = password;

@@ -11,6 +11,7 @@ namespace {
 
 using namespace std::string_literals;
 
+// clang-format off
 const std::string kWrongIntegers[] = {
     "", " ", " 1", "1 ", "+1", "01", "-01", "-0", "00", "0x10", "1e3", "1.0", "abc", "--1", "-", "1\0"s,
     "\0"s, "1\r\n", "9223372036854775808", "-9223372036854775809", "18446744073709551616",
@@ -57,13 +58,14 @@ const std::string kWords[] = {
     "unknown-subcommand-that-is-rather-long"};
 
 const std::string kScores[] = {
-    "0", "1", "1", "2", "-1", "1.5", "-3.25", "0.1", "0.2", "1e3", "10", "1e-20", "123456789.123456789", "inf",
-    "-inf", "+inf", "1e300", "3.14159265358979323846", "0x10", "5e-324"};
+    "0", "1", "1", "2", "-1", "1.5", "-3.25", "0.1", "0.2", "1e3", "10", "1e-20", "123456789.123456789",
+    "inf", "-inf", "+inf", "1e300", "3.14159265358979323846", "0x10", "5e-324"};
 const std::string kWrongScores[] = {"", " 1", "nan", "abc", "1e400", "1x", "(1", "--1", "1\0"s};
 const std::string kScoreEnds[] = {"-inf",  "+inf", "inf", "0",   "1",   "(1", "(0",
                                   "2",     "(2",   "-1",  "(-1", "1.5", "10", "(inf",
                                   "(-inf", "1e3",  "",    "(",   " 1"};
 const std::string kWrongScoreEnds[] = {"nan", "abc", "((1", "1x", "[1", "-", "+", "1,5"};
+// clang-format on
 
 std::string Key(std::string_view kind, Dice& dice) {
   constexpr std::string_view kKinds = "slthz";
@@ -125,9 +127,14 @@ enum class Since { kNow, k1970, k1970NotLongAgo };
 
 // `unit`: how many of it are a second.
 std::string Time(uint64_t unit, Since since, Dice& dice) {
-  static const std::string kSpecial[] = {
-    "0", "-1", "-1000000", "9223372036854775807", "-9223372036854775808", "9223372036854775",
-    "9223372036854776", "9223370000000000000"};
+  static const std::string kSpecial[] = {"0",
+                                         "-1",
+                                         "-1000000",
+                                         "9223372036854775807",
+                                         "-9223372036854775808",
+                                         "9223372036854775",
+                                         "9223372036854776",
+                                         "9223370000000000000"};
   const uint64_t what = dice.Below(100);
   if (what < 6) return dice.OneOf(kSpecial);
   if (what < 9) return dice.OneOf(kWrongIntegers);
@@ -159,8 +166,7 @@ std::string RandomValue(std::string_view kind, Dice& dice) {
   if (kind == "int") return Integer(dice);
   if (kind == "float") return dice.Percent(85) ? dice.OneOf(kFloats) : dice.OneOf(kWrongFloats);
   if (kind == "score") return dice.Percent(95) ? dice.OneOf(kScores) : dice.OneOf(kWrongScores);
-  if (kind == "score_end")
-    return dice.Percent(95) ? dice.OneOf(kScoreEnds) : dice.OneOf(kWrongScoreEnds);
+  if (kind == "score_end") return dice.Percent(95) ? dice.OneOf(kScoreEnds) : dice.OneOf(kWrongScoreEnds);
   if (kind == "index") return Index(dice);
   if (kind == "count") return Count(dice);
   if (kind == "offset") return Offset(dice);

@@ -106,14 +106,9 @@ Answer Wire::Exchange(const std::vector<std::string_view>& pieces, size_t replie
     while (unsent.empty() && piece + 1 < pieces.size()) unsent = pieces[++piece];
     if (answer.replies.size() == replies && (unsent.empty() || !send_all)) break;
     switch (TakeTurn(&unsent)) {
-      case Turn::kGoesOn:
-        continue;
-      case Turn::kClosed:
-        answer.closed = true;
-        break;
-      case Turn::kStalled:
-        answer.error = "no answer";
-        break;
+      case Turn::kGoesOn: continue;
+      case Turn::kClosed: answer.closed = true; break;
+      case Turn::kStalled: answer.error = "no answer"; break;
     }
     if (!answer.closed) break;
     // What came together with the end.

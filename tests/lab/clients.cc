@@ -61,10 +61,10 @@ std::string TcpState(int fd) {
   tcp_info info = {};
   socklen_t size = sizeof(info);
   if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return "";
-  return absl::StrCat(" [tcp state ", static_cast<int>(info.tcpi_state), ", unacked ",
-                      info.tcpi_unacked, ", retransmits ", static_cast<int>(info.tcpi_retransmits),
-                      ", backoff ", static_cast<int>(info.tcpi_backoff), ", probes ",
-                      static_cast<int>(info.tcpi_probes), "]");
+  return absl::StrCat(" [tcp state ", static_cast<int>(info.tcpi_state), ", unacked ", info.tcpi_unacked,
+                      ", retransmits ", static_cast<int>(info.tcpi_retransmits), ", backoff ",
+                      static_cast<int>(info.tcpi_backoff), ", probes ", static_cast<int>(info.tcpi_probes),
+                      "]");
 }
 
 }  // namespace
@@ -127,8 +127,7 @@ Plan HalfClosedDownloadPlan(uint64_t bytes, uint64_t seed) {
 Plan ServerHalfClosedPlan(const std::string& name, uint64_t bytes, uint64_t seed) {
   Plan plan;
   plan.name = "upload to a half-closed server";
-  plan.send = {.prefix = absl::StrCat("HALFCLOSE ", name, "\n"),
-               .bytes = bytes, .seed = seed, .suffix = ""};
+  plan.send = {.prefix = absl::StrCat("HALFCLOSE ", name, "\n"), .bytes = bytes, .seed = seed, .suffix = ""};
   return plan;
 }
 
@@ -136,7 +135,9 @@ Plan GatherPlan(uint64_t bytes, int rounds, uint64_t seed) {
   Plan plan;
   plan.name = "gather";
   plan.send = {.prefix = absl::StrCat("GATHER ", bytes, "\n"),
-               .bytes = bytes * static_cast<uint64_t>(rounds), .seed = seed, .suffix = ""};
+               .bytes = bytes * static_cast<uint64_t>(rounds),
+               .seed = seed,
+               .suffix = ""};
   std::vector<char> piece(bytes);
   for (int i = 0; i < rounds; ++i) {
     FillPattern(seed, static_cast<uint64_t>(i) * bytes, piece.data(), bytes);
@@ -168,7 +169,7 @@ Plan AskPlan(const std::string& request, const std::string& answer) {
   return plan;
 }
 
-// --- Client ---
+// --- Client --------------------------------------------------------------------------------------
 
 uint16_t Client::port() const {
   sockaddr_in address = {};
@@ -179,8 +180,8 @@ uint16_t Client::port() const {
 
 std::chrono::microseconds Client::longest_pause() const {
   if (done_ || last_received_ == Clock::time_point{}) return longest_pause_;
-  return std::max(longest_pause_, std::chrono::duration_cast<std::chrono::microseconds>(
-                                      Clock::now() - last_received_));
+  return std::max(longest_pause_,
+                  std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - last_received_));
 }
 
 void Client::ResetPause() {
@@ -202,8 +203,8 @@ void Client::DropIncoming(bool drop) {
 void Client::NoteReceived(size_t n) {
   Clock::time_point now = Clock::now();
   if (last_received_ != Clock::time_point{}) {
-    longest_pause_ = std::max(
-        longest_pause_, std::chrono::duration_cast<std::chrono::microseconds>(now - last_received_));
+    longest_pause_ =
+        std::max(longest_pause_, std::chrono::duration_cast<std::chrono::microseconds>(now - last_received_));
   }
   last_received_ = now;
   received_ += n;
@@ -211,12 +212,12 @@ void Client::NoteReceived(size_t n) {
 
 void Client::Fail(const std::string& what) {
   if (!error_.empty()) return;
-  error_ = absl::StrCat(name_, ": ", what, ", after ", sent_, " bytes sent and ", received_,
-                        " received", TcpState(fd_));
+  error_ = absl::StrCat(name_, ": ", what, ", after ", sent_, " bytes sent and ", received_, " received",
+                        TcpState(fd_));
   done_ = true;
 }
 
-// --- StreamClient ---
+// --- StreamClient --------------------------------------------------------------------------------
 
 uint64_t StreamClient::Allowed() const {
   uint64_t ahead_of = received_ + plan_.send.prefix.size();
@@ -233,8 +234,7 @@ short StreamClient::Wanted(Clock::time_point now) {
   short events = 0;
   if (plan_.reading && !eof_) events |= POLLIN;
   bool to_send = unsent_at_ < unsent_.size() || made_ < Allowed() ||
-                 (made_ == plan_.send.size() && plan_.half_close_after_send && !plan_.hold_fin &&
-                  !fin_sent_);
+                 (made_ == plan_.send.size() && plan_.half_close_after_send && !plan_.hold_fin && !fin_sent_);
   if (to_send) events |= POLLOUT;
   return events;
 }
@@ -260,7 +260,8 @@ void StreamClient::OnReady(short events) {
   bool all_sent = made_ == plan_.send.size() && unsent_at_ == unsent_.size() &&
                   (fin_sent_ || !plan_.half_close_after_send);
   bool all_received = received_ == plan_.expect.size() && (eof_ || !plan_.expect_eof);
-  // Where the server has ended its stream first, only TCP tells that it has ours. (Both ended: poll wakes for ever.)
+  // Where the server has ended its stream first, only TCP tells that it has ours. (Both ended: poll wakes for
+  // ever.)
   const bool server_has_all = !fin_sent_ || !eof_ || Unacknowledged(fd_) == 0;
   if (all_sent && server_has_all && all_received && error_.empty()) done_ = true;
 }
@@ -322,13 +323,13 @@ void StreamClient::Read() {
 
 void StreamClient::FinishEcho(uint64_t more) {
   CHECK(plan_.send.suffix.empty());
-  const uint64_t prefix = plan_.send.prefix.size();   // it may not even have come so far
+  const uint64_t prefix = plan_.send.prefix.size();  // it may not even have come so far
   plan_.send.bytes = std::min(plan_.send.bytes, std::max<uint64_t>(made_, prefix) - prefix + more);
   plan_.expect.bytes = plan_.send.bytes;
   plan_.half_close_after_send = true;
 }
 
-// --- TimerClient ---
+// --- TimerClient ---------------------------------------------------------------------------------
 
 short TimerClient::Wanted(Clock::time_point) { return connected_ ? POLLIN : POLLOUT; }
 
@@ -389,7 +390,7 @@ void TimerClient::Line(const std::string& line) {
   ++ticks_;
 }
 
-// --- Fleet ---
+// --- Fleet ---------------------------------------------------------------------------------------
 
 Fleet::Fleet(Namespace& where) : Fleet(where, Lab::kServiceIp, Lab::kServicePort) {}
 
@@ -470,8 +471,8 @@ void Fleet::Turn(int wait_ms) {
     if (wanted[i].revents == 0) continue;
     uint64_t before = who[i]->received_ + who[i]->sent_;
     who[i]->OnReady(wanted[i].revents);
-    // Who is through ends its side, as most programs do. A server that has closed waits for a second, and resets,
-    // rightly, whoever comes later.
+    // Who is through ends its side, as most programs do. A server that has closed waits for a second, and
+    // resets, rightly, whoever comes later.
     if (who[i]->done_) (void)shutdown(who[i]->fd_, SHUT_WR);
     progress = progress || who[i]->done_ || who[i]->received_ + who[i]->sent_ != before;
   }
@@ -503,8 +504,7 @@ std::string Fleet::Unfinished() const {
   return text;
 }
 
-std::string Fleet::RunUntil(const std::function<bool()>& condition,
-                            std::chrono::milliseconds timeout) {
+std::string Fleet::RunUntil(const std::function<bool()>& condition, std::chrono::milliseconds timeout) {
   auto deadline = std::chrono::steady_clock::now() + timeout;
   for (;;) {
     std::string errors = Errors();
@@ -520,8 +520,7 @@ std::string Fleet::RunUntil(const std::function<bool()>& condition,
 std::string Fleet::RunUntilConnected(std::chrono::milliseconds timeout) {
   return RunUntil(
       [this] {
-        return std::all_of(clients_.begin(), clients_.end(),
-                           [](auto& client) { return client->connected_; });
+        return std::all_of(clients_.begin(), clients_.end(), [](auto& client) { return client->connected_; });
       },
       timeout);
 }
@@ -529,8 +528,7 @@ std::string Fleet::RunUntilConnected(std::chrono::milliseconds timeout) {
 std::string Fleet::RunUntilDone(std::chrono::milliseconds timeout) {
   return RunUntil(
       [this] {
-        return std::all_of(clients_.begin(), clients_.end(),
-                           [](auto& client) { return client->done_; });
+        return std::all_of(clients_.begin(), clients_.end(), [](auto& client) { return client->done_; });
       },
       timeout);
 }

@@ -46,7 +46,7 @@ struct Plan {
   // Socket options; 0: the system's.
   int receive_buffer = 0;
   int send_buffer = 0;
-  uint32_t bind_ip = 0;        // host order; 0: the system's choice
+  uint32_t bind_ip = 0;  // host order; 0: the system's choice
   uint16_t bind_port = 0;
   // Most bytes to write, or read, in one turn, and least time between turns. For loads that are to last.
   size_t piece = 256 << 10;
@@ -91,11 +91,11 @@ class Client {
   virtual ~Client() = default;
   const std::string& name() const { return name_; }
   bool done() const { return done_; }
-  const std::string& error() const { return error_; }   // "" while all is well
+  const std::string& error() const { return error_; }  // "" while all is well
   bool connected() const { return connected_; }
   uint64_t received() const { return received_; }
   uint64_t sent() const { return sent_; }
-  uint16_t port() const;                                 // own port
+  uint16_t port() const;  // own port
   int fd() const { return fd_; }
   // Longest time without a received byte, since the first one or since the call of ResetPause.
   std::chrono::microseconds longest_pause() const;
@@ -150,7 +150,7 @@ class StreamClient : public Client {
   uint64_t Allowed() const;
 
   Plan plan_;
-  std::vector<char> unsent_;      // made, not yet taken by the kernel
+  std::vector<char> unsent_;  // made, not yet taken by the kernel
   size_t unsent_at_ = 0;
   uint64_t made_ = 0;
   bool eof_ = false, fin_sent_ = false;
@@ -161,7 +161,7 @@ class StreamClient : public Client {
 class TimerClient : public Client {
  public:
   uint64_t ticks() const { return ticks_; }
-  void HalfClose();   // when the request has been sent
+  void HalfClose();  // when the request has been sent
 
  protected:
   friend class Fleet;

@@ -33,7 +33,8 @@ std::string FixedPort::Ask(const std::string& request, const std::string& answer
   if (port_ != 0 && bind(fd, reinterpret_cast<sockaddr*>(&own), sizeof(own)) != 0) {
     return absl::StrCat("bind: ", strerror(errno));
   }
-  sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(server_port_), .sin_addr = {}, .sin_zero = {}};
+  sockaddr_in server = {
+      .sin_family = AF_INET, .sin_port = htons(server_port_), .sin_addr = {}, .sin_zero = {}};
   CHECK_EQ(inet_pton(AF_INET, server_ip_.c_str(), &server.sin_addr), 1);
   int error = 0;
   socklen_t size = sizeof(error);

@@ -1,5 +1,5 @@
-// A client that comes again and again, from the same port each time: what one connection leaves behind meets the
-// next. Ordinary blocking sockets.
+// A client that comes again and again, from the same port each time: what one connection leaves behind meets
+// the next. Ordinary blocking sockets.
 #ifndef UNDERSTUDY_TESTS_LAB_FIXED_PORT_H_
 #define UNDERSTUDY_TESTS_LAB_FIXED_PORT_H_
 

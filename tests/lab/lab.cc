@@ -106,8 +106,8 @@ MacAddress MacOf(const Namespace& where, const std::string& interface) {
 
 void DisableOffload(const Namespace& where, const std::string& interface) {
   int fd = where.Socket(AF_INET, SOCK_DGRAM);
-  for (uint32_t command : {ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO, ETHTOOL_SSG, ETHTOOL_STXCSUM,
-                           ETHTOOL_SRXCSUM}) {
+  for (uint32_t command :
+       {ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO, ETHTOOL_SSG, ETHTOOL_STXCSUM, ETHTOOL_SRXCSUM}) {
     ethtool_value value = {.cmd = command, .data = 0};
     ifreq request = RequestFor(interface);
     request.ifr_data = reinterpret_cast<char*>(&value);
@@ -147,14 +147,11 @@ constexpr std::pair<const char*, const char*> kSysctls[] = {
 const char* Name(Host host) { return host == Host::kA ? "a" : "b"; }
 
 std::string ToString(const MacAddress& mac) {
-  return absl::StrFormat("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
-                         mac[5]);
+  return absl::StrFormat("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 }
 
 std::string Lab::service() { return absl::StrCat(kServiceIp, ":", kServicePort); }
-std::string Lab::replication_ip(Host host) {
-  return host == Host::kA ? "198.18.1.1" : "198.18.1.2";
-}
+std::string Lab::replication_ip(Host host) { return host == Host::kA ? "198.18.1.1" : "198.18.1.2"; }
 std::string Lab::host_ip(Host host) { return host == Host::kA ? "198.18.0.11" : "198.18.0.12"; }
 
 absl::StatusOr<std::unique_ptr<Lab>> Lab::Create(const Options& options) {
@@ -171,8 +168,7 @@ Lab::~Lab() {
 
 absl::Status Lab::Build(const Options& options) {
   std::pair<std::unique_ptr<Namespace>*, const char*> all[] = {
-      {&switch_, "switch"}, {&client_, "client"}, {&raw_, "raw"},
-      {&hosts_[0], "a"},    {&hosts_[1], "b"},
+      {&switch_, "switch"}, {&client_, "client"}, {&raw_, "raw"}, {&hosts_[0], "a"}, {&hosts_[1], "b"},
   };
   for (auto& [where, name] : all) {
     auto made = Namespace::Create(name);
@@ -199,8 +195,8 @@ absl::Status Lab::Build(const Options& options) {
   }
   auto wire = [&wires](const std::string& port, const char* bridge, const Namespace& where,
                        const char* interface) {
-    absl::StrAppend(&wires, "link add ", port, " type veth peer name ", interface, " netns ",
-                    where.path(), "\n");
+    absl::StrAppend(&wires, "link add ", port, " type veth peer name ", interface, " netns ", where.path(),
+                    "\n");
     absl::StrAppend(&wires, "link set ", port, " master ", bridge, " up\n");
   };
   wire(kClientPort, "br-service", *client_, kClientInterface);
@@ -212,18 +208,16 @@ absl::Status Lab::Build(const Options& options) {
   absl::Status done = switch_->Ip(wires);
   if (!done.ok()) return done;
 
-  done = client_->Ip(absl::StrCat("link set lo up\naddr add ", kClientIp, "/24 dev ",
-                                  kClientInterface, "\nlink set ", kClientInterface, " up\n"));
+  done = client_->Ip(absl::StrCat("link set lo up\naddr add ", kClientIp, "/24 dev ", kClientInterface,
+                                  "\nlink set ", kClientInterface, " up\n"));
   if (!done.ok()) return done;
   done = raw_->Ip(absl::StrCat("link set ", kRawInterface, " up\n"));
   if (!done.ok()) return done;
   for (Host host : {Host::kA, Host::kB}) {
-    done = this->host(host).Ip(absl::StrCat(
-        "link set lo up\n",
-        "addr add ", host_ip(host), "/24 dev ", kServiceInterface, "\n",
-        "link set ", kServiceInterface, " up\n",
-        "addr add ", replication_ip(host), "/24 dev ", kReplicationInterface, "\n",
-        "link set ", kReplicationInterface, " up\n"));
+    done = this->host(host).Ip(
+        absl::StrCat("link set lo up\n", "addr add ", host_ip(host), "/24 dev ", kServiceInterface, "\n",
+                     "link set ", kServiceInterface, " up\n", "addr add ", replication_ip(host), "/24 dev ",
+                     kReplicationInterface, "\n", "link set ", kReplicationInterface, " up\n"));
     if (!done.ok()) return done;
     macs_[static_cast<int>(host)] = MacOf(this->host(host), kServiceInterface);
   }

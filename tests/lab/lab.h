@@ -63,9 +63,9 @@ class Lab {
   Namespace& host(Host host) { return *hosts_[static_cast<int>(host)]; }
   Namespace& wires() { return *switch_; }
 
-  static std::string service();                     // "198.18.0.10:7000"
-  static std::string replication_ip(Host host);     // "198.18.1.1"
-  static std::string host_ip(Host host);            // own address on the service network
+  static std::string service();                  // "198.18.0.10:7000"
+  static std::string replication_ip(Host host);  // "198.18.1.1"
+  static std::string host_ip(Host host);         // own address on the service network
   const MacAddress& mac(Host host) const { return macs_[static_cast<int>(host)]; }
   const MacAddress& client_mac() const { return client_mac_; }
   const MacAddress& raw_mac() const { return raw_mac_; }

@@ -70,9 +70,7 @@ bool Reaches(Namespace& from, const std::string& ip) {
   return ReachesWithin(seconds(5), from, ip);
 }
 
-bool IsCutOff(Namespace& from, const std::string& ip) {
-  return !ReachesWithin(milliseconds(150), from, ip);
-}
+bool IsCutOff(Namespace& from, const std::string& ip) { return !ReachesWithin(milliseconds(150), from, ip); }
 
 bool HasCarrier(Namespace& where, const std::string& interface) {
   int fd = where.Socket(AF_INET, SOCK_DGRAM);
@@ -162,8 +160,8 @@ class LabTest : public testing::Test {
     lab_ = *std::move(lab);
   }
   void GiveServiceAddressTo(Host host) {
-    absl::Status done = lab_->host(host).Ip(absl::StrCat("addr add ", Lab::kServiceIp, "/32 dev ",
-                                                         Lab::kServiceInterface, "\n"));
+    absl::Status done = lab_->host(host).Ip(
+        absl::StrCat("addr add ", Lab::kServiceIp, "/32 dev ", Lab::kServiceInterface, "\n"));
     ASSERT_TRUE(done.ok()) << done;
   }
 
@@ -275,8 +273,7 @@ TEST_F(LabTest, WatchCountsResetsAndSpeakers) {
   GiveServiceAddressTo(Host::kA);
   auto server = std::make_unique<TinyServer>(*lab_, Host::kA);
   Fleet fleet(lab_->client());
-  StreamClient* echo =
-      fleet.Add(EchoPlan({.bytes = 8 << 20, .seed = 3, .pace = milliseconds(1)}, true));
+  StreamClient* echo = fleet.Add(EchoPlan({.bytes = 8 << 20, .seed = 3, .pace = milliseconds(1)}, true));
   EXPECT_EQ(fleet.RunUntil([&] { return echo->received() > 400000; }, seconds(10)), "");
   (*watch)->Stop();
   auto packets = (*watch)->Packets();
@@ -305,8 +302,7 @@ TEST_F(LabTest, WatchCountsResetsAndSpeakers) {
   GiveServiceAddressTo(Host::kB);
   refused();
   ASSERT_TRUE(lab_->client().Ip("neigh flush dev eth0\n").ok());
-  ASSERT_TRUE(
-      lab_->host(Host::kB).Ip(absl::StrCat("addr del ", Lab::kServiceIp, "/32 dev service0\n")).ok());
+  ASSERT_TRUE(lab_->host(Host::kB).Ip(absl::StrCat("addr del ", Lab::kServiceIp, "/32 dev service0\n")).ok());
   EXPECT_THAT(FindTwoSpeakers((*watch)->Packets()), IsEmpty());
   GiveServiceAddressTo(Host::kA);
   refused();
@@ -379,8 +375,7 @@ TEST(JudgeTest, WindowAndTimestampsNeverMoveBack) {
   SeenPacket syn_ack = FromService(1000, 5000, 10);
   syn_ack.flags = TH_SYN | TH_ACK;
   syn_ack.wscale = 2;
-  std::vector<SeenPacket> packets = {syn, syn_ack, FromService(1000, 1250, 10),
-                                     FromService(2000, 1000, 11)};
+  std::vector<SeenPacket> packets = {syn, syn_ack, FromService(1000, 1250, 10), FromService(2000, 1000, 11)};
   EXPECT_THAT(FindMovesBack(packets), IsEmpty());
   packets.push_back(FromService(2000, 999, 11));
   EXPECT_THAT(FindMovesBack(packets), SizeIs(1));

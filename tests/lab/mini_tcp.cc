@@ -66,9 +66,7 @@ uint32_t TcpSum(const uint8_t* ip, const uint8_t* tcp, size_t size) {
   return Sum(tcp, size, Sum(ip + 12, 8, static_cast<uint32_t>(IPPROTO_TCP + size)));
 }
 
-const uint8_t* Bytes(const std::string& text) {
-  return reinterpret_cast<const uint8_t*>(text.data());
-}
+const uint8_t* Bytes(const std::string& text) { return reinterpret_cast<const uint8_t*>(text.data()); }
 
 }  // namespace
 
@@ -94,8 +92,8 @@ MiniTcp::~MiniTcp() { close(fd_); }
 
 void MiniTcp::Fail(const std::string& what) {
   if (!error_.empty()) return;
-  error_ = absl::StrCat("mini TCP: ", what, "; ", acknowledged_, " bytes acknowledged, ",
-                        received_.size(), " received");
+  error_ = absl::StrCat("mini TCP: ", what, "; ", acknowledged_, " bytes acknowledged, ", received_.size(),
+                        " received");
 }
 
 uint32_t MiniTcp::TsNow() const {
@@ -158,7 +156,8 @@ void MiniTcp::SendRaw(uint8_t flags, uint32_t seq, uint32_t ack, const std::stri
   frame += options;
   frame += payload;
   const uint8_t* ip = Bytes(frame) + kEthernet;
-  Set16(&frame, kEthernet + kIp + 16, static_cast<uint16_t>(~TcpSum(ip, ip + kIp, tcp_size) ^ (damaged_ ? 1 : 0)));
+  Set16(&frame, kEthernet + kIp + 16,
+        static_cast<uint16_t>(~TcpSum(ip, ip + kIp, tcp_size) ^ (damaged_ ? 1 : 0)));
   PCHECK(send(fd_, frame.data(), frame.size(), 0) == static_cast<ssize_t>(frame.size()));
 }
 
@@ -203,8 +202,7 @@ void MiniTcp::Output() {
     uint64_t in_flight = sent_ - acknowledged_;
     if (in_flight >= options_.max_in_flight) return;
     size_t size = std::min<uint64_t>({to_send_.size() - std::min<uint64_t>(sent_, to_send_.size()),
-                                      options_.mss - kTimestampsOption,
-                                      options_.max_in_flight - in_flight});
+                                      options_.mss - kTimestampsOption, options_.max_in_flight - in_flight});
     size = std::min<size_t>(size, static_cast<size_t>(std::max(room, 0)));
     bool fin = closing_ && sent_ + size == to_send_.size();
     if (size == 0 && !fin) return;
@@ -245,8 +243,8 @@ void MiniTcp::Turn(milliseconds wait) {
   for (;;) {
     sockaddr_ll from = {};
     socklen_t from_size = sizeof(from);
-    ssize_t n = recvfrom(fd_, frame.data(), frame.size(), MSG_DONTWAIT,
-                         reinterpret_cast<sockaddr*>(&from), &from_size);
+    ssize_t n = recvfrom(fd_, frame.data(), frame.size(), MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&from),
+                         &from_size);
     if (n < 0) {
       PCHECK(errno == EAGAIN || errno == EINTR || errno == ENETDOWN);
       return;
@@ -260,9 +258,9 @@ std::string MiniTcp::RunUntil(const std::function<bool()>& condition, millisecon
   while (error_.empty() && !condition()) {
     if (Clock::now() > deadline) {
       return absl::StrCat("mini TCP: not within ", timeout.count(), " ms; ",
-                          established_ ? "" : "not connected; ", acknowledged_, " of ",
-                          to_send_.size(), " bytes acknowledged, ", received_.size(), " received, ",
-                          segments_.size(), " segments came");
+                          established_ ? "" : "not connected; ", acknowledged_, " of ", to_send_.size(),
+                          " bytes acknowledged, ", received_.size(), " received, ", segments_.size(),
+                          " segments came");
     }
     Turn(milliseconds(2));
   }
@@ -344,7 +342,8 @@ bool MiniTcp::WasOvertaken(const Segment& s) const {
   for (size_t i = segments_.size() - 1; i-- > 0;) {
     const Segment& earlier = segments_[i];
     if (s.time - earlier.time > milliseconds(5) * Slowness()) return false;
-    if (earlier.source_mac == s.source_mac && !Before(earlier.seq, s.seq) && !Before(earlier.ack, s.ack)) return true;
+    if (earlier.source_mac == s.source_mac && !Before(earlier.seq, s.seq) && !Before(earlier.ack, s.ack))
+      return true;
   }
   return false;
 }

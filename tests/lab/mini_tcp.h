@@ -26,11 +26,11 @@ class MiniTcp {
   struct Options {
     uint16_t port = 40000;
     uint32_t isn = 1000;
-    std::optional<uint32_t> tsval;      // at the start; none: without time stamps
+    std::optional<uint32_t> tsval;  // at the start; none: without time stamps
     bool sack = true;
     std::optional<uint8_t> wscale = 7;  // none: without window scaling
     uint16_t mss = 1460;
-    uint16_t window = 65535;            // as in the header of each segment
+    uint16_t window = 65535;  // as in the header of each segment
     size_t max_in_flight = 32 << 10;
   };
   struct Segment {
@@ -56,12 +56,12 @@ class MiniTcp {
   std::string Connect(std::chrono::milliseconds timeout);
   void StartConnect();
   void Send(const std::string& bytes);
-  void Close();                          // FIN behind all that was given to Send
+  void Close();  // FIN behind all that was given to Send
   // Ignores what arrives from now on, except that it is still taken down.
   void SetDeaf(bool deaf) { deaf_ = deaf; }
   // Sends nothing by itself any more: neither acknowledgements nor data.
   void SetMute(bool mute) { mute_ = mute; }
-  void SetWindow(uint16_t window);       // and says so
+  void SetWindow(uint16_t window);  // and says so
   // What is sent from now on is damaged on the way: its checksum is wrong.
   void SetDamaged(bool damaged) { damaged_ = damaged; }
   // A segment of any kind, from the state the connection is in.
@@ -74,7 +74,7 @@ class MiniTcp {
   // The MAC that owns the service address, as far as this client knows.
   bool knows_server() const { return server_mac_.has_value(); }
   bool established() const { return established_; }
-  bool end_seen() const { return end_seen_; }             // the server's FIN, in order
+  bool end_seen() const { return end_seen_; }  // the server's FIN, in order
   const std::string& received() const { return received_; }
   // Bytes of the stream (FIN included, SYN not) that the server has acknowledged.
   uint64_t acknowledged() const { return acknowledged_; }
@@ -90,7 +90,7 @@ class MiniTcp {
   void TakeFrame(const uint8_t* frame, size_t size);
   void TakeArp(const uint8_t* arp);
   void TakeSegment(const Segment& segment);
-  bool WasOvertaken(const Segment& segment) const;   // segments_ ends with it
+  bool WasOvertaken(const Segment& segment) const;  // segments_ ends with it
   void SendArp(uint16_t operation, const MacAddress& to, uint32_t to_ip);
   void SendSyn();
   void SendAck();
@@ -107,7 +107,8 @@ class MiniTcp {
   Clock::time_point start_, next_arp_{};
 
   uint32_t isn_;
-  bool connecting_ = false, established_ = false, deaf_ = false, mute_ = false, damaged_ = false, end_seen_ = false;
+  bool connecting_ = false, established_ = false, deaf_ = false, mute_ = false, damaged_ = false,
+       end_seen_ = false;
   bool closing_ = false;
   std::string to_send_;
   uint64_t acknowledged_ = 0, sent_ = 0, sent_max_ = 0;  // offsets in to_send_ (+ FIN)

@@ -82,8 +82,7 @@ absl::Status Namespace::SetSysctl(const std::string& name, const std::string& va
     if (fd >= 0) close(fd);
   });
   if (error == 0) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrCat("sysctl ", name, "=", value, " in ", name_, ": ", strerror(error)));
+  return absl::InternalError(absl::StrCat("sysctl ", name, "=", value, " in ", name_, ": ", strerror(error)));
 }
 
 absl::Status Namespace::Ip(const std::string& commands) const {
@@ -99,9 +98,7 @@ absl::Status Namespace::Ip(const std::string& commands) const {
   pid_t pid = -1;
   int error = 0;
   // The child is born in the namespace of the thread that spawns it.
-  Run([&] {
-    error = posix_spawnp(&pid, "ip", &actions, nullptr, const_cast<char**>(argv.data()), environ);
-  });
+  Run([&] { error = posix_spawnp(&pid, "ip", &actions, nullptr, const_cast<char**>(argv.data()), environ); });
   posix_spawn_file_actions_destroy(&actions);
   close(in[0]);
   close(out[1]);
@@ -122,8 +119,7 @@ absl::Status Namespace::Ip(const std::string& commands) const {
   int status = 0;
   PCHECK(waitpid(pid, &status, 0) == pid);
   if (status == 0) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrCat("ip in ", name_, " said: ", output, "\nin the batch:\n", commands));
+  return absl::InternalError(absl::StrCat("ip in ", name_, " said: ", output, "\nin the batch:\n", commands));
 }
 
 }  // namespace understudy::lab

@@ -19,8 +19,8 @@ namespace {
 // Far above what a start takes, so that a slow machine does not fail a test.
 const std::chrono::seconds kStartTime = std::chrono::seconds(10) * Slowness();
 
-// Where 80 ms cannot be held, as on an emulated processor: no less than UNDERSTUDY_TEST_SUSPECT_AFTER_MS, whatever
-// the test asks for.
+// Where 80 ms cannot be held, as on an emulated processor: no less than UNDERSTUDY_TEST_SUSPECT_AFTER_MS,
+// whatever the test asks for.
 void RaiseSuspicion(std::vector<std::string>& flags) {
   const char* least = getenv("UNDERSTUDY_TEST_SUSPECT_AFTER_MS");
   if (least == nullptr) return;
@@ -78,14 +78,14 @@ absl::StatusOr<std::unique_ptr<Pair>> Pair::Start(Lab& lab, const Options& optio
   done = pair->status(Host::kA).WaitForState("solo", kStartTime);
   if (done.ok() && options.with_secondary) {
     done = pair->StartNode(Host::kB, "secondary");
-    // The primary last: between the join and the secondary's look at the register it says so, and then not any more.
+    // The primary last: between the join and the secondary's look at the register it says so, and then not
+    // any more.
     for (Host host : {Host::kB, Host::kA}) {
       if (done.ok()) done = pair->status(host).WaitForState("protected", kStartTime);
     }
   }
   if (done.ok()) return pair;
-  return absl::Status(done.code(),
-                      absl::StrCat(std::string(done.message()), "\n", pair->LogTails(30)));
+  return absl::Status(done.code(), absl::StrCat(std::string(done.message()), "\n", pair->LogTails(30)));
 }
 
 std::vector<std::string> Pair::FlagsOf(Host host, const std::string& role) const {
@@ -108,8 +108,7 @@ std::vector<std::string> Pair::FlagsOf(Host host, const std::string& role) const
   return flags;
 }
 
-absl::Status Pair::StartNode(Host host, const std::string& role,
-                             const std::vector<std::string>& more_flags) {
+absl::Status Pair::StartNode(Host host, const std::string& role, const std::vector<std::string>& more_flags) {
   std::unique_ptr<Process>& process = processes_[static_cast<int>(host)];
   if (process != nullptr) {
     CHECK(!process->running()) << "node " << Name(host) << " runs already";

@@ -1,7 +1,7 @@
 // A pair of nodes in the lab, as an operator would run it.
 //
 //   auto lab = Lab::Create();
-//   auto pair = Pair::Start(**lab, {.binary = Runfile("tests/apps/workbench")});  // protected when it returns
+//   auto pair = Pair::Start(**lab, {.binary = Runfile("tests/apps/workbench")});  // returns when protected
 //   Fleet fleet((*lab)->client());
 //   ... load ...
 //   (*pair)->PowerCut(Host::kA);
@@ -26,8 +26,8 @@ namespace understudy::lab {
 class Pair {
  public:
   struct Options {
-    std::string binary;                  // path of the program
-    std::vector<std::string> flags;      // for both nodes, after those of the lab
+    std::string binary;              // path of the program
+    std::vector<std::string> flags;  // for both nodes, after those of the lab
     bool with_secondary = true;
   };
   static constexpr uint16_t kReplicationPort = 7100;
@@ -38,8 +38,7 @@ class Pair {
 
   // Starts a node: kA begins as primary, kB as secondary, unless `role` says otherwise. A process that
   // runs on that host already must have ended.
-  absl::Status StartNode(Host host, const std::string& role,
-                         const std::vector<std::string>& more_flags = {});
+  absl::Status StartNode(Host host, const std::string& role, const std::vector<std::string>& more_flags = {});
   // The flags of a node, without the program; for tests that start something by hand.
   std::vector<std::string> FlagsOf(Host host, const std::string& role) const;
 

@@ -73,10 +73,8 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Start(const Options& options) 
   process->name_ = options.name;
   // Not the pid alone: one test starts several of the same name, one after the other.
   static int serial = 0;
-  process->log_path_ =
-      absl::StrCat(OutputDir(), "/", getpid(), "-", ++serial, "-", options.name, ".log");
-  int log = open(process->log_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC,
-                 0644);
+  process->log_path_ = absl::StrCat(OutputDir(), "/", getpid(), "-", ++serial, "-", options.name, ".log");
+  int log = open(process->log_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
   if (log < 0) {
     return absl::InternalError(absl::StrCat(process->log_path_, ": ", strerror(errno)));
   }
@@ -102,8 +100,7 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Start(const Options& options) 
     }
     if (options.where != nullptr) ok = ok && setns(options.where->fd(), CLONE_NEWNET) == 0;
     if (options.max_files) {
-      rlimit limit = {static_cast<rlim_t>(*options.max_files),
-                      static_cast<rlim_t>(*options.max_files)};
+      rlimit limit = {static_cast<rlim_t>(*options.max_files), static_cast<rlim_t>(*options.max_files)};
       ok = ok && setrlimit(RLIMIT_NOFILE, &limit) == 0;
     }
     if (options.as_nobody) {
@@ -158,8 +155,8 @@ std::optional<int> Process::Wait(std::chrono::milliseconds timeout) {
   pollfd ended = {.fd = pidfd_, .events = POLLIN, .revents = 0};
   auto deadline = std::chrono::steady_clock::now() + timeout * Slowness();
   for (;;) {
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
+    auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     int ready = poll(&ended, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
     if (ready == 0) return std::nullopt;
     if (ready > 0) break;

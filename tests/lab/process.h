@@ -37,12 +37,12 @@ class TempDir {
 class Process {
  public:
   struct Options {
-    std::string name;                     // of the log file
-    std::vector<std::string> argv;        // argv[0] is the path of the program
-    const Namespace* where = nullptr;     // none: that of the test
-    bool as_nobody = false;               // without any privilege
-    std::optional<int> max_files;         // RLIMIT_NOFILE
-    std::vector<int> drop_capabilities;   // out of the bounding set: a root without them
+    std::string name;                    // of the log file
+    std::vector<std::string> argv;       // argv[0] is the path of the program
+    const Namespace* where = nullptr;    // none: that of the test
+    bool as_nobody = false;              // without any privilege
+    std::optional<int> max_files;        // RLIMIT_NOFILE
+    std::vector<int> drop_capabilities;  // out of the bounding set: a root without them
   };
   // Both outputs go to a log file. The program is killed when the calling thread ends, so call it from
   // a thread that stays: the main one.
@@ -54,8 +54,8 @@ class Process {
 
   pid_t pid() const { return pid_; }
   const std::string& name() const { return name_; }
-  void Signal(int signal);      // nothing if it has ended
-  void Kill();                  // SIGKILL, and waits until it is gone with all its sockets
+  void Signal(int signal);  // nothing if it has ended
+  void Kill();              // SIGKILL, and waits until it is gone with all its sockets
   bool running();
   // Status as waitpid has it, if it ends within `timeout`.
   std::optional<int> Wait(std::chrono::milliseconds timeout);

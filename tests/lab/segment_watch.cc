@@ -16,7 +16,6 @@
 #include <cerrno>
 #include <cstring>
 
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "glog/logging.h"
@@ -26,9 +25,9 @@ namespace understudy::lab {
 
 namespace {
 
-constexpr size_t kSnap = 160;               // IP and TCP headers with all options
-constexpr size_t kMaxPackets = 8u << 20;    // a bound, not a goal
-constexpr size_t kMaxLines = 5;             // of one judgement; more of the same helps nobody
+constexpr size_t kSnap = 160;             // IP and TCP headers with all options
+constexpr size_t kMaxPackets = 8u << 20;  // a bound, not a goal
+constexpr size_t kMaxLines = 5;           // of one judgement; more of the same helps nobody
 
 uint32_t ServiceIp() {
   in_addr address;
@@ -135,8 +134,8 @@ void SegmentWatch::Loop() {
   }
 }
 
-void SegmentWatch::Take(const uint8_t* frame, size_t size, const MacAddress& source,
-                        uint16_t protocol, int64_t time_ns) {
+void SegmentWatch::Take(const uint8_t* frame, size_t size, const MacAddress& source, uint16_t protocol,
+                        int64_t time_ns) {
   static const uint32_t service_ip = ServiceIp();
   SeenPacket seen;
   seen.time_ns = time_ns;
@@ -202,8 +201,8 @@ std::string Describe(const SeenPacket& p) {
                                      ToString(p.source_mac));
   if (p.arp) return text + "ARP claims the service address";
   absl::StrAppend(&text, p.from_service ? "service>" : "client:", p.client_port, " ");
-  for (auto& [bit, name] : {std::pair{TH_SYN, "SYN "}, std::pair{TH_FIN, "FIN "},
-                            std::pair{TH_RST, "RST "}, std::pair{TH_ACK, ""}}) {
+  for (auto& [bit, name] : {std::pair{TH_SYN, "SYN "}, std::pair{TH_FIN, "FIN "}, std::pair{TH_RST, "RST "},
+                            std::pair{TH_ACK, ""}}) {
     if ((p.flags & bit) != 0) text += name;
   }
   absl::StrAppend(&text, "seq ", p.seq, " ack ", p.ack, " win ", p.window, " len ", p.length);
@@ -266,7 +265,8 @@ struct Said {
 // client takes no window from such a segment (RFC 9293 section 3.10.7.4: SND.WL1, SND.WL2).
 constexpr int64_t kOvertakenNs = 5'000'000;
 static bool Overtaken(const SeenPacket& p, const SeenPacket& later) {
-  if (p.source_mac != later.source_mac || p.time_ns - later.time_ns >= kOvertakenNs * Slowness()) return false;
+  if (p.source_mac != later.source_mac || p.time_ns - later.time_ns >= kOvertakenNs * Slowness())
+    return false;
   if (p.length > 0) return true;
   const uint32_t end = later.seq + later.length;
   return Before(p.seq, end) || (p.seq == end && Before(p.ack, later.ack));
@@ -279,7 +279,7 @@ static std::string MovesBack(const char* what, uint32_t value, const Said& said,
 
 std::vector<std::string> FindMovesBack(const std::vector<SeenPacket>& packets) {
   struct Seen {
-    std::optional<uint8_t> wscale;      // the server's, when both offered it
+    std::optional<uint8_t> wscale;  // the server's, when both offered it
     bool client_offers_wscale = false;
     bool client_has_acked = false;
     std::optional<Said> edge, tsval;

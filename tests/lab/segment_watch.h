@@ -28,10 +28,10 @@ struct SeenPacket {
   MacAddress source_mac{};
   uint32_t client_ip = 0;
   uint16_t client_port = 0;
-  uint8_t flags = 0;          // TH_FIN, TH_SYN, TH_RST, TH_ACK, ...
+  uint8_t flags = 0;  // TH_FIN, TH_SYN, TH_RST, TH_ACK, ...
   uint32_t seq = 0, ack = 0;
-  uint16_t window = 0;        // as in the header
-  uint32_t length = 0;        // payload
+  uint16_t window = 0;  // as in the header
+  uint32_t length = 0;  // payload
   std::optional<uint32_t> tsval;
   std::optional<uint8_t> wscale;  // of a SYN
   bool sack_permitted = false;    // of a SYN
@@ -58,8 +58,7 @@ class SegmentWatch {
  private:
   SegmentWatch() = default;
   void Loop();
-  void Take(const uint8_t* frame, size_t size, const MacAddress& source, uint16_t protocol,
-            int64_t time_ns);
+  void Take(const uint8_t* frame, size_t size, const MacAddress& source, uint16_t protocol, int64_t time_ns);
 
   int fd_ = -1;
   int wake_ = -1;
@@ -69,7 +68,7 @@ class SegmentWatch {
   std::atomic<uint64_t> missed_{0};
 };
 
-// --- Judgements: each returns one line per offence, empty when there is none. ---
+// --- Judgements: each returns one line per offence, empty when there is none. --------------------
 
 // RSTs from the service address (I5).
 std::vector<std::string> FindResets(const std::vector<SeenPacket>& packets);

@@ -31,8 +31,7 @@ namespace {
 
 absl::Status WaitFor(int fd, short events, Clock::time_point deadline) {
   pollfd wanted = {.fd = fd, .events = events, .revents = 0};
-  auto left =
-      std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+  auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
   int ready = poll(&wanted, 1, static_cast<int>(std::max<int64_t>(left, 0)));
   if (ready > 0) return absl::OkStatus();
   return absl::DeadlineExceededError("no answer in time");
@@ -53,8 +52,7 @@ absl::StatusOr<std::string> Text(const json::object& object, const char* name) {
 absl::StatusOr<int64_t> Number(const json::object& object, const char* name) {
   const json::value* value = object.if_contains(name);
   if (value == nullptr || !(value->is_int64() || value->is_uint64())) {
-    return absl::InternalError(
-        absl::StrCat("no integer \"", name, "\" in ", json::serialize(object)));
+    return absl::InternalError(absl::StrCat("no integer \"", name, "\" in ", json::serialize(object)));
   }
   return value->to_number<int64_t>();
 }
@@ -68,8 +66,7 @@ absl::StatusOr<HttpReply> StatusClient::Get(const std::string& target,
                                             std::chrono::milliseconds timeout) const {
   Clock::time_point deadline = Clock::now() + timeout * Slowness();
   int type = SOCK_STREAM | SOCK_NONBLOCK;
-  int fd = where_ != nullptr ? where_->Socket(AF_INET, type)
-                             : socket(AF_INET, type | SOCK_CLOEXEC, 0);
+  int fd = where_ != nullptr ? where_->Socket(AF_INET, type) : socket(AF_INET, type | SOCK_CLOEXEC, 0);
   PCHECK(fd >= 0);
   absl::Cleanup closing = [fd] { close(fd); };
   sockaddr_in to = {};
@@ -88,8 +85,7 @@ absl::StatusOr<HttpReply> StatusClient::Get(const std::string& target,
   }
   std::string request =
       absl::StrCat("GET ", target, " HTTP/1.1\r\nHost: ", ip_, "\r\nConnection: close\r\n\r\n");
-  if (send(fd, request.data(), request.size(), MSG_NOSIGNAL) !=
-      static_cast<ssize_t>(request.size())) {
+  if (send(fd, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) {
     return Broken("send");
   }
   http::response_parser<http::string_body> parser;
@@ -141,10 +137,9 @@ absl::StatusOr<NodeStatus> StatusClient::Status() const {
     if (!text.ok()) return text.status();
     *field = *std::move(text);
   }
-  for (auto& [name, field] : {std::pair{"epoch", &status.epoch},
-                              std::pair{"stable_lsn", &status.stable_lsn},
-                              std::pair{"applied_lsn", &status.applied_lsn},
-                              std::pair{"connections", &status.connections}}) {
+  for (auto& [name, field] :
+       {std::pair{"epoch", &status.epoch}, std::pair{"stable_lsn", &status.stable_lsn},
+        std::pair{"applied_lsn", &status.applied_lsn}, std::pair{"connections", &status.connections}}) {
     auto number = Number(object, name);
     if (!number.ok()) return number.status();
     *field = *number;
@@ -171,8 +166,7 @@ absl::StatusOr<double> StatusClient::Metric(const std::string& name) const {
   return absl::NotFoundError(absl::StrCat("no metric ", name));
 }
 
-absl::Status StatusClient::WaitForState(const std::string& state,
-                                        std::chrono::milliseconds timeout) const {
+absl::Status StatusClient::WaitForState(const std::string& state, std::chrono::milliseconds timeout) const {
   Clock::time_point deadline = Clock::now() + timeout;
   std::string last = "never asked";
   while (Clock::now() < deadline) {
@@ -181,8 +175,8 @@ absl::Status StatusClient::WaitForState(const std::string& state,
     last = status.ok() ? status->json : status.status().ToString();
     std::this_thread::sleep_for(std::chrono::milliseconds(3));
   }
-  return absl::DeadlineExceededError(absl::StrCat("not ", state, " within ", timeout.count(),
-                                                  " ms; last answer: ", last));
+  return absl::DeadlineExceededError(
+      absl::StrCat("not ", state, " within ", timeout.count(), " ms; last answer: ", last));
 }
 
 }  // namespace understudy::lab

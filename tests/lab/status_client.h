@@ -30,9 +30,8 @@ class StatusClient {
   // `where` may be null: the namespace of the test.
   StatusClient(const Namespace* where, std::string ip, uint16_t port);
 
-  absl::StatusOr<HttpReply> Get(
-      const std::string& target,
-      std::chrono::milliseconds timeout = std::chrono::milliseconds(1000)) const;
+  absl::StatusOr<HttpReply> Get(const std::string& target,
+                                std::chrono::milliseconds timeout = std::chrono::milliseconds(1000)) const;
   // GET /status, parsed. An answer that lacks a field or has one of the wrong type is an error.
   absl::StatusOr<NodeStatus> Status() const;
   // "" when there is no answer.

@@ -17,7 +17,7 @@
 namespace understudy::lab {
 
 namespace {
-constexpr uint32_t kNetwork = 0xc6130000;   // 198.19.0.0/16
+constexpr uint32_t kNetwork = 0xc6130000;  // 198.19.0.0/16
 constexpr uint16_t kFirstPort = 1024, kPorts = 30000;
 
 uint32_t Ip(const char* text) {
@@ -29,7 +29,8 @@ uint32_t Ip(const char* text) {
 
 SynFlood::SynFlood(Lab& lab) : lab_(lab) {
   for (Host host : {Host::kA, Host::kB}) {
-    const absl::Status routed = lab.host(host).Ip(absl::StrCat("route add 198.19.0.0/16 via ", Lab::kClientIp, "\n"));
+    const absl::Status routed =
+        lab.host(host).Ip(absl::StrCat("route add 198.19.0.0/16 via ", Lab::kClientIp, "\n"));
     CHECK(routed.ok()) << routed;
   }
   fd_ = lab.client().Socket(AF_PACKET, SOCK_RAW, 0);
@@ -73,8 +74,8 @@ SynFlood::Seen SynFlood::TakeSeen() {
   for (;;) {
     sockaddr_ll from = {};
     socklen_t from_size = sizeof(from);
-    const ssize_t n = recvfrom(fd_, frame.data(), frame.size(), MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&from),
-                               &from_size);
+    const ssize_t n = recvfrom(fd_, frame.data(), frame.size(), MSG_DONTWAIT,
+                               reinterpret_cast<sockaddr*>(&from), &from_size);
     if (n < 0) return seen;
     if (from.sll_pkttype == PACKET_OUTGOING || n < ETH_HLEN) continue;
     const auto segment = tcpshim::ParsePacket({frame.data() + ETH_HLEN, static_cast<size_t>(n) - ETH_HLEN});

@@ -1,5 +1,6 @@
-// SYNs of clients that do not exist, as in a flood: each from another address of 198.19.0.0/16, which the hosts must
-// have a route to by way of the client's (the constructor sees to it). Nobody answers what they are answered.
+// SYNs of clients that do not exist, as in a flood: each from another address of 198.19.0.0/16, which the
+// hosts must have a route to by way of the client's (the constructor sees to it). Nobody answers what they
+// are answered.
 #ifndef UNDERSTUDY_TESTS_LAB_SYN_FLOOD_H_
 #define UNDERSTUDY_TESTS_LAB_SYN_FLOOD_H_
 
@@ -19,13 +20,15 @@ class SynFlood {
 
   void Send(Host host, int count);
   // What was sent to them, since the last call.
-  struct Seen { int syn_acks = 0, resets = 0, others = 0; };
+  struct Seen {
+    int syn_acks = 0, resets = 0, others = 0;
+  };
   Seen TakeSeen();
 
  private:
   Lab& lab_;
   int fd_ = -1;
-  uint32_t next_ = 0;   // each address and port once
+  uint32_t next_ = 0;  // each address and port once
 };
 
 }  // namespace understudy::lab

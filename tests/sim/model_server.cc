@@ -41,8 +41,7 @@ size_t ModelServer::OnData(Connection& c, std::string_view unread) {
         Say(c, absl::StrCat("[", mine.words, " ", c.Random() % 1000, " ",
                             c.Now().time_since_epoch().count() % 1'000'000, "]"));
       }
-      if (mine.words % 32 == 0)
-        c.SetTimer(mine.words % 3, std::chrono::microseconds(c.Random() % 30'000));
+      if (mine.words % 32 == 0) c.SetTimer(mine.words % 3, std::chrono::microseconds(c.Random() % 30'000));
     }
   } else if (manner_ == Manner::kGenerate) {
     consumed -= consumed % 16;

@@ -33,7 +33,7 @@ class ModelServer final : public Server {
 
   explicit ModelServer(Manner manner) : manner_(manner) {}
 
-  std::function<void()> on_call = [] {};   // time may pass in a call
+  std::function<void()> on_call = [] {};  // time may pass in a call
 
   // By the client's address and initial sequence number.
   const std::map<std::string, Transcript>& transcripts() const { return transcripts_; }

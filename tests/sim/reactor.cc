@@ -54,8 +54,7 @@ int epoll_wait(int set, epoll_event* events, int, int) {
   for (auto& [fd, watched] : Sets()[set].watched) {
     if (fd != kTimer) {
       if (process == nullptr || fd != process->event_fd || process->south.events.empty()) continue;
-      if (std::exchange(watched.said, process->south.events_made) == process->south.events_made)
-        continue;
+      if (std::exchange(watched.said, process->south.events_made) == process->south.events_made) continue;
     }
     events[count] = watched.event;
     events[count++].events = EPOLLIN;

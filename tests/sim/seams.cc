@@ -38,9 +38,7 @@ std::chrono::steady_clock::time_point std::chrono::steady_clock::now() noexcept 
 // The node draws the seed of its Server's random numbers from it.
 std::random_device::result_type std::random_device::_M_getval() {
   using understudy::sim::World;
-  return World::now_in == nullptr
-             ? 4
-             : static_cast<result_type>(World::now_in->Random(uint64_t{1} << 32));
+  return World::now_in == nullptr ? 4 : static_cast<result_type>(World::now_in->Random(uint64_t{1} << 32));
 }
 
 namespace understudy::sim {
@@ -50,12 +48,9 @@ Process& Here() { return *World::current; }
 
 }  // namespace
 
-// --- The north wrapper
-// ----------------------------------------------------------------------------
+// --- The north wrapper ---------------------------------------------------------------------------
 
-SimNorth::SimNorth(Process* process, Log* log) : process_(process), log_(log) {
-  process_->north = this;
-}
+SimNorth::SimNorth(Process* process, Log* log) : process_(process), log_(log) { process_->north = this; }
 SimNorth::~SimNorth() {
   if (process_->north == this) process_->north = nullptr;
 }
@@ -194,8 +189,7 @@ size_t SimNorth::Write(ConnectionId id, absl::Span<const iovec> bytes) {
   if (socket == nullptr || socket->tcp->reset() || known_[id].shut) return 0;
   size_t taken = 0;
   for (const iovec& piece : bytes) {
-    const size_t now =
-        socket->tcp->Write({static_cast<const char*>(piece.iov_base), piece.iov_len});
+    const size_t now = socket->tcp->Write({static_cast<const char*>(piece.iov_base), piece.iov_len});
     taken += now;
     if (now < piece.iov_len) {
       known_[id].blocked = true;
@@ -264,8 +258,7 @@ void SimNorth::Resume(ConnectionId id) {
   process_->world->Wake(*process_, Nanos(0));
 }
 
-// --- Connections between the nodes
-// ----------------------------------------------------------------
+// --- Connections between the nodes ---------------------------------------------------------------
 
 // Ordered both ways. What is sent while the cable is cut comes when it is whole again, as TCP does
 // it.
@@ -285,8 +278,8 @@ struct SimConnection : std::enable_shared_from_this<SimConnection> {
 
   void Send(int from, std::function<void(replication::Link&)> deliver) {
     const int to = 1 - from;
-    last[to] = std::max(
-        last[to], world->now() + microseconds(20) + world->RandomNanos(world->replication_delay()));
+    last[to] =
+        std::max(last[to], world->now() + microseconds(20) + world->RandomNanos(world->replication_delay()));
     towards[to].push_back({last[to], std::move(deliver)});
     world->At(last[to] - world->now(), [self = shared_from_this(), to] { self->Pump(to); });
   }
@@ -309,8 +302,7 @@ struct SimConnection : std::enable_shared_from_this<SimConnection> {
                          if (target == nullptr || self->closed[to]) return;
                          self->process[to]->turn_done.push_back([self, to] {
                            const auto link = self->link[to].lock();
-                           if (link != nullptr && !self->closed[to])
-                             self->handler[to]->OnTurnDone(*link);
+                           if (link != nullptr && !self->closed[to]) self->handler[to]->OnTurnDone(*link);
                          });
                          deliver(*target);
                        });
@@ -367,9 +359,8 @@ void Link::Impl::Answer(Link& link, const Handler::Verdict& verdict, Reply reply
     });
     return;
   }
-  connection->Send(end, [refused = verdict.refused](Link& caller) {
-    Of(caller).handler->OnRefused(caller, refused);
-  });
+  connection->Send(
+      end, [refused = verdict.refused](Link& caller) { Of(caller).handler->OnRefused(caller, refused); });
   // Closed once that is written; the handler hears of it later, as of everything.
   const auto self = connection;
   const int own_end = end;
@@ -442,26 +433,23 @@ absl::StatusOr<std::unique_ptr<LinkListener>> LinkListener::Open(
     boost::asio::io_context&, const boost::asio::ip::tcp::endpoint&, const boost::asio::ip::address&,
     std::function<void(boost::asio::ip::tcp::socket)> accepted) {
   World::current->accept_link = std::move(accepted);
-  return std::unique_ptr<LinkListener>(
-      new LinkListener(std::make_shared<Impl>(Impl{World::current})));
+  return std::unique_ptr<LinkListener>(new LinkListener(std::make_shared<Impl>(Impl{World::current})));
 }
 boost::asio::ip::tcp::endpoint LinkListener::local() const { return {}; }
 uint64_t LinkListener::turned_away() const { return 0; }
 
-void DialPeer(boost::asio::io_context&, const boost::asio::ip::address&, const boost::asio::ip::tcp::endpoint&,
-              std::chrono::milliseconds timeout,
+void DialPeer(boost::asio::io_context&, const boost::asio::ip::address&,
+              const boost::asio::ip::tcp::endpoint&, std::chrono::milliseconds timeout,
               std::function<void(DialResult, boost::asio::ip::tcp::socket)> done) {
   sim::Process* dialer = World::current;
   World* world = dialer->world;
   sim::Host* peer_host = &world->host(1 - dialer->host->index);
-  const auto answer = [world, dialer, done](DialResult result,
-                                            std::shared_ptr<SimConnection> connection) {
+  const auto answer = [world, dialer, done](DialResult result, std::shared_ptr<SimConnection> connection) {
     world->ToProcess(*dialer, [dialer, done, result, connection] {
       sim::starting = connection;
       sim::starting_end = 0;
       done(result, boost::asio::ip::tcp::socket(dialer->loop));
-      if (connection != nullptr && std::exchange(sim::starting, nullptr) != nullptr)
-        connection->Close(0);
+      if (connection != nullptr && std::exchange(sim::starting, nullptr) != nullptr) connection->Close(0);
     });
   };
   const auto half = [world] {
@@ -503,7 +491,7 @@ void DialPeer(boost::asio::io_context&, const boost::asio::ip::address&, const b
   });
 }
 
-// --- The pulse ---
+// --- The pulse -----------------------------------------------------------------------------------
 
 struct PulseLink::Impl {
   sim::Process* process;
@@ -535,9 +523,7 @@ namespace {
 class SimArbiter final : public Arbiter {
  public:
   explicit SimArbiter(sim::Process* process) : process_(process) {}
-  void Read(Callback done) override {
-    process_->world->AskArbiter(*process_, std::nullopt, std::move(done));
-  }
+  void Read(Callback done) override { process_->world->AskArbiter(*process_, std::nullopt, std::move(done)); }
   void Probe(Callback done) override { Read(std::move(done)); }
   void CompareAndSwap(const Register& expected, const Register& desired, Callback done) override {
     process_->world->AskArbiter(*process_, {{expected, desired}}, std::move(done));
@@ -602,8 +588,7 @@ void ForgetLinks() {
 
 }  // namespace understudy::sim
 
-// --- The south wrapper, segments by hand, endpoints, the service address
-// ---------------------------
+// --- The south wrapper, segments by hand, endpoints, the service address -------------------------
 
 namespace understudy::tcpshim {
 
@@ -620,8 +605,7 @@ SouthWrapper::SouthWrapper(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) 
 SouthWrapper::~SouthWrapper() { impl_->south().gate = false; }
 
 absl::StatusOr<std::unique_ptr<SouthWrapper>> SouthWrapper::Attach(const Options&) {
-  return std::unique_ptr<SouthWrapper>(
-      new SouthWrapper(std::make_unique<Impl>(Impl{World::current})));
+  return std::unique_ptr<SouthWrapper>(new SouthWrapper(std::make_unique<Impl>(Impl{World::current})));
 }
 
 void SouthWrapper::OpenGate() {
@@ -662,9 +646,7 @@ absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq
   south.slots.push_back(connection);
   return south.by_tuple[tuple] = static_cast<Slot>(south.slots.size() - 1);
 }
-void SouthWrapper::SetWindowLimit(Slot slot, uint32_t bytes) {
-  impl_->At(slot).window_limit = bytes;
-}
+void SouthWrapper::SetWindowLimit(Slot slot, uint32_t bytes) { impl_->At(slot).window_limit = bytes; }
 void SouthWrapper::Remove(Slot slot) { impl_->south().by_tuple.erase(impl_->At(slot).tuple); }
 void SouthWrapper::Allow(Slot slot, uint32_t flags) { impl_->At(slot).flags |= flags; }
 void SouthWrapper::Disallow(Slot slot, uint32_t flags) { impl_->At(slot).flags &= ~flags; }
@@ -749,7 +731,7 @@ void SouthWrapper::NotePast(Slot slot, Seq snd_max, Seq una) {
   if (c.egress_seen) c.snd_max = SeqMax(c.snd_max, snd_max);
   if (c.ingress_seen) c.una = SeqMax(c.una, una);
 }
-absl::Status SouthWrapper::FollowInterface() { return absl::OkStatus(); }   // interfaces stay
+absl::Status SouthWrapper::FollowInterface() { return absl::OkStatus(); }  // interfaces stay
 std::array<uint64_t, SOUTH_COUNTERS> SouthWrapper::Counters() const { return {}; }
 const char* SouthWrapper::CounterName(int) { return "none"; }
 
@@ -776,8 +758,7 @@ absl::Status RawSender::Send(const Segment& segment) {
 
 absl::StatusOr<UniqueFd> Restore(const Endpoint& endpoint) {
   sim::Host& host = *Here().host;
-  if (host.sockets.contains(endpoint.tuple))
-    return absl::AlreadyExistsError(endpoint.tuple.ToString());
+  if (host.sockets.contains(endpoint.tuple)) return absl::AlreadyExistsError(endpoint.tuple.ToString());
   sim::Tcp::Config config;
   config.local = endpoint.tuple.local;
   config.remote = endpoint.tuple.remote;
@@ -860,15 +841,16 @@ uint32_t CurrentTimestamp(int fd) {
   return socket == nullptr ? 0 : socket->timestamp();
 }
 
-absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::io_context&,
-                                                                   Log* log, const Options&) {
+absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::io_context&, Log* log,
+                                                                   const Options&) {
   return std::make_unique<sim::SimNorth>(World::current, log);
 }
 
 // No descriptor is a listener here: SimNorth knows whether it listens.
 absl::StatusOr<UniqueFd> OpenListener(const SocketAddress&, bool) { return UniqueFd(); }
 
-absl::StatusOr<AddressLock> AddressLock::Take(uint32_t, const std::string&, const std::string&, const std::string&) {
+absl::StatusOr<AddressLock> AddressLock::Take(uint32_t, const std::string&, const std::string&,
+                                              const std::string&) {
   return AddressLock(UniqueFd(), "");
 }
 AddressLock::AddressLock(UniqueFd, std::string) : owner_(0) {}
@@ -895,9 +877,11 @@ class SimAddress final : public ServiceAddress {
   void WatchCarrier(std::function<void(bool up)> changed) override {
     process_->carrier_changed = std::move(changed);
   }
-  void WatchReplacement(std::function<absl::Status(int)>) override {}   // interfaces stay
-  absl::StatusOr<Route> RouteTo(uint32_t ip) override { return Route{.local = false, .here = true, .next_hop = ip}; }
-  absl::Status Resolve(uint32_t) override { return absl::OkStatus(); }   // this world has no ARP
+  void WatchReplacement(std::function<absl::Status(int)>) override {}  // interfaces stay
+  absl::StatusOr<Route> RouteTo(uint32_t ip) override {
+    return Route{.local = false, .here = true, .next_hop = ip};
+  }
+  absl::Status Resolve(uint32_t) override { return absl::OkStatus(); }  // this world has no ARP
   uint32_t mtu() const override { return 1500; }
   int interface_index() const override { return 1; }
 
@@ -919,12 +903,11 @@ absl::StatusOr<std::unique_ptr<ServiceAddress>> ServiceAddress::Create(boost::as
 
 }  // namespace understudy::tcpshim
 
-// --- The replay
-// --------------------------------------------------------------------------------------
+// --- The replay ----------------------------------------------------------------------------------
 
 namespace understudy {
 
-class Replayer::Lookahead {};   // a hint, which a world has no use for
+class Replayer::Lookahead {};  // a hint, which a world has no use for
 
 // Without a thread: the world decides how far the replay is. The checker's shadow gets everything
 // at once.
@@ -944,8 +927,7 @@ Replayer::Replayer(Executor* executor, std::function<void(std::string)> unusable
 
 Replayer::~Replayer() { Stop(false); }
 
-void Replayer::Push(replication::RecordBatch batch, replication::Lsn executed_lsn,
-                    uint64_t output_hash) {
+void Replayer::Push(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash) {
   sim::World::current->shadow.Apply(batch);
   queue_.push_back({std::move(batch), executed_lsn, output_hash});
 }

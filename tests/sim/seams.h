@@ -18,7 +18,7 @@ class SimNorth final : public tcpshim::NorthWrapper {
   void Turn();
 
   absl::Status Listen(tcpshim::UniqueFd listener) override;
-  absl::Status LimitSegments(uint32_t) override { return absl::OkStatus(); }   // segments have no size here
+  absl::Status LimitSegments(uint32_t) override { return absl::OkStatus(); }  // segments have no size here
   SocketAddress listening() const override { return process_->world->service(); }
   void StopListening() override { is_listening_ = false; }
   void Adopt(ConnectionId id, tcpshim::UniqueFd fd, bool expect_input) override;
@@ -36,7 +36,7 @@ class SimNorth final : public tcpshim::NorthWrapper {
  private:
   struct Known {
     FourTuple tuple;
-    uint64_t number = 0;   // of the socket
+    uint64_t number = 0;  // of the socket
     bool expect_input = true;
     bool broken_reported = false;
     bool blocked = false;

@@ -28,8 +28,8 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
 // A CHECK of the node's own that fails ends the process: the seed must be known then, too.
 uint64_t running = 0;
 [[noreturn]] void SayWhichSeed() {
-  std::cerr << "in seed " << running << "\nreplay: " << kReplay << running
-            << " //tests/sim:sim_test" << std::endl;
+  std::cerr << "in seed " << running << "\nreplay: " << kReplay << running << " //tests/sim:sim_test"
+            << std::endl;
   std::abort();
 }
 
@@ -68,8 +68,7 @@ void OneRun(uint64_t seed, bool trace, Totals& totals) {
   }
   if (outcome.violation.has_value()) {
     ADD_FAILURE() << "seed " << seed << ": " << outcome.violation->invariant << ": "
-                  << outcome.violation->what << "\nreplay: " << kReplay << seed
-                  << " //tests/sim:sim_test";
+                  << outcome.violation->what << "\nreplay: " << kReplay << seed << " //tests/sim:sim_test";
   }
 }
 
@@ -77,8 +76,8 @@ void Block(uint64_t first, uint64_t count) {
   std::cout << "seeds " << first << " to " << first + count - 1 << std::endl;
   Totals totals;
   for (uint64_t seed = first; seed < first + count; ++seed) OneRun(seed, false, totals);
-  std::cout << totals.runs << " runs, " << totals.takeovers << " takeovers, " << totals.restarts << " restarts ("
-            << totals.rejoined << " became the secondary again), " << totals.unfiltered
+  std::cout << totals.runs << " runs, " << totals.takeovers << " takeovers, " << totals.restarts
+            << " restarts (" << totals.rejoined << " became the secondary again), " << totals.unfiltered
             << " packets past the programs, " << totals.packets << " packets, " << totals.turns << " turns, "
             << totals.stalls << " stalls; the service was lost in " << totals.lost
             << "; the longest was done " << totals.longest.count() / 1'000'000
@@ -102,7 +101,8 @@ TEST(SimTest, FixedSeeds) {
 TEST(SimTest, FreshSeeds) {
   Quiet(true);
   const uint64_t first = 1'000'000 + static_cast<uint64_t>(std::time(nullptr)) * 1000;
-  Block(first, FromEnvironment("UNDERSTUDY_SIM_RUNS", std::getenv("UNDERSTUDY_TEST_LONG") != nullptr ? 5000 : 1000));
+  Block(first,
+        FromEnvironment("UNDERSTUDY_SIM_RUNS", std::getenv("UNDERSTUDY_TEST_LONG") != nullptr ? 5000 : 1000));
 }
 
 // I7: a client that sends and never reads is slowed down before the node keeps more than it may for
@@ -158,7 +158,7 @@ TEST(SimTest, ClocksThatRunApartNeverMakeTwoSpeakers) {
   }
 }
 
-constexpr int kChrony = 83'333;   // ppm: as fast as it slews
+constexpr int kChrony = 83'333;  // ppm: as fast as it slews
 
 std::string Shown(const std::optional<Violation>& violation) {
   return violation.has_value() ? violation->invariant + ": " + violation->what : "";
@@ -218,7 +218,8 @@ TEST(SimTest, AMachineThatWasAwayIsSilentUntilItHasANewLease) {
 }
 
 // Whoever was told something past the programs that never got into the log may be left with it. All others
-// notice nothing: neither when the programs are put in front again, nor when that cannot be and the node ends.
+// notice nothing: neither when the programs are put in front again, nor when that cannot be and the node
+// ends.
 TEST(SimTest, PacketsThatGetPastTheProgramsAreNoticed) {
   Quiet(true);
   uint64_t unfiltered = 0;
@@ -266,8 +267,7 @@ TEST(SimTest, OneSeedDecidesAll) {
   }
 }
 
-// --- Each check finds something when the protection it stands for is taken out
-// --------------------
+// --- Each check finds something when the protection it stands for is taken out -------------------
 
 struct Taken {
   const char* name;
@@ -286,14 +286,13 @@ TEST_P(WithoutTest, SomeSeedFindsIt) {
     const Outcome outcome = World(seed, GetParam().mutations, false).Run();
     if (!outcome.violation.has_value()) continue;
     if (GetParam().found_by.contains(outcome.violation->invariant)) {
-      std::cout << "seed " << seed << ": " << outcome.violation->invariant << ": "
-                << outcome.violation->what << std::endl;
+      std::cout << "seed " << seed << ": " << outcome.violation->invariant << ": " << outcome.violation->what
+                << std::endl;
       return;
     }
     ++others[outcome.violation->invariant];
   }
-  for (const auto& [invariant, count] : others)
-    std::cout << count << " times " << invariant << std::endl;
+  for (const auto& [invariant, count] : others) std::cout << count << " times " << invariant << std::endl;
   FAIL() << "not found in " << GetParam().at_most << " seeds";
 }
 

@@ -20,8 +20,7 @@ South::Connection* South::Find(const FourTuple& tuple) {
   return found == by_tuple.end() ? nullptr : &*slots[found->second];
 }
 
-south_event South::NewEvent(uint32_t kind, const Packet& packet, const FourTuple& tuple,
-                            int64_t now_ns) {
+south_event South::NewEvent(uint32_t kind, const Packet& packet, const FourTuple& tuple, int64_t now_ns) {
   ++events_made;
   south_event event{};
   event.kind = kind;
@@ -47,7 +46,8 @@ bool South::Egress(Packet& packet, bool by_hand, const Sender& sender, int64_t n
     if (c != nullptr) NoteDeparture(*c, packet, true);
     return true;
   }
-  if (c != nullptr && packet.flags.syn && packet.flags.ack && packet.seq != c->iss && !mutations_.any_syn_ack) {
+  if (c != nullptr && packet.flags.syn && packet.flags.ack && packet.seq != c->iss &&
+      !mutations_.any_syn_ack) {
     c = nullptr;
   }
   if (c != nullptr && OfOtherHandshake(*c, packet)) c = nullptr;

@@ -16,23 +16,22 @@ namespace understudy::sim {
 
 // Protections that a test takes out to see that their absence is found.
 struct Mutations {
-  bool acknowledge_unstored =
-      false;                       // output commit: the primary is told "stored" when it has sent
-  bool no_clamp = false;           // acknowledgements pass as TCP makes them
-  bool no_syn_ack_hold = false;    // the kernel's SYN-ACK leaves before Opened is stable
-  bool no_deadline = false;        // the lease
-  bool no_lease_guard = false;     // the lease runs as long as the suspicion
-  bool drifting_clocks = false;    // no protection: the hosts' clocks run apart, as far as they may
-  bool no_fin_rst_filter = false;  // what a dying process's kernel says
-  bool no_window_fit = false;      // windows are offered as TCP has them
-  bool skip_replay = false;        // what is stored but not replayed yet is forgotten at takeover
-  bool garble_restored = false;    // an heir sends another byte
-  bool no_announcement = false;    // nobody learns where the service address is now
-  bool unanswered_pulses = false;  // the lease is extended by pulses that nobody has answered
-  bool any_syn_ack = false;        // a SYN-ACK of a known tuple passes whatever its ISS
-  bool refusal_is_death = false;    // a refused connection is taken for proof that the peer is dead
-  bool blind_fence = false;  // packets that get past the programs are not noticed
-  bool answers_every_pulse = false;  // whoever hears a pulse, in whatever state, answers it
+  bool acknowledge_unstored = false;  // output commit: the primary is told "stored" when it has sent
+  bool no_clamp = false;              // acknowledgements pass as TCP makes them
+  bool no_syn_ack_hold = false;       // the kernel's SYN-ACK leaves before Opened is stable
+  bool no_deadline = false;           // the lease
+  bool no_lease_guard = false;        // the lease runs as long as the suspicion
+  bool drifting_clocks = false;       // no protection: the hosts' clocks run apart, as far as they may
+  bool no_fin_rst_filter = false;     // what a dying process's kernel says
+  bool no_window_fit = false;         // windows are offered as TCP has them
+  bool skip_replay = false;           // what is stored but not replayed yet is forgotten at takeover
+  bool garble_restored = false;       // an heir sends another byte
+  bool no_announcement = false;       // nobody learns where the service address is now
+  bool unanswered_pulses = false;     // the lease is extended by pulses that nobody has answered
+  bool any_syn_ack = false;           // a SYN-ACK of a known tuple passes whatever its ISS
+  bool refusal_is_death = false;      // a refused connection is taken for proof that the peer is dead
+  bool blind_fence = false;           // packets that get past the programs are not noticed
+  bool answers_every_pulse = false;   // whoever hears a pulse, in whatever state, answers it
 };
 
 class South {
@@ -72,9 +71,7 @@ class South {
   bool Egress(Packet& packet, bool by_hand, const Sender& sender, int64_t now_ns);
   bool Ingress(const Packet& packet, int64_t now_ns);
   // Anything that is not TCP, ARP say.
-  bool MayTalk(int64_t now_ns) const {
-    return gate && (now_ns < deadline_ns || mutations_.no_deadline);
-  }
+  bool MayTalk(int64_t now_ns) const { return gate && (now_ns < deadline_ns || mutations_.no_deadline); }
 
   bool gate = false;
   int64_t deadline_ns = 0;
@@ -92,8 +89,7 @@ class South {
   bool LetPass(Connection& c, Packet& packet);
   bool KnownEgress(Connection& c, Packet& packet);
   bool UnknownEgress(const Packet& packet, const Sender& sender, int64_t now_ns);
-  south_event NewEvent(uint32_t kind, const Packet& packet, const tcpshim::FourTuple& tuple,
-                       int64_t now_ns);
+  south_event NewEvent(uint32_t kind, const Packet& packet, const tcpshim::FourTuple& tuple, int64_t now_ns);
 
   const Mutations mutations_;
   // What a client offered in its newest SYN.

@@ -23,9 +23,9 @@ std::string Packet::ToString() const {
 
 std::string Tcp::ToString() const {
   return absl::StrCat("state ", static_cast<int>(state_), " una ", SndSeq(una_), " nxt ", SndNxt(),
-                      " unsent+unacked ", send_.size(), " fin ", fin_wanted_, fin_sent_, fin_acked_,
-                      " wnd ", peer_window_, " rcv ", RcvNxt(), " unread ", receive_.size(),
-                      " early ", early_.size(), " peer fin ", fin_received_);
+                      " unsent+unacked ", send_.size(), " fin ", fin_wanted_, fin_sent_, fin_acked_, " wnd ",
+                      peer_window_, " rcv ", RcvNxt(), " unread ", receive_.size(), " early ", early_.size(),
+                      " peer fin ", fin_received_);
 }
 
 void Tcp::Connect(Seq iss) {
@@ -209,7 +209,7 @@ std::string Tcp::Read(size_t at_most) {
 }
 
 void Tcp::Reset() {
-  const bool silent = state_ == State::kNew || state_ == State::kSynSent;   // nobody knows of it
+  const bool silent = state_ == State::kNew || state_ == State::kSynSent;  // nobody knows of it
   Packet packet = Base(SndNxt());
   packet.flags.rst = true;
   state_ = State::kReset;
@@ -237,8 +237,7 @@ void Tcp::Challenge() {
 bool Tcp::TakeAck(const Packet& packet) {
   const int32_t ahead = static_cast<int32_t>(packet.ack - SndSeq(una_));
   const int32_t most = static_cast<int32_t>(SndNxt() - SndSeq(una_));
-  if (ahead > most ||
-      (restored_ && ahead < 0 && static_cast<uint64_t>(-ahead) > acked_since_restore_)) {
+  if (ahead > most || (restored_ && ahead < 0 && static_cast<uint64_t>(-ahead) > acked_since_restore_)) {
     Challenge();
     return false;
   }
@@ -266,7 +265,7 @@ bool Tcp::TakeAck(const Packet& packet) {
     if (*resend_at_ >= nxt_) {
       resend_at_.reset();
     } else if (*resend_at_ >= una_ + peer_window_) {
-      break;   // with the next acknowledgement
+      break;  // with the next acknowledgement
     } else {
       resend_at_ = EmitFrom(*resend_at_);
     }
@@ -276,9 +275,8 @@ bool Tcp::TakeAck(const Packet& packet) {
 
 void Tcp::TakeData(const Packet& packet) {
   if (packet.payload.empty() && !packet.flags.fin) return;
-  const int64_t offset =
-      static_cast<int64_t>(rcv_) +
-      static_cast<int32_t>(packet.seq - (rcv_base_ + static_cast<uint32_t>(rcv_)));
+  const int64_t offset = static_cast<int64_t>(rcv_) +
+                         static_cast<int32_t>(packet.seq - (rcv_base_ + static_cast<uint32_t>(rcv_)));
   const bool in_order = offset == static_cast<int64_t>(rcv_);
   std::string bytes = packet.payload;
   uint64_t at = offset < 0 ? 0 : static_cast<uint64_t>(offset);

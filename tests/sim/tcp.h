@@ -114,9 +114,7 @@ class Tcp {
   bool fin_received() const { return fin_received_; }
   bool fin_sent() const { return fin_sent_; }
   bool fin_acked() const { return fin_acked_; }
-  size_t room() const {
-    return config_.send_buffer > send_.size() ? config_.send_buffer - send_.size() : 0;
-  }
+  size_t room() const { return config_.send_buffer > send_.size() ? config_.send_buffer - send_.size() : 0; }
   bool all_acked() const { return send_.empty() && (!fin_wanted_ || fin_acked_); }
   const Config& config() const { return config_; }
   uint8_t peer_shift() const { return peer_shift_; }
@@ -154,10 +152,9 @@ class Tcp {
   uint8_t peer_shift_ = 0;
   bool restored_ = false;
   uint64_t acked_since_restore_ = 0;
-  uint64_t restored_end_ = 0;   // output that was restored as sent
+  uint64_t restored_end_ = 0;  // output that was restored as sent
   int duplicate_acks_ = 0;
-  std::optional<uint64_t>
-      resend_at_;  // after a timeout all is resent, two segments for each that arrives
+  std::optional<uint64_t> resend_at_;  // after a timeout all is resent, two segments for each that arrives
   std::optional<Nanos> retransmit_at_;
   Nanos rto_{0};
 

@@ -26,8 +26,8 @@ namespace {
 constexpr Nanos kTurnInterval = milliseconds(1);  // timers of a node are late by up to this
 constexpr int kHandlersPerTurn = 10'000;          // more than any turn has to do: it spins
 constexpr Nanos kLivenessBound = seconds(30);
-constexpr uint32_t kGhosts = 0xc6130000;          // addresses from here on are nobody's
-constexpr Nanos kBeginning = milliseconds(210);   // about when the first primary begins to serve
+constexpr uint32_t kGhosts = 0xc6130000;         // addresses from here on are nobody's
+constexpr Nanos kBeginning = milliseconds(210);  // about when the first primary begins to serve
 constexpr int64_t kWallEpochUs = 1'700'000'000'000'000;
 
 // A descriptor that is one, because Asio sets it to non-blocking. Nothing is ever read from it.
@@ -76,8 +76,7 @@ bool IsPrefix(const std::string& shorter, const std::string& longer) {
 
 }  // namespace
 
-// --- Shadow and Process
-// ---------------------------------------------------------------------------
+// --- Shadow and Process --------------------------------------------------------------------------
 
 void Shadow::Apply(const replication::RecordBatch& batch) {
   for (const replication::RecordView record : batch) {
@@ -88,8 +87,7 @@ void Shadow::Apply(const replication::RecordBatch& batch) {
     }
     executor.TakeTouched();
     ConnectionId id = 0;
-    if (record.kind == static_cast<uint32_t>(RecordKind::kEpochBegan) ||
-        record.body.size() < sizeof id)
+    if (record.kind == static_cast<uint32_t>(RecordKind::kEpochBegan) || record.body.size() < sizeof id)
       continue;
     std::copy_n(record.body.data(), sizeof id, reinterpret_cast<char*>(&id));
     if (const ConnectionState* state = executor.Find(id)) {
@@ -117,8 +115,7 @@ Process::~Process() {
   node.reset();
 }
 
-// --- Making a world
-// ---------------------------------------------------------------------------------
+// --- Making a world ------------------------------------------------------------------------------
 
 World::World(uint64_t seed, const Mutations& mutations, bool trace)
     : mutations_(mutations), trace_on_(trace), random_(seed) {
@@ -135,7 +132,8 @@ World::World(uint64_t seed, const Mutations& mutations, bool trace)
     hosts_[i].replication = {0x0a000001u + i, 7001};
     hosts_[i].clock_offset = seconds(Random(100'000));
     // Slewed as fast as chrony does it, each forward, back, or not.
-    if (mutations.drifting_clocks) hosts_[i].drift_ppm = 83'333 * (static_cast<int>(seed / (i == 0 ? 1 : 3) % 3) - 1);
+    if (mutations.drifting_clocks)
+      hosts_[i].drift_ppm = 83'333 * (static_cast<int>(seed / (i == 0 ? 1 : 3) % 3) - 1);
     // The hosts' wall clocks differ a little; now and then one is set wrong.
     hosts_[i].wall_ahead_us = i * 700;
     if (Chance(20)) hosts_[i].wall_ahead_us += static_cast<int64_t>(Random(400'000'000)) - 200'000'000;
@@ -199,7 +197,8 @@ void World::BeginAnew(Client& client, bool reset) {
   if (reset) client.tcp->Reset();
   client.over = true;
   // Initial sequence numbers of one pair of addresses grow (RFC 6528).
-  Client& next = AddClient(client.address, client.isn + static_cast<Seq>(client.plan.size() + 200'000 + Random(1 << 20)));
+  Client& next = AddClient(client.address,
+                           client.isn + static_cast<Seq>(client.plan.size() + 200'000 + Random(1 << 20)));
   next.lives_left = client.lives_left - 1;
   if (healed_) Hurry(next);
   At(Chance(50) ? Nanos(0) : RandomNanos(milliseconds(5)), [this, &next] { Connect(next); });
@@ -267,12 +266,12 @@ void World::StartProcess(Host& host, Role role) {
   process.witness = std::make_unique<SimWitness>(Bytes(*this, replication::kLastWordSize),
                                                  [this, &process] { SayLastWord(process); });
   Running here(&process);
-  process.node = std::make_unique<PairNode>(
-      process.loop, config, std::move(server), process.clock.get(), process.witness.get(),
-      [this, &process](absl::Status why) {
-        process.failed = true;
-        Note(absl::StrCat(process.host->name, " gives up: ", why.ToString()));
-      });
+  process.node =
+      std::make_unique<PairNode>(process.loop, config, std::move(server), process.clock.get(),
+                                 process.witness.get(), [this, &process](absl::Status why) {
+                                   process.failed = true;
+                                   Note(absl::StrCat(process.host->name, " gives up: ", why.ToString()));
+                                 });
   const absl::Status started = process.node->Start();
   if (!started.ok()) Violate("start", started.ToString());
   Wake(process, Nanos(0));
@@ -298,8 +297,7 @@ void World::Restart(Host& host) {
   });
 }
 
-// --- Running
-// ------------------------------------------------------------------------------------------
+// --- Running -------------------------------------------------------------------------------------
 
 bool World::Step() {
   if (events_.empty() || IsOver()) return false;
@@ -319,8 +317,8 @@ void World::RunUntil(Nanos end) {
 
 void World::Wake(Process& process, Nanos delay) {
   if (process.dead) return;
-  delay += process.host->slow ? RandomNanos(milliseconds(25))
-                              : microseconds(2) + RandomNanos(microseconds(60));
+  delay +=
+      process.host->slow ? RandomNanos(milliseconds(25)) : microseconds(2) + RandomNanos(microseconds(60));
   const Nanos at = now_ + delay;
   if (process.turn_at.has_value() && *process.turn_at <= at) return;
   process.turn_at = at;
@@ -454,7 +452,7 @@ size_t World::RunHoarder(size_t bytes, Nanos span) {
 
 Outcome World::RunStalls(Nanos longest) {
   longest_stall_ = longest;
-  max_stall_ = seconds(60);   // many calls in one turn
+  max_stall_ = seconds(60);  // many calls in one turn
   loss_percent_ = duplicate_percent_ = 0;
   Begin();
   StartProcess(hosts_[1], Role::kSecondary);
@@ -594,8 +592,7 @@ Outcome World::Run() {
     const Nanos healed = now_;
     const Nanos bound = now_ + kLivenessBound;
     const auto all_done = [this] {
-      return std::all_of(clients_.begin(), clients_.end(),
-                         [this](auto& c) { return Done(*c); });
+      return std::all_of(clients_.begin(), clients_.end(), [this](auto& c) { return Done(*c); });
     };
     while (!all_done() && now_ < bound && !IsOver()) {
       if (ServiceLost()) {
@@ -609,10 +606,9 @@ Outcome World::Run() {
       CheckStreams();
       for (const auto& client : clients_) {
         if (Done(*client)) continue;
-        Violate("liveness",
-                absl::StrCat(client->name, " was not served to the end: sent ", client->sent,
-                             " of ", client->plan.size(), ", received ", client->received.size(),
-                             "; ", client->tcp->ToString(), "; ", register_.ToString()));
+        Violate("liveness", absl::StrCat(client->name, " was not served to the end: sent ", client->sent,
+                                         " of ", client->plan.size(), ", received ", client->received.size(),
+                                         "; ", client->tcp->ToString(), "; ", register_.ToString()));
       }
     }
   }
@@ -626,33 +622,32 @@ Outcome World::Run() {
   return std::move(outcome_);
 }
 
-// --- Kernels
-// ---------------------------------------------------------------------------------------------
+// --- Kernels -------------------------------------------------------------------------------------
 
 Socket& World::AddSocket(Host& host, const FourTuple& tuple, Tcp::Config config,
                          std::optional<uint32_t> timestamp) {
   const auto clock_ms = [this, &host] {
     return static_cast<uint32_t>(host.Monotonic(now_).count() / 1'000'000);
   };
-  const uint32_t offset = timestamp.has_value() ? *timestamp - clock_ms()
-                                                : static_cast<uint32_t>(Random(uint64_t{1} << 32));
+  const uint32_t offset =
+      timestamp.has_value() ? *timestamp - clock_ms() : static_cast<uint32_t>(Random(uint64_t{1} << 32));
   Socket& socket = host.sockets[tuple];
   socket = Socket{};
   socket.number = ++sockets_made_;
   socket.timestamp = [clock_ms, offset] { return clock_ms() + offset; };
   const auto emit = [this, &host, tuple, number = socket.number](Packet&& packet) {
     const auto found = host.sockets.find(tuple);
-    if (found == host.sockets.end() || found->second.number != number) return;   // let go of
+    if (found == host.sockets.end() || found->second.number != number) return;  // let go of
     const Tcp& tcp = *found->second.tcp;
     Egress(host, std::move(packet), false, {number, tcp.established() && !tcp.fin_sent()});
   };
-  socket.tcp =
-      std::make_unique<Tcp>(config, Tcp::Host{[this] { return now_; }, socket.timestamp, emit});
+  socket.tcp = std::make_unique<Tcp>(config, Tcp::Host{[this] { return now_; }, socket.timestamp, emit});
   return socket;
 }
 
-// They grow from one connection of a four-tuple to the next (RFC 6528), so that nothing of the one before fits into
-// it. From host to host, too: real ones know nothing of each other, and old segments fit once in some 30,000 times.
+// They grow from one connection of a four-tuple to the next (RFC 6528), so that nothing of the one before
+// fits into it. From host to host, too: real ones know nothing of each other, and old segments fit once in
+// some 30,000 times.
 Seq World::NewIss(const FourTuple& tuple) {
   // The first wraps soon, as often as not.
   const Seq first = Chance(50) ? 0u - static_cast<Seq>(Random(20'000)) : static_cast<Seq>(Random(1ull << 32));
@@ -671,13 +666,11 @@ void World::ArmSocket(Host& host, const FourTuple& tuple) {
   auto found = host.sockets.find(tuple);
   if (found == host.sockets.end()) return;
   const auto next = found->second.tcp->next_timer();
-  if (!next.has_value() || (found->second.timer_at.has_value() && *found->second.timer_at <= *next))
-    return;
+  if (!next.has_value() || (found->second.timer_at.has_value() && *found->second.timer_at <= *next)) return;
   found->second.timer_at = next;
   At(*next - now_, [this, &host, tuple, number = found->second.number, at = *next] {
     auto socket = host.sockets.find(tuple);
-    if (socket == host.sockets.end() || socket->second.number != number ||
-        socket->second.timer_at != at)
+    if (socket == host.sockets.end() || socket->second.number != number || socket->second.timer_at != at)
       return;
     socket->second.timer_at.reset();
     if (!host.powered) return;
@@ -691,7 +684,7 @@ bool World::Egress(Host& host, Packet packet, bool by_hand, const South::Sender&
   Process& process = *host.process;
   if (host.bypassed) {
     Packet filtered = packet;
-    South programs = process.south;   // they are not asked
+    South programs = process.south;  // they are not asked
     const bool passes =
         !process.dead && programs.Egress(filtered, by_hand, sender, host.Monotonic(now_).count());
     const bool as_it_is = passes && filtered.ack == packet.ack && filtered.window == packet.window;
@@ -703,8 +696,7 @@ bool World::Egress(Host& host, Packet packet, bool by_hand, const South::Sender&
   if (process.dead) {
     if (!mutations_.no_fin_rst_filter || !(packet.flags.fin || packet.flags.rst)) return false;
   } else {
-    const bool may_leave =
-        process.south.Egress(packet, by_hand, sender, host.Monotonic(now_).count());
+    const bool may_leave = process.south.Egress(packet, by_hand, sender, host.Monotonic(now_).count());
     if (!process.south.events.empty()) Wake(process, Nanos(0));
     if (!may_leave) {
       Note(absl::StrCat(host.name, " keeps: ", packet.ToString()));
@@ -726,9 +718,9 @@ void World::Ingress(Host& host, const Packet& packet) {
   if (!host.address) return;
   const FourTuple tuple{packet.destination, packet.source};
   auto found = host.sockets.find(tuple);
-  if (found != host.sockets.end() && packet.flags.syn && !packet.flags.ack &&
-      found->second.tcp->finished() && found->second.tcp->MayFollow(packet)) {
-    LetGo(host, tuple);   // TIME_WAIT
+  if (found != host.sockets.end() && packet.flags.syn && !packet.flags.ack && found->second.tcp->finished() &&
+      found->second.tcp->MayFollow(packet)) {
+    LetGo(host, tuple);  // TIME_WAIT
     found = host.sockets.end();
   }
   if (found != host.sockets.end()) {
@@ -742,8 +734,7 @@ void World::Ingress(Host& host, const Packet& packet) {
     return;
   }
   if (packet.flags.rst) return;
-  if (packet.flags.syn && !packet.flags.ack && process.north != nullptr &&
-      process.north->is_listening()) {
+  if (packet.flags.syn && !packet.flags.ack && process.north != nullptr && process.north->is_listening()) {
     Tcp::Config config;
     config.local = packet.destination;
     config.remote = packet.source;
@@ -769,8 +760,7 @@ void World::Ingress(Host& host, const Packet& packet) {
   Egress(host, std::move(reset), false);
 }
 
-// --- The service address
-// ------------------------------------------------------------------------------
+// --- The service address -------------------------------------------------------------------------
 
 // Pauses that double: as far as a run lasts, that is all that there is.
 void World::Announce(Process& process) {
@@ -834,19 +824,21 @@ void World::RefreshArp() {
   At(milliseconds(200), [this] { RefreshArp(); });
 }
 
-// Logged time passes as time does, give or take a tenth and what the hosts' clocks are wrong by; also over a takeover
-// by a host with another wall clock.
+// Logged time passes as time does, give or take a tenth and what the hosts' clocks are wrong by; also over a
+// takeover by a host with another wall clock.
 void World::CheckLoggedTime() {
   for (const Host& host : hosts_) {
     const Process* process = host.process.get();
     if (process == nullptr || process->dead || process->failed || !process->served) continue;
     if (register_.holder != host.name) continue;
-    const int64_t wall_ahead_us = HostClock(this, &host).WallMicroseconds() - kWallEpochUs - now_.count() / 1000;
+    const int64_t wall_ahead_us =
+        HostClock(this, &host).WallMicroseconds() - kWallEpochUs - now_.count() / 1000;
     const Logged logged{process, now_, wall_ahead_us + process->node->Status().clock_off_ms * 1000};
     const int64_t moved_us = logged_.has_value() ? std::abs(logged.ahead_us - logged_->ahead_us) : 0;
     if (logged_.has_value() && moved_us > MayMoveUs(*logged_, *process)) {
       const int64_t passed_us = (now_ - logged_->at).count() / 1000;
-      return Violate("logged time", absl::StrCat("moved by ", moved_us, " us in ", passed_us, " us, on ", host.name));
+      return Violate("logged time",
+                     absl::StrCat("moved by ", moved_us, " us in ", passed_us, " us, on ", host.name));
     }
     logged_ = logged;
   }
@@ -857,11 +849,12 @@ int64_t World::MayMoveUs(const Logged& from, const Process& by) const {
   constexpr int64_t kRounding = 2'000, kWay = 50'000, kMillion = 1'000'000;
   const int64_t fastest = std::max(std::abs(hosts_[0].drift_ppm), std::abs(hosts_[1].drift_ppm));
   const int64_t passed_us = (now_ - from.at).count() / 1000;
-  const int64_t moves = passed_us * (fastest + (kMillion + fastest) / LoggedClock::kSlew) / kMillion + kRounding;
+  const int64_t moves =
+      passed_us * (fastest + (kMillion + fastest) / LoggedClock::kSlew) / kMillion + kRounding;
   if (from.by == &by) return moves;
-  // What the heir cannot know: how long the way took of what it was told last; how fast the other's logged time went
-  // from there on, as long as one call; and how far the clocks have run apart since it saw the quickest way
-  // (PairNode::lately_ahead_).
+  // What the heir cannot know: how long the way took of what it was told last; how fast the other's logged
+  // time went from there on, as long as one call; and how far the clocks have run apart since it saw the
+  // quickest way (PairNode::lately_ahead_).
   const int64_t told_us = (max_stall_ + milliseconds(100)).count() * 1000;
   const int64_t seen_us = std::min((now_ - by.began).count() / 1000, 10 * kMillion);
   const int64_t apart = std::abs(hosts_[0].drift_ppm - hosts_[1].drift_ppm);
@@ -876,18 +869,15 @@ void World::GateOpened(Process& process) {
   // I2: what was stored has been replayed, all of it.
   for (const auto& [peer, stored] : process.shadow.server.transcripts()) {
     const ModelServer::Transcript* replayed = process.server->Find(peer);
-    if (replayed == nullptr || !IsPrefix(stored.in, replayed->in) ||
-        !IsPrefix(stored.out, replayed->out)) {
-      return Violate(
-          "I2", absl::StrCat(process.host->name, " serves without what it had stored of ", peer));
+    if (replayed == nullptr || !IsPrefix(stored.in, replayed->in) || !IsPrefix(stored.out, replayed->out)) {
+      return Violate("I2", absl::StrCat(process.host->name, " serves without what it had stored of ", peer));
     }
   }
   if (!process.shadow.fault.empty()) return Violate("I2", process.shadow.fault);
   CheckStreams();
 }
 
-// --- The networks
-// -----------------------------------------------------------------------------------------
+// --- The networks --------------------------------------------------------------------------------
 
 void World::ToClients(Host& host, const Packet& packet) {
   ++outcome_.packets;
@@ -947,7 +937,8 @@ bool World::IsUnkept(Client& client) {
 }
 
 void World::Leave(Host& host, const Packet& packet) {
-  if (const auto newest = newest_seq_.find({packet.source, packet.destination}); newest != newest_seq_.end()) {
+  if (const auto newest = newest_seq_.find({packet.source, packet.destination});
+      newest != newest_seq_.end()) {
     newest->second = SeqMax(newest->second, packet.end());
   }
   if (!host.carrier || !host.service_out) return;
@@ -956,7 +947,7 @@ void World::Leave(Host& host, const Packet& packet) {
     At(microseconds(20) + RandomNanos(client_delay_), [this, packet] {
       Client* client = ClientOf(packet.destination);
       if (client == nullptr) return;
-      if (client->tcp->fresh()) {   // between two connections
+      if (client->tcp->fresh()) {  // between two connections
         if (packet.flags.rst || !packet.flags.ack) return;
         Packet reset;
         reset.source = packet.destination;
@@ -1039,8 +1030,7 @@ void World::ClientTurn(Client& client) {
   ArmClient(client);
 }
 
-// --- The checks
-// -------------------------------------------------------------------------------------------
+// --- The checks ----------------------------------------------------------------------------------
 
 // The never-failing server: that of the log that would survive if the holder died now, or, while
 // nobody else may have the epoch, the holder's own. `shadow`: not null in the first case.
@@ -1057,8 +1047,8 @@ const ModelServer* World::Reference(const Shadow** shadow) {
 void World::CheckLeaving(Host& host, const Packet& packet) {
   // I3. The register's holder alone may speak; who has lost it has fallen silent before.
   if (register_.holder != host.name) {
-    return Violate("I3", absl::StrCat(host.name, " speaks, and ", register_.ToString(), ": ",
-                                      packet.ToString()));
+    return Violate("I3",
+                   absl::StrCat(host.name, " speaks, and ", register_.ToString(), ": ", packet.ToString()));
   }
   if (packet.flags.rst) return;  // resets are judged where they arrive
   Client* client = ClientOf(packet);
@@ -1075,15 +1065,16 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
     auto found = shadow->known.find({client->address, client->isn});
     // What TCP says of a handshake (to segments of the one before) without a SYN-ACK promises nothing.
     const bool bare = packet.payload.empty() && !packet.flags.syn && !packet.flags.fin;
-    if (found == shadow->known.end() && !client->syn_ack_seen && bare && packet.ack == client->isn + 1) return;
+    if (found == shadow->known.end() && !client->syn_ack_seen && bare && packet.ack == client->isn + 1)
+      return;
     if (found == shadow->known.end()) {
-      return Violate("I1", absl::StrCat("a connection leaves that the log does not have: ",
-                                        packet.ToString()));
+      return Violate("I1",
+                     absl::StrCat("a connection leaves that the log does not have: ", packet.ToString()));
     }
     known = &found->second;
     if (client->syn_ack_seen && !client->over && known->iss != client->iss) {
-      return Violate("I1", absl::StrCat("the log has another connection than the client: ",
-                                        packet.ToString()));
+      return Violate("I1",
+                     absl::StrCat("the log has another connection than the client: ", packet.ToString()));
     }
   }
   if (packet.flags.syn) {
@@ -1091,8 +1082,7 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
       return Violate("I4", absl::StrCat("a second, different SYN-ACK: ", packet.ToString()));
     }
     if (known != nullptr && known->iss != packet.seq) {
-      return Violate("I1",
-                     absl::StrCat("a SYN-ACK that the log does not have: ", packet.ToString()));
+      return Violate("I1", absl::StrCat("a SYN-ACK that the log does not have: ", packet.ToString()));
     }
     return NoteSynAck(*client, packet);
   }
@@ -1107,33 +1097,30 @@ void World::CheckLeaving(Host& host, const Packet& packet) {
   const char* unstable = shadow != nullptr ? "I1" : "I4";
   if (!packet.payload.empty()) {
     if (offset < 0 || offset + packet.payload.size() > size) {
-      return Violate(unstable, absl::StrCat("sends up to ", offset + packet.payload.size(), " of ",
-                                            size, " bytes that there are: ", packet.ToString()));
+      return Violate(unstable, absl::StrCat("sends up to ", offset + packet.payload.size(), " of ", size,
+                                            " bytes that there are: ", packet.ToString()));
     }
     if (said->out.compare(offset, packet.payload.size(), packet.payload) != 0) {
-      return Violate("I4",
-                     absl::StrCat("sends other bytes than the log says: ", packet.ToString()));
+      return Violate("I4", absl::StrCat("sends other bytes than the log says: ", packet.ToString()));
     }
   }
-  if (packet.flags.fin &&
-      (said == nullptr || !said->fin || offset + packet.payload.size() != size)) {
-    return Violate(unstable,
-                   absl::StrCat("a FIN that the log does not explain: ", packet.ToString()));
+  if (packet.flags.fin && (said == nullptr || !said->fin || offset + packet.payload.size() != size)) {
+    return Violate(unstable, absl::StrCat("a FIN that the log does not explain: ", packet.ToString()));
   }
   if (client->over) return;
   // I6: the window's right edge, but for what scaling rounds away, and the timestamps of data.
   const Seq edge = packet.ack + (uint32_t{packet.window} << client->shift);
   if (client->edge_seen && SeqBefore(edge + (1u << client->shift), client->edge + 1) &&
       !client->tcp->fin_received()) {
-    return Violate("I6", absl::StrCat("takes back ", client->edge - edge,
-                                      " of the window: ", packet.ToString()));
+    return Violate("I6",
+                   absl::StrCat("takes back ", client->edge - edge, " of the window: ", packet.ToString()));
   }
   client->edge = client->edge_seen ? SeqMax(client->edge, edge) : edge;
   client->edge_seen = true;
   if (packet.timestamp_option && !packet.payload.empty()) {
     if (client->ts_seen && SeqBefore(packet.tsval, client->tsval)) {
-      return Violate("I6", absl::StrCat("TSval goes back by ", client->tsval - packet.tsval, ": ",
-                                        packet.ToString()));
+      return Violate(
+          "I6", absl::StrCat("TSval goes back by ", client->tsval - packet.tsval, ": ", packet.ToString()));
     }
     client->tsval = packet.tsval;
     client->ts_seen = true;
@@ -1159,8 +1146,7 @@ void World::CheckStreams() {
     CheckReceived(*client);
     const ModelServer::Transcript* said = reference->Find(client->name);
     if (said != nullptr && !IsPrefix(said->in, client->plan)) {
-      Violate("I4",
-              absl::StrCat("the Server was given bytes that ", client->name, " did not send"));
+      Violate("I4", absl::StrCat("the Server was given bytes that ", client->name, " did not send"));
     }
   }
 }
@@ -1203,8 +1189,7 @@ void World::NoteLives(const Process& asked) {
   outcome_.rejoined += lives_.secondary != nullptr && lives_.secondary->anew;
 }
 
-// --- The arbiter
-// --------------------------------------------------------------------------------------------
+// --- The arbiter ---------------------------------------------------------------------------------
 
 void World::AskArbiter(Process& process, std::optional<std::pair<Register, Register>> swap,
                        replication::Arbiter::Callback done) {
@@ -1225,14 +1210,12 @@ void World::AskArbiter(Process& process, std::optional<std::pair<Register, Regis
     return outcome;
   };
   const bool lost = Chance(arbiter_lost_percent_);
-  const Nanos way =
-      microseconds(100) + RandomNanos(arbiter_slow_ ? milliseconds(150) : milliseconds(2));
+  const Nanos way = microseconds(100) + RandomNanos(arbiter_slow_ ? milliseconds(150) : milliseconds(2));
   ++process.asking;
   // A request whose answer is lost is carried out all the same, later, or never.
   if (lost) {
-    At(way, [this, &process, done] {
-      ToProcess(process, [done] { done(absl::UnavailableError("no answer")); });
-    });
+    At(way,
+       [this, &process, done] { ToProcess(process, [done] { done(absl::UnavailableError("no answer")); }); });
     const bool ever = Chance(50);
     At(RandomNanos(milliseconds(200)), [&process, carry_out, ever] {
       if (ever) carry_out();
@@ -1248,8 +1231,7 @@ void World::AskArbiter(Process& process, std::optional<std::pair<Register, Regis
   });
 }
 
-// --- Faults
-// -------------------------------------------------------------------------------------------------
+// --- Faults --------------------------------------------------------------------------------------
 
 void World::ScheduleFaults(Nanos until) {
   for (int count = static_cast<int>(Random(9)); count > 0; --count) {
@@ -1271,8 +1253,7 @@ bool World::MayDie(const Host& host) const {
 void World::OneFault() {
   Host& host = hosts_[Random(2)];
   if (host.process == nullptr || !host.alive()) return;
-  const Nanos span =
-      milliseconds(1) + RandomNanos(Chance(60) ? milliseconds(150) : milliseconds(600));
+  const Nanos span = milliseconds(1) + RandomNanos(Chance(60) ? milliseconds(150) : milliseconds(600));
   switch (Random(19)) {
     case 0:
     case 1:
@@ -1329,9 +1310,7 @@ void World::OneFault() {
       stall_percent_ = static_cast<int>(1 + Random(50));
       At(span, [this] { stall_percent_ = 0; });
       break;
-    case 14:
-      TakeAddressAway(host);
-      break;
+    case 14: TakeAddressAway(host); break;
     case 15:
       Note(absl::StrCat(host.name, ": the port is taken"));
       host.port_taken = true;

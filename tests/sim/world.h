@@ -60,7 +60,7 @@ struct Shadow {
     Seq iss = 0, irs = 0, rcv_nxt = 0;
   };
   std::map<std::pair<SocketAddress, Seq>, Known> known;  // by client and its ISN, also those that have ended
-  std::string fault;                     // a record did not apply
+  std::string fault;                                     // a record did not apply
 };
 
 // Knows when its process dies: World::Kill makes it speak.
@@ -100,14 +100,13 @@ struct Process {
   Nanos began{0};
   std::unique_ptr<Clock> clock;
   boost::asio::io_context loop{1};
-  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work{
-      loop.get_executor()};
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work{loop.get_executor()};
   South south;
   int event_fd = -1;
   SimNorth* north = nullptr;
   std::function<void(boost::asio::ip::tcp::socket)> accept_link;
   std::function<void(bool)> carrier_changed;
-  bool wants_address = false;    // has added it, and not removed it
+  bool wants_address = false;  // has added it, and not removed it
   uint64_t times_put_back = 0;
   bool announcing = false;
   uint64_t announcements = 0;    // series begun; an older one is over
@@ -149,13 +148,13 @@ struct Host {
   bool powered = true;
   bool carrier = true;
   bool service_in = true, service_out = true;
-  bool address = false;  // has the service address
-  bool slow = false;     // its process gets little of the CPU
-  bool port_taken = false;     // by another program
-  bool replay_hangs = false;   // as a secondary
+  bool address = false;       // has the service address
+  bool slow = false;          // its process gets little of the CPU
+  bool port_taken = false;    // by another program
+  bool replay_hangs = false;  // as a secondary
   // What leaves does not meet the south wrapper's programs: another's filter lets it pass before.
   bool bypassed = false;
-  bool bypass_stays = false;   // when they are put in front again
+  bool bypass_stays = false;  // when they are put in front again
   bool bypass_found_later = false;
   uint64_t times_mended = 0;
   std::map<FourTuple, Socket> sockets;
@@ -170,8 +169,8 @@ struct Host {
 struct Client {
   SocketAddress address;
   Seq isn = 0;
-  std::string name;     // "198.18.0.9:40000/isn"
-  bool over = false;    // the client has begun anew
+  std::string name;   // "198.18.0.9:40000/isn"
+  bool over = false;  // the client has begun anew
   int lives_left = 0;
   std::unique_ptr<Tcp> tcp;
   std::optional<Nanos> timer_at;
@@ -182,8 +181,8 @@ struct Client {
   Nanos pace{0};        // longest pause between what it does
   size_t appetite = 0;  // bytes read in one go
   std::string received;
-  // Said to it past the programs: up to here its bytes are acknowledged; or a FIN, a RST, or a SYN-ACK that is
-  // not the log's.
+  // Said to it past the programs: up to here its bytes are acknowledged; or a FIN, a RST, or a SYN-ACK that
+  // is not the log's.
   std::optional<Seq> promised;
   bool misled = false;
   // The wire as seen by an observer between hosts and client.
@@ -206,9 +205,9 @@ struct Outcome {
   bool service_lost = false;  // more failures than a pair survives: liveness was not asked
   Nanos until_done{0};        // from when all was mended
   int takeovers = 0;
-  int unkept = 0;            // clients that were told, past the programs, of bytes that no log has in the end
-  uint64_t unfiltered = 0;   // packets that the programs would not have let leave like that
-  int restarts = 0, rejoined = 0;   // processes that began anew, and those that became the secondary again
+  int unkept = 0;           // clients that were told, past the programs, of bytes that no log has in the end
+  uint64_t unfiltered = 0;  // packets that the programs would not have let leave like that
+  int restarts = 0, rejoined = 0;  // processes that began anew, and those that became the secondary again
   uint64_t packets = 0, turns = 0, stalls = 0;
   uint64_t digest = 0;  // of everything that left a host: equal runs have equal ones
   std::vector<std::string> trace;
@@ -222,15 +221,16 @@ class World {
   Outcome Run();
   // Instead: nothing fails but that every call of the primary's Server may take long, up to `longest`.
   Outcome RunStalls(Nanos longest);
-  // Instead: the primary's clock goes slow by so much, the secondary's fast, and the primary's process is stopped. A
-  // loop that runs asks to serve alone when its own lease ends, so it falls silent, or goes on, before the other one
-  // may ask. Of one that stands still the kernel goes on: until the gate closes.
+  // Instead: the primary's clock goes slow by so much, the secondary's fast, and the primary's process is
+  // stopped. A loop that runs asks to serve alone when its own lease ends, so it falls silent, or goes on,
+  // before the other one may ask. Of one that stands still the kernel goes on: until the gate closes.
   Outcome RunStopped(int apart_ppm);
   // Instead: SYNs of so many that do not exist, the primary's death among them. The clients are served to the
   // end, and nobody ever hears of the others.
   Outcome RunFlood(int ghosts);
-  // Instead: nothing fails but that the primary's machine is suspended `count` times, for longer than the lease, with a
-  // clock that does not notice. `look` is told whether its gate was closed soon after, and whether it is open later.
+  // Instead: nothing fails but that the primary's machine is suspended `count` times, for longer than the
+  // lease, with a clock that does not notice. `look` is told whether its gate was closed soon after, and
+  // whether it is open later.
   Outcome RunAbsences(int count, const std::function<void(bool closed, bool open_again)>& look);
   // Instead: packets get past the primary's programs, which is to be noticed within a second; mended, unless
   // it `stays` so.
@@ -310,7 +310,7 @@ class World {
   struct Logged {
     const Process* by;
     Nanos at;
-    int64_t ahead_us;   // less the world's time
+    int64_t ahead_us;  // less the world's time
   };
 
   // Running.
@@ -386,7 +386,7 @@ class World {
   std::vector<std::unique_ptr<Client>> clients_;
   int owner_ = -1;  // where the switch sends what is for the service address
   uint64_t sockets_made_ = 0;
-  std::map<FourTuple, Seq> newest_seq_;   // that a host has used towards a client
+  std::map<FourTuple, Seq> newest_seq_;  // that a host has used towards a client
 
   // The networks' manners in this run.
   int loss_percent_ = 0, duplicate_percent_ = 0;
@@ -397,12 +397,12 @@ class World {
   struct Lives {
     const Process* holder = nullptr;
     const Process* secondary = nullptr;
-    const Process* before = nullptr;   // held the epoch before this one
+    const Process* before = nullptr;  // held the epoch before this one
   };
   Lives lives_;
-  std::vector<std::unique_ptr<Process>> buried_;   // dead ones whose host has another
-  std::optional<Logged> logged_;   // when it was last looked at
-  int stall_percent_ = 0;  // of the calls of the Server
+  std::vector<std::unique_ptr<Process>> buried_;  // dead ones whose host has another
+  std::optional<Logged> logged_;                  // when it was last looked at
+  int stall_percent_ = 0;                         // of the calls of the Server
   Nanos longest_stall_ = milliseconds(500);
   milliseconds max_stall_{1000};
 
@@ -410,7 +410,7 @@ class World {
   int arbiter_lost_percent_ = 0;
 
   bool healed_ = false;
-  bool restarts_ = false;   // who dies begins anew
+  bool restarts_ = false;  // who dies begins anew
   Outcome outcome_;
 
  public:

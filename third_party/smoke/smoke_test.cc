@@ -56,7 +56,9 @@ TEST(SmokeTest, AbseilStatusAndContainers) {
   EXPECT_EQ(find("lost").status().ToString(), "NOT_FOUND: no lost of 1000");
 
   bool cleaned = false;
-  { absl::Cleanup cleanup = [&cleaned] { cleaned = true; }; }
+  {
+    absl::Cleanup cleanup = [&cleaned] { cleaned = true; };
+  }
   EXPECT_TRUE(cleaned);
   std::array<int, 3> numbers = {1, 2, 3};
   EXPECT_EQ(absl::MakeSpan(numbers).subspan(1).size(), 2u);
@@ -66,8 +68,8 @@ TEST(SmokeTest, AbseilStatusAndContainers) {
 // The check value of CRC-32C (RFC 3720). ISA-L leaves both inversions to its caller.
 TEST(SmokeTest, IsalCrc32c) {
   std::string data = "123456789";
-  uint32_t crc = ~crc32_iscsi(reinterpret_cast<unsigned char*>(data.data()),
-                              static_cast<int>(data.size()), 0xffffffffu);
+  uint32_t crc =
+      ~crc32_iscsi(reinterpret_cast<unsigned char*>(data.data()), static_cast<int>(data.size()), 0xffffffffu);
   EXPECT_EQ(crc, 0xe3069283u);
 }
 

@@ -31,7 +31,8 @@ std::string Refusal(const Instance& instance, const Session& session) {
   if (instance.sessions.size() >= settings.max_clients) return "-ERR max number of clients reached\r\n";
   if (!settings.protected_mode || !settings.password.empty() || session.IsLocal()) return "";
   return "-DENIED This server is in protected mode: no password is set, and only clients on its own host are "
-         "served. Start it with --requirepass_file, or with --protected_mode=false where nobody else can reach "
+         "served. Start it with --requirepass_file, or with --protected_mode=false where nobody else can "
+         "reach "
          "it.\r\n";
 }
 
@@ -43,7 +44,8 @@ std::string NotAllowed(const Instance& instance, const Session& session, const C
   const DebugCommand debug = instance.settings.debug;
   if (command.name == "debug" && debug != DebugCommand::kYes &&
       !(debug == DebugCommand::kLocal && session.IsLocal())) {
-    return "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run "
+    return "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can "
+           "run "
            "it from a local connection, otherwise you need to set this option in the configuration file, and "
            "then restart the server.";
   }
@@ -61,7 +63,7 @@ bool Authenticate(const Instance& instance, Session& session, std::string_view u
 }
 
 absl::StatusOr<std::string> ReadPassword(const std::string& path) {
-  struct stat about{};
+  struct stat about {};
   std::ifstream file(path);
   if (!file || stat(path.c_str(), &about) != 0) {
     return absl::FailedPreconditionError(absl::StrCat("cannot read ", path, ": ", std::strerror(errno)));

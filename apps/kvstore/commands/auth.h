@@ -21,7 +21,8 @@ void ResetAuthentication(const Instance& instance, Session& session);
 // Why this command is not for this client, or not now; empty: it is.
 std::string NotAllowed(const Instance& instance, const Session& session, const Command& command);
 inline constexpr std::string_view kNoRoom =
-    "MISCONF The disk has no room to keep changes. Commands that may change data are refused until there is room; "
+    "MISCONF The disk has no room to keep changes. Commands that may change data are refused until there is "
+    "room; "
     "reads go on.";
 
 // True: `user` with this password is let in, and the session knows.

@@ -17,9 +17,8 @@ size_t OwnLimit(const Instance& instance) { return OrOneValue(instance, instance
 
 Session& Largest(Instance& instance) {
   // In order of id: of two that have as much, the older one.
-  return *std::max_element(
-              instance.sessions.begin(), instance.sessions.end(),
-              [](const auto& a, const auto& b) { return a.second->memory < b.second->memory; })
+  return *std::max_element(instance.sessions.begin(), instance.sessions.end(),
+                           [](const auto& a, const auto& b) { return a.second->memory < b.second->memory; })
               ->second;
 }
 
@@ -68,8 +67,7 @@ void CountMemory(Instance& instance, Session& session) {
   if (bytes == session.memory) return;
   instance.clients_memory += bytes - session.memory;
   session.memory = bytes;
-  while (instance.clients_memory > instance.settings.max_clients_memory)
-    Evict(instance, Largest(instance));
+  while (instance.clients_memory > instance.settings.max_clients_memory) Evict(instance, Largest(instance));
 }
 
 void ForgetMemory(Instance& instance, Session& session) {

@@ -43,7 +43,7 @@ void ScanElements(Call& call, Type type) {
   uint64_t next = 0;
   size_t count = 0;
   call.reply.Array(2);
-  const size_t mark = call.reply.mark();   // the elements come behind the next cursor, which is known last
+  const size_t mark = call.reply.mark();  // the elements come behind the next cursor, which is known last
   if (entry) {
     const bool all = options.match == "*";
     next = Elements(call.keys, call.args[1], entry, type)

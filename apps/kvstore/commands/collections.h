@@ -22,8 +22,17 @@ void ScanElements(Call& call, Type type);
 constexpr Command KeyCommand(std::string_view group, std::string_view name, int arity, uint32_t flags,
                              void (*run)(Call&), std::string_view since, std::string_view complexity,
                              std::string_view summary) {
-  return {.name = name, .arity = arity, .flags = flags, .first_key = 1, .last_key = 1, .key_step = 1,
-          .run = run, .group = group, .since = since, .complexity = complexity, .summary = summary};
+  return {.name = name,
+          .arity = arity,
+          .flags = flags,
+          .first_key = 1,
+          .last_key = 1,
+          .key_step = 1,
+          .run = run,
+          .group = group,
+          .since = since,
+          .complexity = complexity,
+          .summary = summary};
 }
 
 }  // namespace kvstore

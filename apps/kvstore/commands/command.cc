@@ -33,7 +33,8 @@ bool GetDatabase(Call& call, std::string_view text) {
   int64_t index = 0;
   if (!GetInteger(call, text, &index)) return false;
   if (index == 0) return true;
-  const bool is_int = index >= std::numeric_limits<int32_t>::min() && index <= std::numeric_limits<int32_t>::max();
+  const bool is_int =
+      index >= std::numeric_limits<int32_t>::min() && index <= std::numeric_limits<int32_t>::max();
   call.reply.Error(is_int ? "ERR DB index is out of range"
                           : "ERR value is out of range, value must between -2147483648 and 2147483647");
   return false;
@@ -57,7 +58,7 @@ void WrongArity(Call& call) {
 }
 
 void ReplyString(Call& call, const Entry& entry) {
-  if (entry.id == 0) return call.reply.Bulk(entry.bytes);   // copied once, from the record
+  if (entry.id == 0) return call.reply.Bulk(entry.bytes);  // copied once, from the record
   // A long one chunk by chunk: in the whole it would be copied twice.
   call.reply.Raw("$");
   call.reply.Raw(std::to_string(entry.count));

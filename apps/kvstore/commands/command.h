@@ -23,9 +23,9 @@ using Arguments = absl::Span<const std::string_view>;
 // (an error is one). The arguments never point into the keyspace's records.
 struct Call {
   Instance& instance;
-  Keyspace& keys;                          // *instance.keys; its time is this command's
+  Keyspace& keys;  // *instance.keys; its time is this command's
   Session& session;
-  understudy::Connection& connection;      // Now(), Random(); nobody but the dispatcher sends or closes
+  understudy::Connection& connection;  // Now(), Random(); nobody but the dispatcher sends or closes
   Reply& reply;
   const Command& command;
   Arguments args;
@@ -55,16 +55,16 @@ enum CommandFlags : uint32_t {
 
 // A row of the table. Everything in it lives for ever.
 struct Command {
-  std::string_view name;                 // lower case; of a subcommand its own: "getname"
+  std::string_view name;  // lower case; of a subcommand its own: "getname"
   // How many arguments, the name counted (and for a subcommand the container's too); negative: at least so
   // many.
   int arity = 0;
   uint32_t flags = 0;
-  int first_key = 0, last_key = 0, key_step = 0;   // 0: it has no keys
+  int first_key = 0, last_key = 0, key_step = 0;  // 0: it has no keys
   // Runs it. nullptr: only its subcommands can be run.
   void (*run)(Call& call) = nullptr;
   // What COMMAND DOCS says.
-  std::string_view group;                // "string", "generic", "connection", ...
+  std::string_view group;  // "string", "generic", "connection", ...
   std::string_view since;
   std::string_view complexity;
   std::string_view summary;
@@ -76,22 +76,22 @@ struct Command {
 };
 
 // The rows, by file.
-absl::Span<const Command> StringCommands();        // strings.cc
-absl::Span<const Command> GenericCommands();       // generic.cc: keys of any type
-absl::Span<const Command> ExpiryCommands();        // expiry.cc
-absl::Span<const Command> HashCommands();          // hashes.cc
-absl::Span<const Command> ListCommands();          // lists.cc
-absl::Span<const Command> SetCommands();           // sets.cc
-absl::Span<const Command> SortedSetCommands();     // sorted_sets.cc
+absl::Span<const Command> StringCommands();            // strings.cc
+absl::Span<const Command> GenericCommands();           // generic.cc: keys of any type
+absl::Span<const Command> ExpiryCommands();            // expiry.cc
+absl::Span<const Command> HashCommands();              // hashes.cc
+absl::Span<const Command> ListCommands();              // lists.cc
+absl::Span<const Command> SetCommands();               // sets.cc
+absl::Span<const Command> SortedSetCommands();         // sorted_sets.cc
 absl::Span<const Command> SortedSetRangeCommands();    // sorted_set_ranges.cc
 absl::Span<const Command> SortedSetAlgebraCommands();  // sorted_set_algebra.cc
-absl::Span<const Command> TransactionCommands();   // transactions.cc
-absl::Span<const Command> ConnectionCommands();    // connection.cc: PING, HELLO, CLIENT, ...
-absl::Span<const Command> ServerCommands();        // server.cc: INFO, CONFIG, DBSIZE, DEBUG, ...
-absl::Span<const Command> MemorySubcommands();     // memory.cc
-absl::Span<const Command> IntrospectionCommands(); // introspection.cc: COMMAND
+absl::Span<const Command> TransactionCommands();       // transactions.cc
+absl::Span<const Command> ConnectionCommands();        // connection.cc: PING, HELLO, CLIENT, ...
+absl::Span<const Command> ServerCommands();            // server.cc: INFO, CONFIG, DBSIZE, DEBUG, ...
+absl::Span<const Command> MemorySubcommands();         // memory.cc
+absl::Span<const Command> IntrospectionCommands();     // introspection.cc: COMMAND
 
-// --- What many commands need (command.cc) ---
+// --- What many commands need (command.cc) --------------------------------------------------------
 
 inline constexpr std::string_view kWrongType =
     "WRONGTYPE Operation against a key holding the wrong kind of value";
@@ -119,9 +119,9 @@ void ReplyHelp(Call& call, std::initializer_list<std::string_view> lines);
 void ReplyString(Call& call, const Entry& entry);
 // A point in time, as arguments give it.
 struct TimeForm {
-  bool milliseconds = false;   // false: seconds
-  bool absolute = false;       // since 1970; false: from now on
-  bool positive = false;       // nothing below 1 is allowed
+  bool milliseconds = false;  // false: seconds
+  bool absolute = false;      // since 1970; false: from now on
+  bool positive = false;      // nothing below 1 is allowed
 };
 // In milliseconds since 1970. False, and the error is written: not an integer, or out of range.
 bool GetTime(Call& call, std::string_view text, TimeForm form, int64_t* time_ms);
@@ -131,7 +131,7 @@ struct ScanOptions {
   uint64_t cursor = 0;
   uint64_t count = 10;
   std::string_view match = "*";
-  std::string_view type;   // data() is nullptr: any
+  std::string_view type;  // data() is nullptr: any
 };
 bool GetScanOptions(Call& call, size_t index, bool with_type, ScanOptions* options);
 

@@ -80,7 +80,7 @@ class CommandTest : public testing::Test {
   Instance& instance() { return instance_; }
   Keyspace& keys() { return *keys_; }
   void Pass(std::chrono::milliseconds time) { now_us_ += std::chrono::microseconds(time).count(); }
-  std::mt19937_64& random() { return random_; }   // the same that commands get; its seed is printed
+  std::mt19937_64& random() { return random_; }  // the same that commands get; its seed is printed
 
  private:
   int64_t now_us_ = 1'700'000'000'000'000;

@@ -1,5 +1,5 @@
-// CONFIG GET, SET, HELP. Nearly every setting says how things are and can at most be set to what it is: what is
-// to be had is the flags', not any client's, and the same on both nodes.
+// CONFIG GET, SET, HELP. Nearly every setting says how things are and can at most be set to what it is: what
+// is to be had is the flags', not any client's, and the same on both nodes.
 #include "apps/kvstore/commands/config.h"
 
 #include <algorithm>
@@ -46,7 +46,9 @@ std::string Bind(const Call& call) {
 
 std::string MaxBulk(const Call& call) { return absl::StrCat(call.instance.limits.max_bulk); }
 std::string QueryBuffer(const Call& call) { return absl::StrCat(call.instance.settings.max_query_buffer); }
-std::string ClientsMemory(const Call& call) { return absl::StrCat(call.instance.settings.max_clients_memory); }
+std::string ClientsMemory(const Call& call) {
+  return absl::StrCat(call.instance.settings.max_clients_memory);
+}
 std::string MaxClients(const Call& call) { return absl::StrCat(call.instance.settings.max_clients); }
 std::string Password(const Call& call) { return call.instance.settings.password; }
 std::string ProtectedMode(const Call& call) { return call.instance.settings.protected_mode ? "yes" : "no"; }
@@ -60,11 +62,11 @@ std::string Debug(const Call& call) {
   return "no";
 }
 
-// Nobody can subscribe here, so whatever is asked for is done: there is no one to be told. Clients that switch
-// it on for a feature they may not use go on.
+// Nobody can subscribe here, so whatever is asked for is done: there is no one to be told. Clients that
+// switch it on for a feature they may not use go on.
 std::string KeyspaceEvents(const Call& call) { return call.instance.keyspace_events; }
 std::string SetKeyspaceEvents(Call& call, std::string_view value, bool only_check) {
-  constexpr std::string_view kAll = "g$lshzxetd";   // what 'A' stands for
+  constexpr std::string_view kAll = "g$lshzxetd";  // what 'A' stands for
   constexpr std::string_view kOthers = "KEmn";
   bool all = value.find('A') != std::string_view::npos;
   std::string flags;
@@ -139,7 +141,7 @@ std::optional<uint64_t> ParseMemory(std::string_view text) {
   return number > kMost / factor ? kMost : number * factor;
 }
 
-// --- CONFIG GET ---
+// --- CONFIG GET ----------------------------------------------------------------------------------
 
 bool IsPattern(std::string_view word) { return word.find_first_of("*?[") != std::string_view::npos; }
 
@@ -163,12 +165,10 @@ void ConfigGet(Call& call) {
   call.reply.InsertMap(mark, found);
 }
 
-// --- CONFIG SET ---
+// --- CONFIG SET ----------------------------------------------------------------------------------
 
 // Between quotes in an error, as far as C would print it.
-std::string Quoted(std::string_view word) {
-  return "'" + std::string(word.substr(0, word.find('\0'))) + "'";
-}
+std::string Quoted(std::string_view word) { return "'" + std::string(word.substr(0, word.find('\0'))) + "'"; }
 
 std::string Failed(std::string_view name, const std::string& why) {
   return "ERR CONFIG SET failed (possibly related to argument " + Quoted(name) + ") - " + why;
@@ -227,8 +227,14 @@ void ConfigHelp(Call& call) {
 
 constexpr Command Row(std::string_view name, int arity, uint32_t flags, void (*run)(Call&),
                       std::string_view since, std::string_view summary) {
-  return {.name = name, .arity = arity, .flags = flags, .run = run, .group = "server", .since = since,
-          .complexity = "O(N), N the number of settings", .summary = summary};
+  return {.name = name,
+          .arity = arity,
+          .flags = flags,
+          .run = run,
+          .group = "server",
+          .since = since,
+          .complexity = "O(N), N the number of settings",
+          .summary = summary};
 }
 
 constexpr uint32_t kOperator = kAdmin | kNoScript | kLoading | kStale;

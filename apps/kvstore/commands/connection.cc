@@ -18,9 +18,7 @@ namespace {
 constexpr std::string_view kRedisVersion = "7.0.15";
 
 // Between quotes in an error, as far as C would print it.
-std::string Quoted(std::string_view word) {
-  return "'" + std::string(word.substr(0, word.find('\0'))) + "'";
-}
+std::string Quoted(std::string_view word) { return "'" + std::string(word.substr(0, word.find('\0'))) + "'"; }
 
 void Ping(Call& call) {
   if (call.args.size() > 2) return WrongArity(call);
@@ -40,7 +38,7 @@ void Reset(Call& call) {
   ResetAuthentication(call.instance, call.session);
   call.session.name.clear();
   call.session.no_touch = false;
-  call.session.protocol = 2;   // NO-EVICT stays, as in Redis
+  call.session.protocol = 2;  // NO-EVICT stays, as in Redis
   call.reply.set_protocol(2);
   call.reply.Simple("RESET");
 }
@@ -63,7 +61,7 @@ void Auth(Call& call) {
   call.reply.Ok();
 }
 
-// --- HELLO ---
+// --- HELLO ---------------------------------------------------------------------------------------
 
 // Without characters that CLIENT LIST could not show.
 bool IsPrintable(std::string_view name) {
@@ -135,7 +133,7 @@ void Hello(Call& call) {
   reply.Array(0);
 }
 
-// --- CLIENT ---
+// --- CLIENT --------------------------------------------------------------------------------------
 
 void ClientId(Call& call) { call.reply.Integer(static_cast<int64_t>(call.session.id)); }
 
@@ -183,14 +181,14 @@ std::string LineOf(const Session& session, int64_t now_ms) {
   if (session.no_evict) flags += 'e';
   if (flags.empty()) flags += 'N';
   const int64_t queued = session.in_multi ? static_cast<int64_t>(session.queued.size()) : -1;
-  return absl::StrCat(
-      "id=", session.id, " addr=", session.peer, " laddr=", session.local, " fd=-1 name=", session.name,
-      " age=", (now_ms - session.connected_ms) / 1000, " idle=", (now_ms - session.last_command_ms) / 1000,
-      " flags=", flags, " db=0 sub=0 psub=0 ssub=0 multi=", queued,
-      " qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=", session.queued_bytes,
-      " rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=",
-      session.last_command.empty() ? std::string("NULL") : std::string(session.last_command),
-      " user=default redir=-1 resp=", session.protocol, "\n");
+  return absl::StrCat("id=", session.id, " addr=", session.peer, " laddr=", session.local,
+                      " fd=-1 name=", session.name, " age=", (now_ms - session.connected_ms) / 1000,
+                      " idle=", (now_ms - session.last_command_ms) / 1000, " flags=", flags,
+                      " db=0 sub=0 psub=0 ssub=0 multi=", queued,
+                      " qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=", session.queued_bytes,
+                      " rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=",
+                      session.last_command.empty() ? std::string("NULL") : std::string(session.last_command),
+                      " user=default redir=-1 resp=", session.protocol, "\n");
 }
 
 void ClientInfo(Call& call) { call.reply.Verbatim(LineOf(call.session, call.now_ms())); }
@@ -202,7 +200,7 @@ void ClientListOf(Call& call, Arguments ids) {
     if (!id) return call.reply.Error("ERR Invalid client ID");
     const auto found = call.instance.sessions.find(static_cast<uint64_t>(*id));
     if (found != call.instance.sessions.end()) lines += LineOf(*found->second, call.now_ms());
-    if (!call.reply.HasRoomFor(lines.size())) break;   // one may be named as often as the client likes
+    if (!call.reply.HasRoomFor(lines.size())) break;  // one may be named as often as the client likes
   }
   call.reply.Verbatim(lines);
 }
@@ -232,25 +230,31 @@ void ClientList(Call& call) {
 }
 
 void ClientHelp(Call& call) {
-  ReplyHelp(call, {"GETNAME", "    The name of this connection.",
-                   "ID", "    The number of this connection: it is never used again.",
-                   "INFO", "    What LIST says of this connection.",
-                   "LIST [ID <id> [...] | TYPE <type>]", "    One line for each connection.",
-                   "NO-EVICT (ON|OFF)", "    Accepted; no connection is ever evicted.",
-                   "NO-TOUCH (ON|OFF)", "    Accepted; no key is ever evicted.",
-                   "SETINFO (LIB-NAME <name>|LIB-VER <version>)", "    Says which library this client uses.",
-                   "SETNAME <name>", "    Gives this connection a name."});
+  ReplyHelp(call, {"GETNAME", "    The name of this connection.", "ID",
+                   "    The number of this connection: it is never used again.", "INFO",
+                   "    What LIST says of this connection.", "LIST [ID <id> [...] | TYPE <type>]",
+                   "    One line for each connection.", "NO-EVICT (ON|OFF)",
+                   "    Accepted; no connection is ever evicted.", "NO-TOUCH (ON|OFF)",
+                   "    Accepted; no key is ever evicted.", "SETINFO (LIB-NAME <name>|LIB-VER <version>)",
+                   "    Says which library this client uses.", "SETNAME <name>",
+                   "    Gives this connection a name."});
 }
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
 constexpr uint32_t kAlways = kLoading | kStale;
 constexpr uint32_t kAnybody = kNoScript | kAlways | kFast | kNoAuth | kAllowBusy;
 
 constexpr Command Row(std::string_view name, int arity, uint32_t flags, void (*run)(Call&),
                       std::string_view since, std::string_view complexity, std::string_view summary) {
-  return {.name = name, .arity = arity, .flags = flags, .run = run, .group = "connection", .since = since,
-          .complexity = complexity, .summary = summary};
+  return {.name = name,
+          .arity = arity,
+          .flags = flags,
+          .run = run,
+          .group = "connection",
+          .since = since,
+          .complexity = complexity,
+          .summary = summary};
 }
 
 constexpr std::string_view kPerConnection = "O(N), N the number of connections";

@@ -13,8 +13,7 @@ namespace kvstore {
 namespace {
 
 constexpr char kOk[] = "+OK\r\n";
-constexpr char kBadName[] =
-    "-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
+constexpr char kBadName[] = "-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
 constexpr char kWrongPass[] = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 
 class ConnectionCommands : public CommandTest {
@@ -35,10 +34,9 @@ TEST_F(ConnectionCommands, PingAndEcho) {
 }
 
 TEST_F(ConnectionCommands, Hello) {
-  const std::string fields =
-      Bulk("server") + Bulk("redis") + Bulk("version") + Bulk("7.0.15") + Bulk("proto") + ":X\r\n" +
-      Bulk("id") + ":1\r\n" + Bulk("mode") + Bulk("standalone") + Bulk("role") + Bulk("master") +
-      Bulk("modules") + "*0\r\n";
+  const std::string fields = Bulk("server") + Bulk("redis") + Bulk("version") + Bulk("7.0.15") +
+                             Bulk("proto") + ":X\r\n" + Bulk("id") + ":1\r\n" + Bulk("mode") +
+                             Bulk("standalone") + Bulk("role") + Bulk("master") + Bulk("modules") + "*0\r\n";
   std::string fields2 = fields, fields3 = fields;
   fields2[fields.find('X')] = '2';
   fields3[fields.find('X')] = '3';
@@ -127,8 +125,9 @@ TEST_F(ConnectionCommands, ClientIdAndErrors) {
   EXPECT_EQ(Run("CLIENT", "ID", "x"), "-ERR wrong number of arguments for 'client|id' command\r\n");
   EXPECT_EQ(Run("CLIENT", "FOO"), "-ERR unknown subcommand 'FOO'. Try CLIENT HELP.\r\n");
   EXPECT_EQ(Run("CLIENT", "NO-EVICT", "maybe"), "-ERR syntax error\r\n");
-  EXPECT_TRUE(Run("CLIENT", "HELP").starts_with(
-      "*19\r\n+CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n+GETNAME\r\n+    "));
+  EXPECT_TRUE(Run("CLIENT", "HELP")
+                  .starts_with("*19\r\n+CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands "
+                               "are:\r\n+GETNAME\r\n+    "));
 }
 
 TEST_F(ConnectionCommands, ClientList) {
@@ -181,7 +180,7 @@ TEST_F(ConnectionCommands, ClientInfo) {
   EXPECT_NE(seen.find(" cmd=NULL "), seen.npos) << seen;
 }
 
-// --- Passwords ---
+// --- Passwords -----------------------------------------------------------------------------------
 
 constexpr char kDenied[] = "-NOAUTH Authentication required.\r\n";
 constexpr char kWrong[] = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
@@ -227,7 +226,8 @@ TEST_F(PasswordTest, Auth) {
 
 TEST_F(PasswordTest, Hello) {
   for (const std::string& reply : {Run("HELLO"), Run("HELLO", "3"), Run("HELLO", "3", "SETNAME", "a")}) {
-    EXPECT_TRUE(reply.starts_with("-NOAUTH HELLO must be called with the client already authenticated")) << reply;
+    EXPECT_TRUE(reply.starts_with("-NOAUTH HELLO must be called with the client already authenticated"))
+        << reply;
   }
   EXPECT_EQ(Run("HELLO", "3", "AUTH", "default", "wrong"), kWrong);
   EXPECT_EQ(client().session().protocol, 2);
@@ -253,7 +253,7 @@ TEST_F(PasswordTest, ReadFromAFile) {
   EXPECT_TRUE(absl::IsFailedPrecondition(ReadPassword(path + ".none").status()));
 }
 
-// --- What newer clients ask for ---
+// --- What newer clients ask for ------------------------------------------------------------------
 
 TEST_F(CommandTest, ClientSetInfoAndNoTouch) {
   EXPECT_EQ(Run("CLIENT", "SETINFO", "LIB-NAME", "redis-py"), "+OK\r\n");

@@ -12,13 +12,13 @@
 namespace kvstore {
 namespace {
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
 struct Row {
   const Command* command;
-  std::string full_name;             // "client|getname"
+  std::string full_name;  // "client|getname"
   std::vector<Row> subcommands;
-  bool queued = true;                // in MULTI; otherwise it runs at once
+  bool queued = true;  // in MULTI; otherwise it runs at once
 };
 
 class CommandTable {
@@ -35,7 +35,7 @@ class CommandTable {
   absl::Span<const Command* const> commands() const { return commands_; }
 
  private:
-  static constexpr size_t kSlots = 1024;   // many more than commands: nearly every look-up is one comparison
+  static constexpr size_t kSlots = 1024;  // many more than commands: nearly every look-up is one comparison
 
   // The same for upper and lower case.
   static size_t HashOf(std::string_view name) {
@@ -44,7 +44,7 @@ class CommandTable {
     return hash;
   }
 
-  std::vector<Row> rows_;                   // in order of name
+  std::vector<Row> rows_;  // in order of name
   std::vector<const Command*> commands_;
   const Row* slots_[kSlots] = {};
 };
@@ -62,9 +62,9 @@ Row MakeRow(const Command& command, const std::string& container) {
 
 CommandTable::CommandTable() {
   for (const auto file :
-       {StringCommands(), GenericCommands(), ExpiryCommands(), HashCommands(), ListCommands(),
-        SetCommands(), SortedSetCommands(), SortedSetRangeCommands(), SortedSetAlgebraCommands(),
-        TransactionCommands(), ConnectionCommands(), ServerCommands(), IntrospectionCommands()}) {
+       {StringCommands(), GenericCommands(), ExpiryCommands(), HashCommands(), ListCommands(), SetCommands(),
+        SortedSetCommands(), SortedSetRangeCommands(), SortedSetAlgebraCommands(), TransactionCommands(),
+        ConnectionCommands(), ServerCommands(), IntrospectionCommands()}) {
     for (const Command& command : file) rows_.push_back(MakeRow(command, ""));
   }
   std::sort(rows_.begin(), rows_.end(),
@@ -78,7 +78,7 @@ CommandTable::CommandTable() {
 }
 
 const CommandTable& TheTable() {
-  static const auto& table = *new CommandTable;   // for ever: views into it are in sessions
+  static const auto& table = *new CommandTable;  // for ever: views into it are in sessions
   return table;
 }
 
@@ -89,7 +89,7 @@ const Row* FindSubcommand(const Row& container, std::string_view name) {
   return nullptr;
 }
 
-// --- Errors before a command runs ---
+// --- Errors before a command runs ----------------------------------------------------------------
 
 constexpr size_t kMaxQuoted = 128;
 
@@ -165,7 +165,7 @@ const Row* Resolve(Instance& instance, Session& session, Reply& reply, Arguments
   return nullptr;
 }
 
-// --- MULTI ---
+// --- MULTI ---------------------------------------------------------------------------------------
 
 // Bytes that a queued request takes besides those of its arguments, and one of these besides its own.
 constexpr size_t kPerQueued = 2 * sizeof(std::vector<std::string>);
@@ -176,7 +176,8 @@ void Queue(const Instance& instance, Session& session, Reply& reply, Arguments a
   if (!session.multi_failed && !session.watcher.touched) {
     session.queued_bytes += kPerQueued;
     for (const std::string_view arg : args) session.queued_bytes += kPerQueuedArgument + arg.size();
-    if (IsOverOwnLimit(instance, session)) return;   // as for any request that is too long: there is no answer to it
+    if (IsOverOwnLimit(instance, session))
+      return;  // as for any request that is too long: there is no answer to it
     session.queued.emplace_back(args.begin(), args.end());
   }
   reply.Simple("QUEUED");
@@ -192,8 +193,13 @@ bool QueuedWrites(const Session& session) {
 void Run(Instance& instance, Session& session, understudy::Connection& connection, Reply& reply,
          const Command& command, Arguments args) {
   ++instance.commands_processed;
-  Call call{.instance = instance, .keys = *instance.keys, .session = session, .connection = connection,
-            .reply = reply, .command = command, .args = args};
+  Call call{.instance = instance,
+            .keys = *instance.keys,
+            .session = session,
+            .connection = connection,
+            .reply = reply,
+            .command = command,
+            .args = args};
   command.run(call);
 }
 
@@ -224,7 +230,8 @@ void Dispatch(Instance& instance, Session& session, understudy::Connection& conn
   session.last_command_ms = now_ms;
   const Row* row = Resolve(instance, session, reply, args);
   if (row == nullptr) return;
-  if (session.in_multi && !instance.storage_writable && row->command->name == "exec" && QueuedWrites(session)) {
+  if (session.in_multi && !instance.storage_writable && row->command->name == "exec" &&
+      QueuedWrites(session)) {
     DiscardTransaction(instance, session);
     return reply.Error("EXECABORT Transaction discarded because of: " + std::string(kNoRoom));
   }

@@ -31,7 +31,7 @@ TEST_F(DispatcherTest, EveryRowIsFoundInAnyCase) {
   }
   EXPECT_EQ(FindCommand(""), nullptr);
   EXPECT_EQ(FindCommand(std::string_view("get\0", 4)), nullptr);
-  EXPECT_EQ(FindCommand("\xe7\xe5\xf4"), nullptr);   // "get" but for the highest bits
+  EXPECT_EQ(FindCommand("\xe7\xe5\xf4"), nullptr);  // "get" but for the highest bits
 }
 
 TEST_F(DispatcherTest, EveryRowCanRun) {
@@ -79,8 +79,7 @@ TEST_F(DispatcherTest, ArityAndSubcommands) {
   EXPECT_EQ(Run("client", "Foo", "x"), "-ERR unknown subcommand 'Foo'. Try CLIENT HELP.\r\n");
   EXPECT_EQ(Run("config", std::string(200, 'x')),
             "-ERR unknown subcommand '" + std::string(128, 'x') + "'. Try CONFIG HELP.\r\n");
-  EXPECT_EQ(Run("Client", "GetName", "x"),
-            "-ERR wrong number of arguments for 'client|getname' command\r\n");
+  EXPECT_EQ(Run("Client", "GetName", "x"), "-ERR wrong number of arguments for 'client|getname' command\r\n");
   EXPECT_EQ(Run("CLIENT", "ID"), ":1\r\n");
 }
 
@@ -94,7 +93,7 @@ TEST_F(DispatcherTest, WhatASessionRemembers) {
   EXPECT_EQ(client().session().last_command_ms, client().session().connected_ms + 1500);
   EXPECT_EQ(keys().now_ms(), client().session().last_command_ms);
   Run("get");
-  EXPECT_EQ(client().session().last_command, "get");   // as Redis has it, though it has not run
+  EXPECT_EQ(client().session().last_command, "get");  // as Redis has it, though it has not run
   Run("foo");
   EXPECT_EQ(client().session().last_command, "");
   EXPECT_EQ(instance().commands_processed, 2u);

@@ -95,12 +95,21 @@ void Persist(Call& call) {
   call.reply.Integer(expires);
 }
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
 constexpr Command Row(std::string_view name, int arity, uint32_t flags, void (*run)(Call&),
                       std::string_view since, std::string_view summary) {
-  return {.name = name, .arity = arity, .flags = flags | kFast, .first_key = 1, .last_key = 1, .key_step = 1,
-          .run = run, .group = "generic", .since = since, .complexity = "O(1)", .summary = summary};
+  return {.name = name,
+          .arity = arity,
+          .flags = flags | kFast,
+          .first_key = 1,
+          .last_key = 1,
+          .key_step = 1,
+          .run = run,
+          .group = "generic",
+          .since = since,
+          .complexity = "O(1)",
+          .summary = summary};
 }
 
 constexpr Command kCommands[] = {

@@ -80,7 +80,7 @@ void Scan(Call& call) {
   if (!GetScanOptions(call, 1, /*with_type=*/true, &options)) return;
   const bool all = options.match == "*";
   call.reply.Array(2);
-  const size_t mark = call.reply.mark();   // the keys come behind the next cursor, which is known last
+  const size_t mark = call.reply.mark();  // the keys come behind the next cursor, which is known last
   size_t count = 0;
   const uint64_t next =
       call.keys.Scan(options.cursor, options.count, [&](std::string_view key, const Entry& entry) {
@@ -98,15 +98,25 @@ void RandomKey(Call& call) {
   key ? call.reply.Bulk(*key) : call.reply.Null();
 }
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
-struct KeyArguments { int first, last, step; };
+struct KeyArguments {
+  int first, last, step;
+};
 constexpr KeyArguments kNoKeys = {0, 0, 0}, kOneKey = {1, 1, 1}, kTwoKeys = {1, 2, 1}, kAllKeys = {1, -1, 1};
 
 constexpr Command Row(std::string_view name, int arity, uint32_t flags, KeyArguments keys, void (*run)(Call&),
                       std::string_view since, std::string_view complexity, std::string_view summary) {
-  return {.name = name, .arity = arity, .flags = flags, .first_key = keys.first, .last_key = keys.last,
-          .key_step = keys.step, .run = run, .group = "generic", .since = since, .complexity = complexity,
+  return {.name = name,
+          .arity = arity,
+          .flags = flags,
+          .first_key = keys.first,
+          .last_key = keys.last,
+          .key_step = keys.step,
+          .run = run,
+          .group = "generic",
+          .since = since,
+          .complexity = complexity,
           .summary = summary};
 }
 

@@ -70,7 +70,7 @@ void HMGet(Call& call) {
   call.reply.Array(call.args.size() - 2);
   for (std::string_view field : call.args.subspan(2)) {
     ReplyField(call, hash, field);
-    if (call.reply.full()) return;   // a field may be named as often as the client likes
+    if (call.reply.full()) return;  // a field may be named as often as the client likes
   }
 }
 

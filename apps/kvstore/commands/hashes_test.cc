@@ -57,7 +57,7 @@ TEST_F(Hashes, Errors) {
   const std::string arity = "-ERR wrong number of arguments for 'hset' command\r\n";
   EXPECT_EQ(Run("HSET", "h", "f"), arity);
   EXPECT_EQ(Run("HSET", "h", "f", "v", "g"), arity);
-  EXPECT_EQ(Run("HSET", "s", "f", "v", "g"), arity);   // before the type
+  EXPECT_EQ(Run("HSET", "s", "f", "v", "g"), arity);  // before the type
   EXPECT_EQ(Run("HMSET", "s", "f", "v", "g"), "-ERR wrong number of arguments for 'hmset' command\r\n");
   EXPECT_EQ(Run("EXISTS", "h"), ":0\r\n");
   EXPECT_EQ(Run("HSET", "s", "f", "v"), kWrongTypeReply);

@@ -13,7 +13,7 @@
 namespace kvstore {
 namespace {
 
-// --- Names ---
+// --- Names ---------------------------------------------------------------------------------------
 
 const Command* FindSubcommand(const Command& container, std::string_view name) {
   for (const Command& sub : container.subcommands) {
@@ -32,7 +32,7 @@ const Command* FindByFullName(std::string_view name) {
 
 bool IsContainer(const Command& command) { return command.run == nullptr; }
 
-// --- COMMAND INFO ---
+// --- COMMAND INFO --------------------------------------------------------------------------------
 
 struct NamedFlag {
   CommandFlags flag;
@@ -41,11 +41,20 @@ struct NamedFlag {
 
 // Redis's order.
 constexpr NamedFlag kFlagNames[] = {
-    {kWrite, "write"},           {kReadonly, "readonly"},   {kDenyOom, "denyoom"},
-    {kAdmin, "admin"},           {kNoScript, "noscript"},   {kLoading, "loading"},
-    {kStale, "stale"},           {kSkipMonitor, "skip_monitor"}, {kSkipSlowlog, "skip_slowlog"},
-    {kFast, "fast"},             {kNoAuth, "no_auth"},      {kNoMulti, "no_multi"},
-    {kMovableKeys, "movablekeys"}, {kAllowBusy, "allow_busy"},
+    {kWrite, "write"},
+    {kReadonly, "readonly"},
+    {kDenyOom, "denyoom"},
+    {kAdmin, "admin"},
+    {kNoScript, "noscript"},
+    {kLoading, "loading"},
+    {kStale, "stale"},
+    {kSkipMonitor, "skip_monitor"},
+    {kSkipSlowlog, "skip_slowlog"},
+    {kFast, "fast"},
+    {kNoAuth, "no_auth"},
+    {kNoMulti, "no_multi"},
+    {kMovableKeys, "movablekeys"},
+    {kAllowBusy, "allow_busy"},
 };
 
 std::vector<std::string_view> FlagsOf(const Command& command) {
@@ -62,10 +71,11 @@ std::vector<std::string_view> CategoriesOf(const Command& command) {
   const auto named = [&](std::string_view name) { return command.name == name; };
   const bool flushes = named("flushall") || named("flushdb");
   const bool about_keys = command.group == "generic" || named("dbsize") || flushes;
-  const bool dangerous =
-      (command.flags & kAdmin) || flushes || named("keys") || FullName(command) == "info";
+  const bool dangerous = (command.flags & kAdmin) || flushes || named("keys") || FullName(command) == "info";
   std::vector<std::string_view> categories;
-  const auto add = [&](bool is, std::string_view name) { if (is) categories.push_back(name); };
+  const auto add = [&](bool is, std::string_view name) {
+    if (is) categories.push_back(name);
+  };
   add(about_keys, "@keyspace");
   add(command.flags & kReadonly, "@read");
   add(command.flags & kWrite, "@write");
@@ -99,8 +109,8 @@ void ReplyInfo(Call& call, const Command* command) {
   reply.Integer(command->last_key);
   reply.Integer(command->key_step);
   ReplyWords(call, CategoriesOf(*command));
-  reply.Set(0);     // tips
-  reply.Set(0);     // key specifications
+  reply.Set(0);  // tips
+  reply.Set(0);  // key specifications
   reply.Set(command->subcommands.size());
   for (const Command& sub : command->subcommands) ReplyInfo(call, &sub);
 }
@@ -116,13 +126,13 @@ void Info(Call& call) {
   call.reply.Array(call.args.size() - 2);
   for (const std::string_view name : call.args.subspan(2)) {
     ReplyInfo(call, FindByFullName(name));
-    if (call.reply.full()) return;   // one may be named as often as the client likes
+    if (call.reply.full()) return;  // one may be named as often as the client likes
   }
 }
 
 void Count(Call& call) { call.reply.Integer(static_cast<int64_t>(AllCommands().size())); }
 
-// --- COMMAND DOCS ---
+// --- COMMAND DOCS --------------------------------------------------------------------------------
 
 void ReplyDocs(Call& call, const Command& command) {
   Reply& reply = call.reply;
@@ -155,7 +165,7 @@ void Docs(Call& call) {
   }
 }
 
-// --- COMMAND LIST, GETKEYS ---
+// --- COMMAND LIST, GETKEYS -----------------------------------------------------------------------
 
 bool InCategory(const Command& command, std::string_view category) {
   const auto categories = CategoriesOf(command);
@@ -174,7 +184,7 @@ void List(Call& call) {
   const auto wanted = [&](const Command& command) {
     if (all) return true;
     if (Is(by, "pattern")) return GlobMatches(filter, FullName(command), /*ignore_case=*/true);
-    return Is(by, "aclcat") && InCategory(command, filter);   // there are no modules
+    return Is(by, "aclcat") && InCategory(command, filter);  // there are no modules
   };
   const size_t mark = call.reply.mark();
   size_t found = 0;
@@ -215,8 +225,7 @@ void GetKeys(Call& call) {
   }
   // How many follow the number of them; of other commands none.
   uint64_t counted = 0;
-  if (command->count_of_keys_at != 0 &&
-      !CountedKeys(request, command->count_of_keys_at, &counted)) {
+  if (command->count_of_keys_at != 0 && !CountedKeys(request, command->count_of_keys_at, &counted)) {
     return call.reply.Error("ERR Invalid arguments specified for command");
   }
   const int last = command->last_key < 0 ? size + command->last_key : command->last_key;
@@ -231,22 +240,27 @@ void GetKeys(Call& call) {
 }
 
 void Help(Call& call) {
-  ReplyHelp(call, {"(no subcommand)", "    What INFO says of every command.",
-                   "COUNT", "    How many commands there are.",
-                   "DOCS [<name> ...]", "    What commands do.",
-                   "GETKEYS <request>", "    The keys in a request.",
-                   "INFO [<name> ...]", "    Arguments, flags and keys of commands.",
+  ReplyHelp(call, {"(no subcommand)", "    What INFO says of every command.", "COUNT",
+                   "    How many commands there are.", "DOCS [<name> ...]", "    What commands do.",
+                   "GETKEYS <request>", "    The keys in a request.", "INFO [<name> ...]",
+                   "    Arguments, flags and keys of commands.",
                    "LIST [FILTERBY (MODULE|ACLCAT|PATTERN) <word>]", "    Names of commands."});
 }
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
 constexpr uint32_t kAlways = kLoading | kStale;
 
 constexpr Command Row(std::string_view name, int arity, void (*run)(Call&), std::string_view since,
                       std::string_view complexity, std::string_view summary) {
-  return {.name = name, .arity = arity, .flags = kAlways, .run = run, .group = "server", .since = since,
-          .complexity = complexity, .summary = summary};
+  return {.name = name,
+          .arity = arity,
+          .flags = kAlways,
+          .run = run,
+          .group = "server",
+          .since = since,
+          .complexity = complexity,
+          .summary = summary};
 }
 
 constexpr std::string_view kPerCommand = "O(N), N the number of commands";

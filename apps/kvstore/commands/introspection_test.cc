@@ -29,15 +29,15 @@ std::string Entry(std::string_view name, int arity, const std::vector<std::strin
 constexpr char kNoKeys[] = ":0\r\n:0\r\n:0\r\n";
 
 TEST_F(IntrospectionCommands, Info) {
-  EXPECT_EQ(Run("COMMAND", "INFO", "GET"),
-            "*1\r\n" + Entry("get", 2, {"readonly", "fast"}, ":1\r\n:1\r\n:1\r\n",
-                             {"@read", "@string", "@fast"}));
-  EXPECT_EQ(Run("COMMAND", "INFO", "mset", "exec"),
-            "*2\r\n" +
-                Entry("mset", -3, {"write", "denyoom"}, ":1\r\n:-1\r\n:2\r\n",
-                      {"@write", "@string", "@slow"}) +
-                Entry("exec", 1, {"noscript", "loading", "stale", "skip_slowlog"}, kNoKeys,
-                      {"@slow", "@transaction"}));
+  EXPECT_EQ(
+      Run("COMMAND", "INFO", "GET"),
+      "*1\r\n" + Entry("get", 2, {"readonly", "fast"}, ":1\r\n:1\r\n:1\r\n", {"@read", "@string", "@fast"}));
+  EXPECT_EQ(
+      Run("COMMAND", "INFO", "mset", "exec"),
+      "*2\r\n" +
+          Entry("mset", -3, {"write", "denyoom"}, ":1\r\n:-1\r\n:2\r\n", {"@write", "@string", "@slow"}) +
+          Entry("exec", 1, {"noscript", "loading", "stale", "skip_slowlog"}, kNoKeys,
+                {"@slow", "@transaction"}));
   EXPECT_EQ(Run("COMMAND", "INFO", "Client|List", "info", "command|info", "flushall"),
             "*4\r\n" +
                 Entry("client|list", -2, {"admin", "noscript", "loading", "stale"}, kNoKeys,

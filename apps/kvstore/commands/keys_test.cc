@@ -85,7 +85,7 @@ TEST_F(KeysTest, Expire) {
   Run("set", "a", "1");
   EXPECT_EQ(Run("persist", "a"), ":0\r\n");
   EXPECT_EQ(Run("expire", "a", "10", "xx"), ":0\r\n");
-  EXPECT_EQ(Run("expire", "a", "10", "gt"), ":0\r\n");   // never is later than any time
+  EXPECT_EQ(Run("expire", "a", "10", "gt"), ":0\r\n");  // never is later than any time
   EXPECT_EQ(Run("expire", "a", "100", "lt"), ":1\r\n");
   EXPECT_EQ(Run("expire", "a", "100", "nx"), ":0\r\n");
   EXPECT_EQ(Run("expire", "a", "200", "lt"), ":0\r\n");
@@ -152,10 +152,10 @@ TEST_F(KeysTest, WatchersSeeChanges) {
   EXPECT_TRUE(touched({{"append", "k", ""}}));
   EXPECT_TRUE(touched({{"append", "k", ""}}));
   EXPECT_TRUE(touched({{"set", "k", "1"}}));
-  EXPECT_FALSE(touched({{"get", "k"}, {"getex", "k"}, {"getex", "k", "persist"}, {"persist", "k"},
-                        {"touch", "k"}}));
-  EXPECT_FALSE(touched({{"set", "k", "v", "nx"}, {"msetnx", "k", "1"}, {"rename", "k", "k"},
-                        {"copy", "k", "z"}}));
+  EXPECT_FALSE(
+      touched({{"get", "k"}, {"getex", "k"}, {"getex", "k", "persist"}, {"persist", "k"}, {"touch", "k"}}));
+  EXPECT_FALSE(
+      touched({{"set", "k", "v", "nx"}, {"msetnx", "k", "1"}, {"rename", "k", "k"}, {"copy", "k", "z"}}));
   EXPECT_TRUE(touched({{"incrby", "k", "0"}}));
   EXPECT_TRUE(touched({{"expire", "k", "10"}}));
   EXPECT_TRUE(touched({{"getex", "k", "persist"}}));

@@ -118,7 +118,7 @@ struct Range {
 std::optional<Range> CutRange(int64_t first, int64_t last, uint64_t size) {
   const auto length = static_cast<int64_t>(size);
   if (first < 0) first = std::max<int64_t>(first + length, 0);
-  if (last < 0) last += length;   // before the first: less than any `first`
+  if (last < 0) last += length;  // before the first: less than any `first`
   last = std::min(last, length - 1);
   if (first > last) return std::nullopt;
   return Range{static_cast<uint64_t>(first), static_cast<uint64_t>(last)};
@@ -132,8 +132,9 @@ void LRange(Call& call) {
   const auto range = CutRange(first, last, entry.count);
   if (!range) return call.reply.Array(0);
   call.reply.Array(range->last - range->first + 1);
-  ListOf(call, entry).ForRange(range->first, range->last,
-                               [&](std::string_view value) { call.reply.Bulk(value); });
+  ListOf(call, entry).ForRange(range->first, range->last, [&](std::string_view value) {
+    call.reply.Bulk(value);
+  });
 }
 
 void LTrim(Call& call) {
@@ -144,7 +145,7 @@ void LTrim(Call& call) {
   if (entry) {
     if (const auto range = CutRange(first, last, entry.count)) {
       ListOf(call, entry).Trim(range->first, range->last);
-      call.keys.Touched(call.args[1]);   // for Redis it has changed even when nothing was cut off
+      call.keys.Touched(call.args[1]);  // for Redis it has changed even when nothing was cut off
     } else {
       call.keys.Remove(call.args[1]);
     }
@@ -158,8 +159,8 @@ void LRem(Call& call) {
   if (!GetInteger(call, call.args[2], &count) || !FindList(call, &entry)) return;
   if (!entry) return call.reply.Integer(0);
   const uint64_t limit = count < 0 ? -static_cast<uint64_t>(count) : count;
-  call.reply.Integer(static_cast<int64_t>(
-      ListOf(call, entry).Remove(call.args[3], limit, /*from_back=*/count < 0)));
+  call.reply.Integer(
+      static_cast<int64_t>(ListOf(call, entry).Remove(call.args[3], limit, /*from_back=*/count < 0)));
 }
 
 // Where the first element equal to `value` is. Block by block, each larger than the one before: a hit near

@@ -1,5 +1,5 @@
-// MEMORY USAGE: what a key takes in the store, in bytes. What the process has in memory differs from node to node,
-// so no client is told.
+// MEMORY USAGE: what a key takes in the store, in bytes. What the process has in memory differs from node to
+// node, so no client is told.
 #include <algorithm>
 #include <cstdint>
 
@@ -13,7 +13,7 @@ namespace {
 
 // Of a record, besides what it holds: its key's prefix, numbers, LevelDB's own.
 constexpr uint64_t kPerRecord = 32;
-constexpr uint64_t kDefaultSamples = 5;   // elements, as Redis
+constexpr uint64_t kDefaultSamples = 5;  // elements, as Redis
 
 // Mean of the first `samples` elements' bytes, times how many there are.
 uint64_t BytesOfElements(Call& call, const Entry& entry, uint64_t samples) {
@@ -31,7 +31,7 @@ uint64_t BytesOfElements(Call& call, const Entry& entry, uint64_t samples) {
     // A member's second record has its score in the place of a value.
     if (entry.type == Type::kZSet) bytes *= 2;
   }
-  if (seen == 0) return 0;   // the disk has failed
+  if (seen == 0) return 0;  // the disk has failed
   return static_cast<uint64_t>(static_cast<unsigned __int128>(bytes) * entry.count / seen);
 }
 
@@ -48,20 +48,36 @@ void Usage(Call& call) {
   if (!entry) return call.reply.Null();
   const uint64_t own = kPerRecord + call.args[2].size();
   if (entry.type == Type::kString) return call.reply.Integer(static_cast<int64_t>(own + entry.count));
-  if (samples == 0) samples = entry.count;   // all
+  if (samples == 0) samples = entry.count;  // all
   call.reply.Integer(static_cast<int64_t>(own + BytesOfElements(call, entry, samples)));
 }
 
 void Help(Call& call) {
-  ReplyHelp(call, {"USAGE <key> [SAMPLES <count>]",
-                   "    The bytes that a key takes in the store; those of elements from so many of them (0: all)."});
+  ReplyHelp(
+      call,
+      {"USAGE <key> [SAMPLES <count>]",
+       "    The bytes that a key takes in the store; those of elements from so many of them (0: all)."});
 }
 
 constexpr Command kSubcommands[] = {
-    {.name = "help", .arity = 2, .flags = kLoading | kStale, .run = Help, .group = "server", .since = "4.0.0",
-     .complexity = "O(1)", .summary = "What MEMORY can do"},
-    {.name = "usage", .arity = -3, .flags = kReadonly, .first_key = 2, .last_key = 2, .key_step = 1, .run = Usage,
-     .group = "server", .since = "4.0.0", .complexity = "O(N), N the samples",
+    {.name = "help",
+     .arity = 2,
+     .flags = kLoading | kStale,
+     .run = Help,
+     .group = "server",
+     .since = "4.0.0",
+     .complexity = "O(1)",
+     .summary = "What MEMORY can do"},
+    {.name = "usage",
+     .arity = -3,
+     .flags = kReadonly,
+     .first_key = 2,
+     .last_key = 2,
+     .key_step = 1,
+     .run = Usage,
+     .group = "server",
+     .since = "4.0.0",
+     .complexity = "O(N), N the samples",
      .summary = "The bytes that a key takes"},
 };
 

@@ -6,8 +6,8 @@
 //   Member Pick(Call&)                        any one
 //   std::vector<Member> All(Call&)
 //   static std::string_view NameOf(const Member&)
-//   void Walk(visit)                          visit(make) for each; make() is the Member. Ends when that returns false,
-//                                             or later
+//   void Walk(visit)                          visit(make) for each; make() is the Member. Ends when that
+//                                             returns false, or later
 #ifndef UNDERSTUDY_APPS_KVSTORE_COMMANDS_PICKS_H_
 #define UNDERSTUDY_APPS_KVSTORE_COMMANDS_PICKS_H_
 
@@ -24,8 +24,8 @@ namespace kvstore {
 
 // A member picked alone costs about as much as this many in a walk through all.
 inline constexpr uint64_t kPickCost = 32;
-// With a count below zero members are repeated: the answer may be larger than all that is stored. Redis goes on
-// until its memory is full.
+// With a count below zero members are repeated: the answer may be larger than all that is stored. Redis goes
+// on until its memory is full.
 inline constexpr int64_t kMaxPicks = int64_t{1} << 24;
 
 inline std::string NotBetween(int64_t least, int64_t most) {
@@ -51,12 +51,12 @@ std::vector<typename Source::Member> Sample(Call& call, Source& from, uint64_t c
   return members;
 }
 
-// The same for a few of many: one by one. Names may be chosen so that some are hardly ever hit; then the walk does
-// it.
+// The same for a few of many: one by one. Names may be chosen so that some are hardly ever hit; then the walk
+// does it.
 template <typename Source>
 std::vector<typename Source::Member> PickDifferent(Call& call, Source& from, uint64_t count) {
   std::vector<typename Source::Member> members;
-  absl::flat_hash_set<std::string> seen;   // only asked whether something is in it
+  absl::flat_hash_set<std::string> seen;  // only asked whether something is in it
   for (uint64_t attempt = 0; members.size() < count; ++attempt) {
     if (attempt == 2 * count + 8) return Sample(call, from, count);
     typename Source::Member member = from.Pick(call);
@@ -70,8 +70,8 @@ std::vector<typename Source::Member> Choose(Call& call, Source& from, uint64_t c
   return count < from.size() / kPickCost ? PickDifferent(call, from, count) : Sample(call, from, count);
 }
 
-// `count` times any member, again and again the same if it comes so, each to `write`; straight into the reply, for
-// they may be more than all that is stored.
+// `count` times any member, again and again the same if it comes so, each to `write`; straight into the
+// reply, for they may be more than all that is stored.
 template <typename Source, typename Write>
 void PickRepeatedly(Call& call, Source& from, uint64_t count, Write write) {
   if (count < from.size() / kPickCost) {

@@ -35,7 +35,7 @@ void FlushAll(Call& call) {
   call.reply.Ok();
 }
 
-// --- INFO ---
+// --- INFO ----------------------------------------------------------------------------------------
 
 // Only what is the same on both nodes of a pair: no process, no memory of one, no clock but the log's.
 
@@ -63,9 +63,10 @@ std::string Human(uint64_t bytes) {
   return absl::StrFormat("%.2f%s", size, kUnits[unit]);
 }
 
-// What is there in memory for clients: that is the same on both nodes. Caches, and what waits to be written, are not.
+// What is there in memory for clients: that is the same on both nodes. Caches, and what waits to be written,
+// are not.
 std::string InfoMemory(Call& call) {
-  constexpr uint64_t kPerClient = 1024;   // about
+  constexpr uint64_t kPerClient = 1024;  // about
   uint64_t clients = 0;
   for (const auto& [id, session] : call.instance.sessions) {
     clients += kPerClient + MemoryOf(*session) + session->connection->pending_output();
@@ -99,10 +100,10 @@ std::string InfoKeyspace(Call& call) {
 std::string InfoNothing(Call&) { return ""; }
 
 struct Section {
-  std::string_view name;    // as it is asked for
+  std::string_view name;  // as it is asked for
   std::string_view title;
   std::string (*text)(Call& call);
-  bool by_default = true;   // otherwise only for who asks for it, or for all
+  bool by_default = true;  // otherwise only for who asks for it, or for all
 };
 
 // Redis's order.
@@ -140,7 +141,7 @@ void Info(Call& call) {
   call.reply.Verbatim(text);
 }
 
-// --- DEBUG ---
+// --- DEBUG ---------------------------------------------------------------------------------------
 
 void DebugDigestValue(Call& call) {
   call.reply.Array(call.args.size() - 2);
@@ -158,8 +159,8 @@ void DebugSleep(Call& call) {
 
 void DebugHelp(Call& call) {
   ReplyHelp(call, {"DIGEST", "    A digest of all keys, types, values and expiry times.",
-                   "DIGEST-VALUE <key> [<key> ...]", "    The same of single keys.",
-                   "SLEEP <seconds>", "    Do nothing for a while. Decimals allowed."});
+                   "DIGEST-VALUE <key> [<key> ...]", "    The same of single keys.", "SLEEP <seconds>",
+                   "    Do nothing for a while. Decimals allowed."});
 }
 
 void Debug(Call& call) {
@@ -173,12 +174,18 @@ void Debug(Call& call) {
                                 std::string(printed), "'. Try DEBUG HELP."));
 }
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
 constexpr Command Row(std::string_view name, int arity, uint32_t flags, void (*run)(Call&),
                       std::string_view since, std::string_view complexity, std::string_view summary) {
-  return {.name = name, .arity = arity, .flags = flags, .run = run, .group = "server", .since = since,
-          .complexity = complexity, .summary = summary};
+  return {.name = name,
+          .arity = arity,
+          .flags = flags,
+          .run = run,
+          .group = "server",
+          .since = since,
+          .complexity = complexity,
+          .summary = summary};
 }
 
 constexpr uint32_t kAlways = kLoading | kStale;
@@ -205,7 +212,7 @@ std::vector<Command> MakeRows() {
 }  // namespace
 
 absl::Span<const Command> ServerCommands() {
-  static const auto& rows = *new std::vector<Command>(MakeRows());   // for ever
+  static const auto& rows = *new std::vector<Command>(MakeRows());  // for ever
   return rows;
 }
 

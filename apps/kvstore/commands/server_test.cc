@@ -168,8 +168,10 @@ TEST_F(ServerCommands, MemoryUsage) {
   }
   // Of the first five; of all.
   EXPECT_EQ(Run("MEMORY", "USAGE", "l"), ":" + std::to_string(33 + 100 * 42) + "\r\n");
-  EXPECT_EQ(Run("MEMORY", "USAGE", "l", "SAMPLES", "0"), ":" + std::to_string(33 + 50 * 42 + 50 * 62) + "\r\n");
-  EXPECT_EQ(Run("MEMORY", "USAGE", "set", "samples", "0"), ":" + std::to_string(35 + 10 * 34 + 90 * 35) + "\r\n");
+  EXPECT_EQ(Run("MEMORY", "USAGE", "l", "SAMPLES", "0"),
+            ":" + std::to_string(33 + 50 * 42 + 50 * 62) + "\r\n");
+  EXPECT_EQ(Run("MEMORY", "USAGE", "set", "samples", "0"),
+            ":" + std::to_string(35 + 10 * 34 + 90 * 35) + "\r\n");
   EXPECT_EQ(Run("MEMORY", "USAGE", "l", "SAMPLES"), "-ERR syntax error\r\n");
   EXPECT_EQ(Run("MEMORY", "USAGE", "l", "SAMPLES", "-1"), "-ERR syntax error\r\n");
   EXPECT_EQ(Run("MEMORY", "USAGE", "l", "SAMPLES", "x"), "-ERR value is not an integer or out of range\r\n");
@@ -225,8 +227,10 @@ TEST_F(ServerCommands, DebugSleeps) {
 
 TEST_F(ServerCommands, DebugIsForWhoeverMayUseIt) {
   const std::string refused =
-      "-ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from "
-      "a local connection, otherwise you need to set this option in the configuration file, and then restart the "
+      "-ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run "
+      "it from "
+      "a local connection, otherwise you need to set this option in the configuration file, and then restart "
+      "the "
       "server.\r\n";
   instance().settings.debug = DebugCommand::kNo;
   EXPECT_EQ(Run("DEBUG", "SLEEP", "0"), refused);

@@ -57,7 +57,7 @@ void SMembers(Call& call) {
   ReplyMembers(call, set);
 }
 
-// --- Several sets ---
+// --- Several sets --------------------------------------------------------------------------------
 
 // The sets at args[1], args[2], ...; one that does not exist is empty. nullopt: the error is written.
 std::optional<std::vector<Elements>> FindSets(Call& call) {
@@ -114,7 +114,7 @@ void SUnion(Call& call) {
   size_t count = 0;
   Seen seen;
   for (Elements* set : by_size) {
-    const bool last = set == by_size.back();   // the largest: need not be remembered
+    const bool last = set == by_size.back();  // the largest: need not be remembered
     set->ForEach([&](std::string_view member, std::string_view) {
       if (last ? Has(seen, member) : !seen.emplace(member).second) return;
       call.reply.Bulk(member);
@@ -140,8 +140,7 @@ void SDiff(Call& call) {
   }
   const auto in_others = [&](std::string_view member) {
     if (read_others) return Has(seen, member);
-    return std::any_of(sets->begin() + 1, sets->end(),
-                       [&](Elements& set) { return set.Contains(member); });
+    return std::any_of(sets->begin() + 1, sets->end(), [&](Elements& set) { return set.Contains(member); });
   };
   const size_t mark = call.reply.mark();
   size_t count = 0;
@@ -153,7 +152,7 @@ void SDiff(Call& call) {
   call.reply.InsertSet(mark, count);
 }
 
-// --- Random members ---
+// --- Random members ------------------------------------------------------------------------------
 
 // When less than this part of a set stays, moving that is cheaper than erasing the rest.
 constexpr uint64_t kMoved = 4;
@@ -168,7 +167,8 @@ struct Source {
   static std::string_view NameOf(const std::string& member) { return member; }
   template <typename Visit>
   void Walk(Visit visit) {
-    set.ForEach([&](std::string_view member, std::string_view) { visit([&] { return std::string(member); }); });
+    set.ForEach(
+        [&](std::string_view member, std::string_view) { visit([&] { return std::string(member); }); });
   }
 };
 

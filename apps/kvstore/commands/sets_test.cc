@@ -166,8 +166,7 @@ TEST_F(Sets, CountsThatAreWrong) {
     EXPECT_EQ(Run("SRANDMEMBER", "s", much), NotBetween("-16777216"));
     EXPECT_EQ(Run("SRANDMEMBER", "no", much), "*0\r\n");
   }
-  EXPECT_EQ(Run("SRANDMEMBER", "no", "-9223372036854775808"),
-            NotBetween("-9223372036854775807"));
+  EXPECT_EQ(Run("SRANDMEMBER", "no", "-9223372036854775808"), NotBetween("-9223372036854775807"));
   EXPECT_EQ(Run("SRANDMEMBER", "s", "9223372036854775807"), Bulks({"a"}));
 }
 

@@ -39,8 +39,7 @@ class Operand {
     return set_->Contains(member) ? std::optional(1.0) : std::nullopt;
   }
   void ForEach(const std::function<void(std::string_view member, double score)>& visit) {
-    if (set_)
-      return set_->ForEach([&](std::string_view member, std::string_view) { visit(member, 1); });
+    if (set_) return set_->ForEach([&](std::string_view member, std::string_view) { visit(member, 1); });
     sorted_->ForRange(SortedSet::Place::Start(), SortedSet::Place::End(), /*backwards=*/false,
                       [&](std::string_view member, double score) {
                         visit(member, score);
@@ -77,7 +76,7 @@ struct Form {
   bool weighs() const { return operation != Operation::kDifference && !cardinality; }
 };
 
-// --- Reading the request ---
+// --- Reading the request -------------------------------------------------------------------------
 
 bool Fail(Call& call, std::string_view error) {
   call.reply.Error(error);
@@ -91,13 +90,10 @@ bool GetOperands(Call& call, const Form& form, Question* question) {
     return Fail(call, absl::StrCat("ERR at least 1 input key is needed for '",
                                    std::string(FullName(call.command)), "' command"));
   }
-  if (static_cast<uint64_t>(count) > call.args.size() - form.count_at - 1)
-    return Fail(call, kSyntaxError);
-  for (const std::string_view key :
-       call.args.subspan(form.count_at + 1, static_cast<size_t>(count))) {
+  if (static_cast<uint64_t>(count) > call.args.size() - form.count_at - 1) return Fail(call, kSyntaxError);
+  for (const std::string_view key : call.args.subspan(form.count_at + 1, static_cast<size_t>(count))) {
     const Entry entry = call.keys.Find(key);
-    if (entry && entry.type != Type::kZSet && entry.type != Type::kSet)
-      return Fail(call, kWrongType);
+    if (entry && entry.type != Type::kZSet && entry.type != Type::kSet) return Fail(call, kWrongType);
     question->operands.emplace_back(call, key, entry);
   }
   return true;
@@ -145,16 +141,13 @@ bool GetOptions(Call& call, const Form& form, Question* question) {
   return true;
 }
 
-// --- The answer ---
+// --- The answer ----------------------------------------------------------------------------------
 
 double Together(Aggregate aggregate, double a, double b) {
   switch (aggregate) {
-    case Aggregate::kMin:
-      return std::min(a, b);
-    case Aggregate::kMax:
-      return std::max(a, b);
-    case Aggregate::kSum:
-      break;
+    case Aggregate::kMin: return std::min(a, b);
+    case Aggregate::kMax: return std::max(a, b);
+    case Aggregate::kSum: break;
   }
   return std::isnan(a + b) ? 0 : a + b;  // inf and -inf
 }
@@ -169,8 +162,7 @@ std::vector<Operand*> BySize(std::vector<Operand>& operands) {
 }
 
 std::vector<ScoredMember> Union(Question& question) {
-  absl::flat_hash_map<std::string, double>
-      scores;  // its order is another one in each process: sorted below
+  absl::flat_hash_map<std::string, double> scores;  // its order is another one in each process: sorted below
   for (Operand* operand : BySize(question.operands)) {
     operand->ForEach([&](std::string_view member, double score) {
       const double weighted = operand->Weighted(score);
@@ -205,8 +197,8 @@ std::vector<ScoredMember> Difference(Question& question) {
   std::vector<ScoredMember> members;
   std::vector<Operand>& all = question.operands;
   all[0].ForEach([&](std::string_view member, double score) {
-    const bool elsewhere = std::any_of(
-        all.begin() + 1, all.end(), [&](Operand& each) { return each.Score(member).has_value(); });
+    const bool elsewhere = std::any_of(all.begin() + 1, all.end(),
+                                       [&](Operand& each) { return each.Score(member).has_value(); });
     if (!elsewhere) members.push_back({std::string(member), score});
   });
   return members;
@@ -217,15 +209,9 @@ void Run(Call& call, const Form& form) {
   if (!GetOperands(call, form, &question) || !GetOptions(call, form, &question)) return;
   std::vector<ScoredMember> members;
   switch (form.operation) {
-    case Operation::kUnion:
-      members = Union(question);
-      break;
-    case Operation::kIntersection:
-      members = Intersection(question);
-      break;
-    case Operation::kDifference:
-      members = Difference(question);
-      break;
+    case Operation::kUnion: members = Union(question); break;
+    case Operation::kIntersection: members = Intersection(question); break;
+    case Operation::kDifference: members = Difference(question); break;
   }
   if (form.cardinality) return call.reply.Integer(static_cast<int64_t>(members.size()));
   for (ScoredMember& each : members) each.score += 0.0;  // -0 is 0
@@ -238,17 +224,15 @@ void ZUnion(Call& call) { Run(call, {.operation = Operation::kUnion}); }
 void ZUnionStore(Call& call) { Run(call, {.operation = Operation::kUnion, .count_at = 2}); }
 void ZInter(Call& call) { Run(call, {.operation = Operation::kIntersection}); }
 void ZInterStore(Call& call) { Run(call, {.operation = Operation::kIntersection, .count_at = 2}); }
-void ZInterCard(Call& call) {
-  Run(call, {.operation = Operation::kIntersection, .cardinality = true});
-}
+void ZInterCard(Call& call) { Run(call, {.operation = Operation::kIntersection, .cardinality = true}); }
 void ZDiff(Call& call) { Run(call, {.operation = Operation::kDifference}); }
 void ZDiffStore(Call& call) { Run(call, {.operation = Operation::kDifference, .count_at = 2}); }
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
 // The number of keys is at `count_at`; before it may be a destination.
-constexpr Command Row(std::string_view name, int arity, uint32_t flags, int count_at,
-                      void (*run)(Call&), std::string_view since, std::string_view summary) {
+constexpr Command Row(std::string_view name, int arity, uint32_t flags, int count_at, void (*run)(Call&),
+                      std::string_view since, std::string_view summary) {
   Command row = SortedSetCommand(name, arity, flags | kMovableKeys, run, since,
                                  "O(N*log(N)) for N members in all of them", summary);
   if (count_at == 1) row.first_key = row.last_key = row.key_step = 0;
@@ -259,8 +243,7 @@ constexpr Command Row(std::string_view name, int arity, uint32_t flags, int coun
 constexpr uint32_t kStores = kWrite | kDenyOom;
 
 constexpr Command kCommands[] = {
-    Row("zdiff", -3, kReadonly, 1, ZDiff, "6.2.0",
-        "The members of the first that are in none of the others"),
+    Row("zdiff", -3, kReadonly, 1, ZDiff, "6.2.0", "The members of the first that are in none of the others"),
     Row("zdiffstore", -4, kStores, 2, ZDiffStore, "6.2.0", "Stores what ZDIFF says"),
     Row("zinter", -3, kReadonly, 1, ZInter, "6.2.0", "The members that are in all"),
     Row("zintercard", -3, kReadonly, 1, ZInterCard, "7.0.0", "How many members are in all"),

@@ -21,7 +21,7 @@ enum class By { kRank, kScore, kLex };
 constexpr std::string_view kNotAScore = "ERR min or max is not a float";
 constexpr std::string_view kNotALexItem = "ERR min or max not valid string range item";
 
-// --- The ends of a range ---
+// --- The ends of a range -------------------------------------------------------------------------
 
 struct ScoreEnd {
   double score = 0;
@@ -48,26 +48,20 @@ struct LexEnd {
 
 std::optional<LexEnd> ParseLexEnd(std::string_view text) {
   const std::string_view word = text.substr(0, text.find('\0'));  // as C sees it
-  if (word == "-")
-    return LexEnd{.where = LexEnd::Where::kBeforeAll, .member = "", .exclusive = true};
-  if (word == "+")
-    return LexEnd{.where = LexEnd::Where::kBehindAll, .member = "", .exclusive = true};
+  if (word == "-") return LexEnd{.where = LexEnd::Where::kBeforeAll, .member = "", .exclusive = true};
+  if (word == "+") return LexEnd{.where = LexEnd::Where::kBehindAll, .member = "", .exclusive = true};
   if (!text.starts_with('[') && !text.starts_with('(')) return std::nullopt;
-  return LexEnd{.where = LexEnd::Where::kMember,
-                .member = std::string(text.substr(1)),
-                .exclusive = text[0] == '('};
+  return LexEnd{
+      .where = LexEnd::Where::kMember, .member = std::string(text.substr(1)), .exclusive = text[0] == '('};
 }
 
 // Where members of this score begin that are not below the end; or, for the upper end, not within
 // it.
 Place LexPlace(const LexEnd& end, double score, bool upper) {
   switch (end.where) {
-    case LexEnd::Where::kBeforeAll:
-      return Place::Before(score);
-    case LexEnd::Where::kBehindAll:
-      return Place::Behind(score);
-    case LexEnd::Where::kMember:
-      break;
+    case LexEnd::Where::kBeforeAll: return Place::Before(score);
+    case LexEnd::Where::kBehindAll: return Place::Behind(score);
+    case LexEnd::Where::kMember: break;
   }
   // The next string there is.
   return Place::At(score, end.exclusive != upper ? end.member + '\0' : end.member);
@@ -85,8 +79,7 @@ struct Range {
 bool GetRange(Call& call, By by, std::string_view from, std::string_view to, Range* range) {
   range->by = by;
   switch (by) {
-    case By::kRank:
-      return GetInteger(call, from, &range->first) && GetInteger(call, to, &range->last);
+    case By::kRank: return GetInteger(call, from, &range->first) && GetInteger(call, to, &range->last);
     case By::kScore: {
       const auto min = ParseScoreEnd(from), max = ParseScoreEnd(to);
       if (min && max) {
@@ -97,8 +90,7 @@ bool GetRange(Call& call, By by, std::string_view from, std::string_view to, Ran
       call.reply.Error(kNotAScore);
       return false;
     }
-    case By::kLex:
-      break;
+    case By::kLex: break;
   }
   const auto low = ParseLexEnd(from), high = ParseLexEnd(to);
   if (!low || !high) {
@@ -139,8 +131,7 @@ struct Limit {
 };
 
 // What is in the range, in order, or backwards.
-std::vector<ScoredMember> MembersOf(SortedSet& set, const Range& range, bool backwards,
-                                    Limit limit) {
+std::vector<ScoredMember> MembersOf(SortedSet& set, const Range& range, bool backwards, Limit limit) {
   std::vector<ScoredMember> members;
   if (range.by == By::kRank) {
     uint64_t first = 0, last = 0;
@@ -161,7 +152,7 @@ std::vector<ScoredMember> MembersOf(SortedSet& set, const Range& range, bool bac
   return members;
 }
 
-// --- ZRANGE, ZRANGESTORE, ZREVRANGEBYSCORE, ... ---
+// --- ZRANGE, ZRANGESTORE, ZREVRANGEBYSCORE, ... --------------------------------------------------
 
 // Which of its words a command understands: ZRANGE all of them, of older ones the name says it.
 struct RangeForm {
@@ -179,8 +170,7 @@ struct RangeOptions {
 };
 
 // Whether this word alone is an option, here and now: what is decided cannot be said once more.
-bool TakeWord(std::string_view word, const RangeForm& form, std::optional<By>* by,
-              RangeOptions* options) {
+bool TakeWord(std::string_view word, const RangeForm& form, std::optional<By>* by, RangeOptions* options) {
   if (!form.store && Is(word, "withscores")) return options->with_scores = true;
   if (!form.backwards && !options->backwards && Is(word, "rev")) return options->backwards = true;
   if (*by) return false;
@@ -208,8 +198,7 @@ bool GetRangeOptions(Call& call, const RangeForm& form, RangeOptions* options) {
   }
   options->by = by.value_or(By::kRank);
   if (options->limit.count != -1 && options->by == By::kRank) {
-    return error(
-        "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX");
+    return error("ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX");
   }
   if (options->with_scores && options->by == By::kLex) {
     return error("ERR syntax error, WITHSCORES not supported in combination with BYLEX");
@@ -221,14 +210,12 @@ void RunRange(Call& call, const RangeForm& form) {
   RangeOptions options;
   if (!GetRangeOptions(call, form, &options)) return;
   std::string_view from = call.args[form.key_at + 1], to = call.args[form.key_at + 2];
-  if (options.backwards && options.by != By::kRank)
-    std::swap(from, to);  // the upper end comes first
+  if (options.backwards && options.by != By::kRank) std::swap(from, to);  // the upper end comes first
   Range range;
   if (!GetRange(call, options.by, from, to, &range)) return;
   auto set = FindSortedSet(call, call.args[form.key_at]);
   if (!set) return;
-  const std::vector<ScoredMember> members =
-      MembersOf(*set, range, options.backwards, options.limit);
+  const std::vector<ScoredMember> members = MembersOf(*set, range, options.backwards, options.limit);
   if (form.store) return StoreMembers(call, call.args[1], members);
   ReplyMembers(call, members, options.with_scores ? Scores::kYes : Scores::kNo);
 }
@@ -241,7 +228,7 @@ void ZRevRangeByScore(Call& call) { RunRange(call, {.by = By::kScore, .backwards
 void ZRangeByLex(Call& call) { RunRange(call, {.by = By::kLex, .backwards = false}); }
 void ZRevRangeByLex(Call& call) { RunRange(call, {.by = By::kLex, .backwards = true}); }
 
-// --- ZCOUNT, ZREMRANGEBYSCORE, ... ---
+// --- ZCOUNT, ZREMRANGEBYSCORE, ... ---------------------------------------------------------------
 
 void Count(Call& call, By by) {
   Range range;
@@ -250,8 +237,7 @@ void Count(Call& call, By by) {
   if (!set) return;
   const auto [begin, end] = PlacesOf(*set, range);
   int64_t count = 0;
-  set->ForRange(begin, end, /*backwards=*/false,
-                [&](std::string_view, double) { return ++count > 0; });
+  set->ForRange(begin, end, /*backwards=*/false, [&](std::string_view, double) { return ++count > 0; });
   call.reply.Integer(count);
 }
 
@@ -276,10 +262,9 @@ void ZRemRangeByRank(Call& call) { RemoveRange(call, By::kRank); }
 void ZRemRangeByScore(Call& call) { RemoveRange(call, By::kScore); }
 void ZRemRangeByLex(Call& call) { RemoveRange(call, By::kLex); }
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
-constexpr std::string_view kRanks =
-    "O(N), N to the end of the range from the nearer end of the set";
+constexpr std::string_view kRanks = "O(N), N to the end of the range from the nearer end of the set";
 constexpr std::string_view kRange = "O(log(N)+M) for N members, M in the range";
 
 constexpr Command kCommands[] = {
@@ -288,8 +273,7 @@ constexpr Command kCommands[] = {
     SortedSetCommand("zlexcount", 4, kReadonly | kFast, ZLexCount, "2.8.9", kRange,
                      "How many are between two members"),
     SortedSetCommand("zrange", -4, kReadonly, ZRange, "1.2.0", kRange, "A range of members"),
-    SortedSetCommand("zrangebylex", -4, kReadonly, ZRangeByLex, "2.8.9", kRange,
-                     "Those between two members"),
+    SortedSetCommand("zrangebylex", -4, kReadonly, ZRangeByLex, "2.8.9", kRange, "Those between two members"),
     SortedSetCommand("zrangebyscore", -4, kReadonly, ZRangeByScore, "1.0.5", kRange,
                      "Those between two scores"),
     SortedSetCommand("zrangestore", -5, kWrite | kDenyOom, ZRangeStore, "6.2.0", kRange,

@@ -57,7 +57,7 @@ void StoreMembers(Call& call, std::string_view key, const std::vector<ScoredMemb
 
 namespace {
 
-// --- ZADD, ZINCRBY ---
+// --- ZADD, ZINCRBY -------------------------------------------------------------------------------
 
 constexpr std::string_view kNan = "ERR resulting score is not a number (NaN)";
 
@@ -93,8 +93,7 @@ std::string_view FaultOf(const AddOptions& options, size_t arguments) {
   if ((options.gt && options.nx) || (options.lt && options.nx) || (options.gt && options.lt)) {
     return "ERR GT, LT, and/or NX options at the same time are not compatible";
   }
-  if (options.incr && arguments > 2)
-    return "ERR INCR option supports a single increment-element pair";
+  if (options.incr && arguments > 2) return "ERR INCR option supports a single increment-element pair";
   return "";
 }
 
@@ -144,7 +143,7 @@ void Add(Call& call, AddOptions options) {
 void ZAdd(Call& call) { Add(call, {}); }
 void ZIncrBy(Call& call) { Add(call, {.incr = true}); }
 
-// --- One member, or all ---
+// --- One member, or all --------------------------------------------------------------------------
 
 void ZRem(Call& call) {
   auto set = FindSortedSet(call, call.args[1]);
@@ -185,7 +184,7 @@ void Rank(Call& call, bool reverse) {
 void ZRank(Call& call) { Rank(call, /*reverse=*/false); }
 void ZRevRank(Call& call) { Rank(call, /*reverse=*/true); }
 
-// --- Taking away the lowest, the highest ---
+// --- Taking away the lowest, the highest ---------------------------------------------------------
 
 void Pop(Call& call, bool highest) {
   if (call.args.size() > 3) return call.reply.Error(kSyntaxError);
@@ -193,16 +192,14 @@ void Pop(Call& call, bool highest) {
   std::optional<int64_t> count = 1;
   if (with_count) {
     count = ParseInteger(call.args[2]);
-    if (!count || *count < 0)
-      return call.reply.Error("ERR value is out of range, must be positive");
+    if (!count || *count < 0) return call.reply.Error("ERR value is out of range, must be positive");
   }
   auto set = FindSortedSet(call, call.args[1]);
   if (!set) return;
   const uint64_t popped = std::min<uint64_t>(*count, set->size());
   std::vector<ScoredMember> members;
   if (popped > 0) {
-    members =
-        highest ? set->ByRank(set->size() - popped, set->size() - 1) : set->ByRank(0, popped - 1);
+    members = highest ? set->ByRank(set->size() - popped, set->size() - 1) : set->ByRank(0, popped - 1);
   }
   if (highest) std::reverse(members.begin(), members.end());
   for (const ScoredMember& each : members) set->Erase(each.member);
@@ -216,7 +213,7 @@ void Pop(Call& call, bool highest) {
 void ZPopMin(Call& call) { Pop(call, /*highest=*/false); }
 void ZPopMax(Call& call) { Pop(call, /*highest=*/true); }
 
-// --- ZRANDMEMBER ---
+// --- ZRANDMEMBER ---------------------------------------------------------------------------------
 
 // As picks.h sees a sorted set.
 struct Source {
@@ -252,8 +249,7 @@ bool GetPickOptions(Call& call, int64_t* count, Scores* scores) {
   if (call.args.size() == 3) return true;
   if (call.args.size() > 4 || !Is(call.args[3], "withscores")) return error(kSyntaxError);
   *scores = Scores::kYes;
-  return *count >= -kMaxCount / 2 && *count <= kMaxCount / 2 ? true
-                                                             : error("ERR value is out of range");
+  return *count >= -kMaxCount / 2 && *count <= kMaxCount / 2 ? true : error("ERR value is out of range");
 }
 
 void ZRandMember(Call& call) {
@@ -263,8 +259,7 @@ void ZRandMember(Call& call) {
   if (with_count && !GetPickOptions(call, &count, &scores)) return;
   auto set = FindSortedSet(call, call.args[1]);
   if (!set) return;
-  if (!with_count)
-    return set->size() == 0 ? call.reply.Null() : call.reply.Bulk(set->Random(call.Random()));
+  if (!with_count) return set->size() == 0 ? call.reply.Null() : call.reply.Bulk(set->Random(call.Random()));
   if (set->size() == 0 || count == 0) return call.reply.Array(0);
   if (count < -kMaxPicks) {
     return call.reply.Error(NotBetween(-kMaxPicks, std::numeric_limits<int64_t>::max()));
@@ -272,23 +267,21 @@ void ZRandMember(Call& call) {
   Source source{*set};
   if (count < 0) {
     ReplyMembersHeader(call, static_cast<uint64_t>(-count), scores);
-    return PickRepeatedly(call, source, -count, [&](const ScoredMember& each) { ReplyMember(call, each, scores); });
+    return PickRepeatedly(call, source, -count,
+                          [&](const ScoredMember& each) { ReplyMember(call, each, scores); });
   }
   ReplyMembers(call, Choose(call, source, std::min<uint64_t>(count, source.size())), scores);
 }
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
 constexpr uint32_t kGrows = kWrite | kDenyOom | kFast;
 constexpr std::string_view kLogEach = "O(N*log(M)) for N members named, M in the set";
 
 constexpr Command kCommands[] = {
-    SortedSetCommand("zadd", -4, kGrows, ZAdd, "1.2.0", kLogEach,
-                     "Adds members, or changes their scores"),
-    SortedSetCommand("zcard", 2, kReadonly | kFast, ZCard, "1.2.0", "O(1)",
-                     "How many members there are"),
-    SortedSetCommand("zincrby", 4, kGrows, ZIncrBy, "1.2.0", "O(log(N))",
-                     "Adds to a member's score"),
+    SortedSetCommand("zadd", -4, kGrows, ZAdd, "1.2.0", kLogEach, "Adds members, or changes their scores"),
+    SortedSetCommand("zcard", 2, kReadonly | kFast, ZCard, "1.2.0", "O(1)", "How many members there are"),
+    SortedSetCommand("zincrby", 4, kGrows, ZIncrBy, "1.2.0", "O(log(N))", "Adds to a member's score"),
     SortedSetCommand("zmscore", -3, kReadonly | kFast, ZMScore, "6.2.0", "O(N) for N members",
                      "Scores of members"),
     SortedSetCommand("zpopmax", -2, kWrite | kFast, ZPopMax, "5.0.0", kLogEach,
@@ -300,8 +293,8 @@ constexpr Command kCommands[] = {
     SortedSetCommand("zrank", 3, kReadonly | kFast, ZRank, "2.0.0", "O(N), N to the nearer end",
                      "How many members come before this one"),
     SortedSetCommand("zrem", -3, kWrite | kFast, ZRem, "1.2.0", kLogEach, "Removes members"),
-    SortedSetCommand("zrevrank", 3, kReadonly | kFast, ZRevRank, "2.0.0",
-                     "O(N), N to the nearer end", "How many members come behind this one"),
+    SortedSetCommand("zrevrank", 3, kReadonly | kFast, ZRevRank, "2.0.0", "O(N), N to the nearer end",
+                     "How many members come behind this one"),
     SortedSetCommand("zscan", -3, kReadonly, ZScan, "2.8.0", "O(N) for N members visited",
                      "A step of a walk"),
     SortedSetCommand("zscore", 3, kReadonly | kFast, ZScore, "1.2.0", "O(1)", "A member's score"),

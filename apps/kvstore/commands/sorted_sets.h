@@ -17,8 +17,7 @@ namespace kvstore {
 // holds another type.
 std::optional<SortedSet> FindSortedSet(Call& call, std::string_view key);
 // False, and the error is written: not a number.
-bool GetScore(Call& call, std::string_view text, double* score,
-              std::string_view error = kNotAFloat);
+bool GetScore(Call& call, std::string_view text, double* score, std::string_view error = kNotAFloat);
 
 enum class Scores { kNo, kYes };
 // The members, in this order; with scores flat in RESP2, in pairs in RESP3.

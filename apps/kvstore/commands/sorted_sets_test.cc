@@ -102,8 +102,7 @@ TEST_F(SortedSetCommands, RandomMembersAreFair) {
       EXPECT_LT(squares, members + 6 * std::sqrt(2.0 * members)) << members << " " << count;
     }
   }
-  EXPECT_EQ(Run("ZRANDMEMBER", "z", "-16777217").substr(0, 37),
-            "-ERR value is out of range, value mus");
+  EXPECT_EQ(Run("ZRANDMEMBER", "z", "-16777217").substr(0, 37), "-ERR value is out of range, value mus");
   EXPECT_EQ(SortedBulks(Run("ZRANDMEMBER", "z", "-2500")).size(), 2500u);
 }
 
@@ -113,17 +112,14 @@ TEST_F(SortedSetCommands, SeveralTogether) {
   Run("SADD", "s", "x", "w");
   EXPECT_EQ(Run("ZUNION", "3", "a", "b", "s", "WITHSCORES"),
             Bulks({"z", "0", "w", "1", "x", "2", "y", "12"}));
-  EXPECT_EQ(Run("ZINTER", "2", "a", "b", "WEIGHTS", "2", "0", "WITHSCORES"),
-            Bulks({"y", "4", "z", "inf"}));
+  EXPECT_EQ(Run("ZINTER", "2", "a", "b", "WEIGHTS", "2", "0", "WITHSCORES"), Bulks({"y", "4", "z", "inf"}));
   EXPECT_EQ(Run("ZDIFF", "2", "a", "s", "WITHSCORES"), Bulks({"y", "2", "z", "inf"}));
   EXPECT_EQ(Run("ZINTERCARD", "2", "a", "b", "LIMIT", "1"), ":1\r\n");
   EXPECT_EQ(Run("ZUNIONSTORE", "a", "2", "a", "b", "AGGREGATE", "MAX"), ":3\r\n");
-  EXPECT_EQ(Run("ZREVRANGE", "a", "0", "-1", "WITHSCORES"),
-            Bulks({"z", "inf", "y", "10", "x", "1"}));
+  EXPECT_EQ(Run("ZREVRANGE", "a", "0", "-1", "WITHSCORES"), Bulks({"z", "inf", "y", "10", "x", "1"}));
   EXPECT_EQ(Run("ZINTERSTORE", "a", "2", "a", "none"), ":0\r\n");
   EXPECT_FALSE(keys().Find("a"));
-  EXPECT_EQ(Run("ZUNION", "0", "a"),
-            "-ERR at least 1 input key is needed for 'zunion' command\r\n");
+  EXPECT_EQ(Run("ZUNION", "0", "a"), "-ERR at least 1 input key is needed for 'zunion' command\r\n");
   EXPECT_EQ(Run("COMMAND", "GETKEYS", "ZUNIONSTORE", "to", "2", "a", "b", "WEIGHTS", "1", "2"),
             Bulks({"to", "a", "b"}));
   EXPECT_EQ(Run("COMMAND", "GETKEYS", "ZUNION", "3", "a", "b"),

@@ -15,7 +15,7 @@ namespace {
 
 bool FindString(Call& call, Entry* entry) { return FindTyped(call, call.args[1], Type::kString, entry); }
 
-// --- Options of SET and GETEX ---
+// --- Options of SET and GETEX --------------------------------------------------------------------
 
 struct Options {
   bool nx = false, xx = false, get = false, keep_ttl = false, persist = false;
@@ -63,7 +63,7 @@ bool GetOptions(Call& call, size_t first, bool of_set, Options* options) {
   return true;
 }
 
-// --- GET, SET and their kin ---
+// --- GET, SET and their kin ----------------------------------------------------------------------
 
 void Get(Call& call) {
   Entry entry;
@@ -76,7 +76,7 @@ void Write(Call& call, std::string_view value, int64_t expire_ms) {
   const std::string_view key = call.args[1];
   if (expire_ms == 0 || expire_ms > call.keys.now_ms()) return WriteString(call.keys, key, value, expire_ms);
   call.keys.Remove(key);
-  call.keys.Touched(key);   // written and gone, even if there was nothing before
+  call.keys.Touched(key);  // written and gone, even if there was nothing before
 }
 
 void SetWithOptions(Call& call) {
@@ -151,14 +151,14 @@ void GetEx(Call& call) {
   }
 }
 
-// --- Several keys at once ---
+// --- Several keys at once ------------------------------------------------------------------------
 
 void MGet(Call& call) {
   call.reply.Array(call.args.size() - 1);
   for (const std::string_view key : call.args.subspan(1)) {
     const Entry entry = call.keys.Find(key);
     entry.type == Type::kString ? ReplyString(call, entry) : call.reply.Null();
-    if (call.reply.full()) return;   // a key may be named as often as the client likes
+    if (call.reply.full()) return;  // a key may be named as often as the client likes
   }
 }
 
@@ -183,7 +183,7 @@ void MSetNx(Call& call) {
   call.reply.Integer(1);
 }
 
-// --- Parts of a string ---
+// --- Parts of a string ---------------------------------------------------------------------------
 
 bool LengthIsAllowed(Call& call, uint64_t length) {
   if (length <= call.instance.limits.max_bulk) return true;
@@ -240,7 +240,7 @@ void SetRange(Call& call) {
   call.reply.Integer(static_cast<int64_t>(OverwriteString(call.keys, call.args[1], entry, at, bytes)));
 }
 
-// --- Numbers ---
+// --- Numbers -------------------------------------------------------------------------------------
 
 void Increment(Call& call, int64_t by) {
   Entry entry;
@@ -273,12 +273,14 @@ void DecrBy(Call& call) {
 }
 
 void IncrByFloat(Call& call) {
-  constexpr uint64_t kLongestFloat = 5 << 10;   // what FormatFloat makes of the largest is shorter
+  constexpr uint64_t kLongestFloat = 5 << 10;  // what FormatFloat makes of the largest is shorter
   Entry entry;
   if (!FindString(call, &entry)) return;
   std::optional<long double> value = 0.0L;
-  if (entry.count >= kLongestFloat) value = std::nullopt;
-  else if (entry) value = ParseFloat(ReadString(call.keys, entry));
+  if (entry.count >= kLongestFloat)
+    value = std::nullopt;
+  else if (entry)
+    value = ParseFloat(ReadString(call.keys, entry));
   const auto by = ParseFloat(call.args[2]);
   if (!value || !by) return call.reply.Error(kNotAFloat);
   const long double sum = *value + *by;
@@ -288,15 +290,24 @@ void IncrByFloat(Call& call) {
   call.reply.Bulk(text);
 }
 
-// --- The table ---
+// --- The table -----------------------------------------------------------------------------------
 
 constexpr uint32_t kRead = kReadonly | kFast;
 constexpr uint32_t kChange = kWrite | kDenyOom;
 
 constexpr Command Row(std::string_view name, int arity, uint32_t flags, void (*run)(Call&),
                       std::string_view since, std::string_view complexity, std::string_view summary) {
-  return {.name = name, .arity = arity, .flags = flags, .first_key = 1, .last_key = 1, .key_step = 1,
-          .run = run, .group = "string", .since = since, .complexity = complexity, .summary = summary};
+  return {.name = name,
+          .arity = arity,
+          .flags = flags,
+          .first_key = 1,
+          .last_key = 1,
+          .key_step = 1,
+          .run = run,
+          .group = "string",
+          .since = since,
+          .complexity = complexity,
+          .summary = summary};
 }
 
 // All arguments are keys, or keys and values.

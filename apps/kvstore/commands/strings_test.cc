@@ -33,7 +33,7 @@ TEST_F(StringsTest, SetWithOptions) {
   EXPECT_EQ(Run("ttl", "a"), ":-1\r\n");
   EXPECT_EQ(Run("set", "new", "1", "get"), kNone);
   EXPECT_EQ(Run("get", "new"), Bulk("1"));
-  EXPECT_EQ(Run("set", "a", "1", "exat", "1", "get"), Bulk("4"));   // written and gone
+  EXPECT_EQ(Run("set", "a", "1", "exat", "1", "get"), Bulk("4"));  // written and gone
   EXPECT_EQ(Run("exists", "a"), ":0\r\n");
 }
 
@@ -53,7 +53,7 @@ TEST_F(StringsTest, SetRefuses) {
   EXPECT_EQ(Run("set", "a", "1", "exat", "9223372036854776"), Invalid("set"));
   EXPECT_EQ(Run("exists", "a"), ":0\r\n");
   EXPECT_EQ(Run("set", "a", "1", "exat", "9223372036854775"), kOk);
-  EXPECT_EQ(Run("set", "a", "1", "ex", "10", "ex", "20"), kOk);   // twice the same is no error
+  EXPECT_EQ(Run("set", "a", "1", "ex", "10", "ex", "20"), kOk);  // twice the same is no error
   EXPECT_EQ(Run("ttl", "a"), ":20\r\n");
   Run("lpush", "l", "1");
   EXPECT_EQ(Run("set", "l", "1", "nx", "get"), kWrong);
@@ -124,8 +124,16 @@ TEST_F(StringsTest, AnyLength) {
 TEST_F(StringsTest, GetRange) {
   Run("set", "a", "xyz");
   const std::tuple<const char*, const char*, const char*> cases[] = {
-      {"0", "-1", "xyz"}, {"1", "1", "y"},  {"-2", "-1", "yz"}, {"5", "10", ""},    {"2", "1", ""},
-      {"-5", "-6", ""},   {"-1", "-3", ""}, {"0", "-100", "x"}, {"-100", "-50", "x"}, {"-100", "100", "xyz"},
+      {"0", "-1", "xyz"},
+      {"1", "1", "y"},
+      {"-2", "-1", "yz"},
+      {"5", "10", ""},
+      {"2", "1", ""},
+      {"-5", "-6", ""},
+      {"-1", "-3", ""},
+      {"0", "-100", "x"},
+      {"-100", "-50", "x"},
+      {"-100", "100", "xyz"},
       {"-9223372036854775808", "9223372036854775807", "xyz"}};
   for (const auto& [first, last, part] : cases) {
     EXPECT_EQ(Run("getrange", "a", first, last), Bulk(part)) << first << " " << last;
@@ -161,8 +169,8 @@ TEST_F(StringsTest, Numbers) {
   EXPECT_EQ(Run("decr", "a"), ":9223372036854775806\r\n");
   EXPECT_EQ(Run("ttl", "a"), ":100\r\n");
   EXPECT_EQ(Run("decrby", "a", "-9223372036854775808"), "-ERR decrement would overflow\r\n");
-  for (const std::string& bad : {std::string(" 1"), std::string(""), std::string("01"),
-                                 std::string(5000, '1')}) {
+  for (const std::string& bad :
+       {std::string(" 1"), std::string(""), std::string("01"), std::string(5000, '1')}) {
     Run("set", "b", bad);
     EXPECT_EQ(Run("incr", "b"), kInteger) << bad;
   }

@@ -14,7 +14,7 @@ namespace kvstore {
 void DiscardTransaction(Instance& instance, Session& session) {
   session.in_multi = false;
   session.multi_failed = false;
-  std::vector<std::vector<std::string>>().swap(session.queued);   // gives its memory back
+  std::vector<std::vector<std::string>>().swap(session.queued);  // gives its memory back
   session.queued_bytes = 0;
   instance.watches.Unwatch(&session.watcher);
 }
@@ -37,7 +37,7 @@ void Watch(Call& call) {
   if (call.session.in_multi) return call.reply.Error("ERR WATCH inside MULTI is not allowed");
   for (std::string_view key : call.args.subspan(1)) {
     call.instance.watches.Watch(key, static_cast<bool>(call.keys.Find(key)), &call.session.watcher);
-    if (IsOverOwnLimit(call.instance, call.session)) return;   // no answer, as to any request that is too long
+    if (IsOverOwnLimit(call.instance, call.session)) return;  // no answer, as to any request that is too long
   }
   call.reply.Ok();
 }
@@ -82,8 +82,14 @@ void Exec(Call& call) {
 
 constexpr Command Row(std::string_view name, int arity, uint32_t flags, void (*run)(Call&),
                       std::string_view since, std::string_view complexity, std::string_view summary) {
-  return {.name = name, .arity = arity, .flags = flags | kNoScript | kLoading | kStale, .run = run,
-          .group = "transactions", .since = since, .complexity = complexity, .summary = summary};
+  return {.name = name,
+          .arity = arity,
+          .flags = flags | kNoScript | kLoading | kStale,
+          .run = run,
+          .group = "transactions",
+          .since = since,
+          .complexity = complexity,
+          .summary = summary};
 }
 
 constexpr Command WatchRow() {

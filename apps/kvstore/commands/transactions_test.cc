@@ -66,7 +66,7 @@ TEST_F(Transactions, NotInsideMulti) {
   EXPECT_EQ(Run("MULTI"), "-ERR MULTI calls can not be nested\r\n");
   EXPECT_EQ(Run("WATCH", "a"), "-ERR WATCH inside MULTI is not allowed\r\n");
   EXPECT_EQ(Run("UNWATCH"), kQueued);
-  EXPECT_EQ(Run("EXEC"), "*1\r\n+OK\r\n");   // these errors do not spoil it
+  EXPECT_EQ(Run("EXEC"), "*1\r\n+OK\r\n");  // these errors do not spoil it
 }
 
 TEST_F(Transactions, ErrorsWhileQueueing) {
@@ -101,7 +101,7 @@ TEST_F(Transactions, Watch) {
   Run("SET", "a", "1");
   EXPECT_EQ(ExecAfter("a", "SET", "a", "2"), kNullArray);
   EXPECT_EQ(Run("MULTI"), kOk);
-  EXPECT_EQ(Run("EXEC"), "*0\r\n");   // EXEC has unwatched
+  EXPECT_EQ(Run("EXEC"), "*0\r\n");  // EXEC has unwatched
   EXPECT_EQ(ExecAfter("a", "SET", "b", "2"), "*0\r\n");
   EXPECT_EQ(ExecAfter("a", "GET", "a"), "*0\r\n");
   EXPECT_EQ(ExecAfter("no", "DEL", "no"), "*0\r\n");
@@ -109,7 +109,7 @@ TEST_F(Transactions, Watch) {
   EXPECT_EQ(ExecAfter("a", "RENAME", "a", "c"), kNullArray);
   EXPECT_EQ(ExecAfter("c", "EXPIRE", "c", "100"), kNullArray);
   EXPECT_EQ(ExecAfter("c", "PERSIST", "c"), kNullArray);
-  EXPECT_EQ(ExecAfter("a", "FLUSHALL"), "*0\r\n");   // was not there
+  EXPECT_EQ(ExecAfter("a", "FLUSHALL"), "*0\r\n");  // was not there
   Run("SET", "a", "1");
   EXPECT_EQ(ExecAfter("a", "FLUSHALL"), kNullArray);
 }
@@ -164,7 +164,7 @@ TEST_F(Transactions, OwnChangesCountToo) {
   EXPECT_EQ(Run("EXEC"), kNullArray);
   Run("WATCH", "a");
   Run("MULTI");
-  Run("SET", "a", "1");   // inside is no change
+  Run("SET", "a", "1");  // inside is no change
   EXPECT_EQ(Run("EXEC"), "*1\r\n+OK\r\n");
 }
 
@@ -176,7 +176,7 @@ TEST_F(Transactions, Unwatch) {
   EXPECT_EQ(Run("EXEC"), "*0\r\n");
   Run("WATCH", "a");
   Run("SET", "a", "2");
-  Run("DISCARD");   // without MULTI: an error, and nothing else
+  Run("DISCARD");  // without MULTI: an error, and nothing else
   Run("MULTI");
   EXPECT_EQ(Run("EXEC"), kNullArray);
   Run("WATCH", "a");

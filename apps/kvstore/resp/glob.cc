@@ -19,9 +19,7 @@ class Matcher {
   // is.
   bool Takes(size_t at, char c, size_t* next) const {
     switch (pattern_[at]) {
-      case '?':
-        *next = at + 1;
-        return true;
+      case '?': *next = at + 1; return true;
       case '[': return TakesClass(at + 1, c, next);
       case '\\':
         if (at + 1 < pattern_.size()) ++at;
@@ -81,7 +79,7 @@ bool GlobMatches(std::string_view pattern, std::string_view text, bool ignore_ca
   if (text.empty()) return pattern.empty() || pattern == "*";
   const Matcher matcher(pattern, ignore_case);
   size_t in_pattern = 0, in_text = 0;
-  size_t star = std::string_view::npos, star_text = 0;   // behind the last '*'; what it has taken ends there
+  size_t star = std::string_view::npos, star_text = 0;  // behind the last '*'; what it has taken ends there
   while (in_text < text.size()) {
     size_t next = 0;
     if (in_pattern < pattern.size() && pattern[in_pattern] == '*') {

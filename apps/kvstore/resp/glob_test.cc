@@ -19,11 +19,12 @@ void Expect(const Case& c, bool ignore_case = false) {
 
 TEST(GlobTest, StarsAndQuestionMarks) {
   const Case cases[] = {
-      {"abc", "abc", true},   {"abc", "ab", false},    {"ab", "abc", false},     {"a?c", "abc", true},
-      {"a?c", "ac", false},   {"?", "", false},        {"*", "abc", true},       {"a*", "a", true},
-      {"*c", "abc", true},    {"*b", "abc", false},    {"a*b*c", "aXbYbZc", true}, {"a*b*c", "aXcYbZ", false},
-      {"a**c", "abc", true},  {"***", "x", true},      {"*?", "x", true},        {"*ab", "aab", true},
-      {"*?*?", "x", false},   {"h?llo", "h\xffllo", true},
+      {"abc", "abc", true},  {"abc", "ab", false},       {"ab", "abc", false},
+      {"a?c", "abc", true},  {"a?c", "ac", false},       {"?", "", false},
+      {"*", "abc", true},    {"a*", "a", true},          {"*c", "abc", true},
+      {"*b", "abc", false},  {"a*b*c", "aXbYbZc", true}, {"a*b*c", "aXcYbZ", false},
+      {"a**c", "abc", true}, {"***", "x", true},         {"*?", "x", true},
+      {"*ab", "aab", true},  {"*?*?", "x", false},       {"h?llo", "h\xffllo", true},
   };
   for (const Case& c : cases) Expect(c);
 }
@@ -38,19 +39,19 @@ TEST(GlobTest, NothingIsMatchedByNothingAndByOneStar) {
 
 TEST(GlobTest, Classes) {
   const Case cases[] = {
-      {"[abc]", "b", true},    {"[abc]", "d", false},   {"[a-c]x", "bx", true},  {"[a-c]", "-", false},
-      {"[c-a]", "b", true},    {"[^a-c]", "d", true},   {"[^a-c]", "b", false},  {"[a^]", "^", true},
-      {"[\\]]", "]", true},    {"[\\^a]", "^", true},   {"[a\\-c]", "b", false}, {"[a\\-c]", "-", true},
-      {"[a-]", "-", false},    {"[]", "]", false},      {"[]a]", "]", false},    {"[^]", "a", true},
-      {"[^]", "", false},      {"[a-c", "b", true},     {"[abc", "c", true},     {"[", "[", false},
-      {"[^", "x", true},       {"a[b-]", "ab", true},   {"[[]", "[", true},      {"*[0-9]", "key7", true},
+      {"[abc]", "b", true}, {"[abc]", "d", false}, {"[a-c]x", "bx", true},  {"[a-c]", "-", false},
+      {"[c-a]", "b", true}, {"[^a-c]", "d", true}, {"[^a-c]", "b", false},  {"[a^]", "^", true},
+      {"[\\]]", "]", true}, {"[\\^a]", "^", true}, {"[a\\-c]", "b", false}, {"[a\\-c]", "-", true},
+      {"[a-]", "-", false}, {"[]", "]", false},    {"[]a]", "]", false},    {"[^]", "a", true},
+      {"[^]", "", false},   {"[a-c", "b", true},   {"[abc", "c", true},     {"[", "[", false},
+      {"[^", "x", true},    {"a[b-]", "ab", true}, {"[[]", "[", true},      {"*[0-9]", "key7", true},
   };
   for (const Case& c : cases) Expect(c);
 }
 
 TEST(GlobTest, Backslashes) {
   const Case cases[] = {
-      {"\\*", "*", true}, {"\\*", "a", false}, {"\\a", "a", true},    {"\\\\", "\\", true},
+      {"\\*", "*", true},   {"\\*", "a", false}, {"\\a", "a", true},     {"\\\\", "\\", true},
       {"a\\", "a\\", true}, {"a\\", "a", false}, {"\\[a]", "[a]", true}, {"[\\", "\\", true},
   };
   for (const Case& c : cases) Expect(c);

@@ -13,8 +13,8 @@ class LikelyKeys {
   // `bytes` begin with a request, or nothing is found in them.
   explicit LikelyKeys(std::string_view bytes) : rest_(bytes) {}
 
-  // Gives the second argument of the next request that has one and is there as far as that: with most commands a
-  // key. False: nothing more that is easily found. `key` points into the bytes.
+  // Gives the second argument of the next request that has one and is there as far as that: with most
+  // commands a key. False: nothing more that is easily found. `key` points into the bytes.
   bool Next(std::string_view* key);
 
  private:

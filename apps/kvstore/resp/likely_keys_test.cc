@@ -26,8 +26,9 @@ constexpr std::string_view kSet = "*3\r\n$3\r\nSET\r\n$5\r\nk\r\n*2\r\n$5\r\nval
 constexpr std::string_view kPing = "*1\r\n$4\r\nPING\r\n";
 
 TEST(LikelyKeysTest, TheSecondArgumentOfEachRequest) {
-  EXPECT_THAT(KeysIn(std::string(kGet) + std::string(kPing) + std::string(kSet) + "*0\r\n" + std::string(kGet)),
-              ElementsAre("abc", "k\r\n*2", "abc"));
+  EXPECT_THAT(
+      KeysIn(std::string(kGet) + std::string(kPing) + std::string(kSet) + "*0\r\n" + std::string(kGet)),
+      ElementsAre("abc", "k\r\n*2", "abc"));
 }
 
 TEST(LikelyKeysTest, OfARequestThatIsCutOffBehindItsKeyTheKeyIsKnown) {
@@ -52,9 +53,10 @@ TEST(LikelyKeysTest, CutOffAnywhereItFindsAPrefixOfTheKeys) {
 }
 
 TEST(LikelyKeysTest, NothingIsFoundInAnythingElse) {
-  for (const char* bytes : {"", "GET abc\r\n", "\r\n*2\r\n", "*2", "*\r\n", "*-1\r\n$3\r\nGET\r\n", "$3\r\nabc\r\n",
-                            "*2\r\n$3\r\nGET\r\n:5\r\n", "*99999999999999999999999\r\n$3\r\nGET\r\n$1\r\na\r\n",
-                            "*2\r\n$18446744073709551615\r\nGET\r\n$1\r\na\r\n", "*2\r\n$-1\r\n$3\r\nabc\r\n"}) {
+  for (const char* bytes :
+       {"", "GET abc\r\n", "\r\n*2\r\n", "*2", "*\r\n", "*-1\r\n$3\r\nGET\r\n", "$3\r\nabc\r\n",
+        "*2\r\n$3\r\nGET\r\n:5\r\n", "*99999999999999999999999\r\n$3\r\nGET\r\n$1\r\na\r\n",
+        "*2\r\n$18446744073709551615\r\nGET\r\n$1\r\na\r\n", "*2\r\n$-1\r\n$3\r\nabc\r\n"}) {
     EXPECT_THAT(KeysIn(bytes), IsEmpty()) << bytes;
   }
 }

@@ -11,7 +11,7 @@ namespace kvstore {
 
 // The whole of `text` and nothing else: no blanks, no '+', no leading zeros, no "-0".
 std::optional<int64_t> ParseInteger(std::string_view text);
-std::optional<uint64_t> ParseCursor(std::string_view text);   // as SCAN's: strtoull's rules, no leading blank
+std::optional<uint64_t> ParseCursor(std::string_view text);  // as SCAN's: strtoull's rules, no leading blank
 
 // INCRBYFLOAT's: a decimal or hexadecimal number, inf; no blanks, no NaN. x86's 80 bits.
 std::optional<long double> ParseFloat(std::string_view text);

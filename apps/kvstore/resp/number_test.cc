@@ -18,9 +18,9 @@ TEST(NumberTest, Integers) {
   EXPECT_EQ(ParseInteger("1234567890"), 1234567890);
   EXPECT_EQ(ParseInteger("9223372036854775807"), std::numeric_limits<int64_t>::max());
   EXPECT_EQ(ParseInteger("-9223372036854775808"), std::numeric_limits<int64_t>::min());
-  for (const auto& text : {""s, "-"s, "+1"s, "01"s, "-0"s, "-01"s, "00"s, " 1"s, "1 "s, "1\0"s, "x"s, "1x"s,
-                           "0x1"s, "1.0"s, "--1"s, "9223372036854775808"s, "-9223372036854775809"s,
-                           std::string(21, '1')}) {
+  for (const auto& text :
+       {""s, "-"s, "+1"s, "01"s, "-0"s, "-01"s, "00"s, " 1"s, "1 "s, "1\0"s, "x"s, "1x"s, "0x1"s, "1.0"s,
+        "--1"s, "9223372036854775808"s, "-9223372036854775809"s, std::string(21, '1')}) {
     EXPECT_EQ(ParseInteger(text), std::nullopt) << text;
   }
 }

@@ -25,16 +25,16 @@ class Reply {
   bool full() const { return full_; }
 
   void Ok() { Append("+OK\r\n"); }
-  void Simple(std::string_view text);      // "+text"; no CR or LF inside
+  void Simple(std::string_view text);  // "+text"; no CR or LF inside
   // "-text", text with its code: "ERR no such key". CR and LF inside become spaces, and those at the end
   // go, as Redis does.
   void Error(std::string_view text);
   void Integer(int64_t value);
   void Bulk(std::string_view bytes);
-  void BulkInteger(int64_t value);         // the decimal digits, as a bulk string
-  void Double(double value);               // all its digits, as a bulk string; RESP3 ",1.5"
-  void Null();                             // "$-1", RESP3 "_"
-  void NullArray();                        // "*-1", RESP3 "_"
+  void BulkInteger(int64_t value);  // the decimal digits, as a bulk string
+  void Double(double value);        // all its digits, as a bulk string; RESP3 ",1.5"
+  void Null();                      // "$-1", RESP3 "_"
+  void NullArray();                 // "*-1", RESP3 "_"
   // Headers: as many elements follow, by further calls. A map of n has 2n elements in RESP2's array.
   void Array(size_t elements);
   void Map(size_t pairs);
@@ -48,7 +48,7 @@ class Reply {
   void InsertArray(size_t mark, size_t elements);
   void InsertMap(size_t mark, size_t pairs);
   void InsertSet(size_t mark, size_t elements);
-  void InsertBulk(size_t mark, std::string_view bytes);   // an element before those
+  void InsertBulk(size_t mark, std::string_view bytes);  // an element before those
 
   // Already in the wire's form.
   void Raw(std::string_view bytes) { Append(bytes); }
@@ -62,7 +62,7 @@ class Reply {
 
   std::string* out_;
   int protocol_;
-  size_t most_ = SIZE_MAX;   // of *out_
+  size_t most_ = SIZE_MAX;  // of *out_
   bool full_ = false;
 };
 

@@ -15,7 +15,7 @@ using namespace std::string_literals;
 
 void Expect(const std::function<void(Reply&)>& write, std::string_view resp2, std::string_view resp3) {
   for (int protocol : {2, 3}) {
-    std::string out = "before";   // appended to, never overwritten
+    std::string out = "before";  // appended to, never overwritten
     Reply reply(&out, protocol);
     write(reply);
     EXPECT_EQ(out, "before" + std::string(protocol == 3 ? resp3 : resp2)) << "RESP" << protocol;
@@ -44,7 +44,8 @@ TEST(ReplyTest, SingleValues) {
 
 TEST(ReplyTest, AnErrorStaysOnItsLine) {
   ExpectBoth([](Reply& r) { r.Error("ERR unknown command 'a\r\nb'"); }, "-ERR unknown command 'a  b'\r\n");
-  ExpectBoth([](Reply& r) { r.Error("ERR Unsupported option \r\n1\r\n"); }, "-ERR Unsupported option   1\r\n");
+  ExpectBoth([](Reply& r) { r.Error("ERR Unsupported option \r\n1\r\n"); },
+             "-ERR Unsupported option   1\r\n");
 }
 
 TEST(ReplyTest, Headers) {
@@ -66,7 +67,12 @@ TEST(ReplyTest, HeadersPutInAfterTheirElements) {
   const std::string elements = ":0\r\n:1\r\n:2\r\n:3\r\n";
   ExpectBoth(with(&Reply::InsertArray), "+OK\r\n*4\r\n" + elements);
   Expect(with(&Reply::InsertMap), "+OK\r\n*4\r\n" + elements, "+OK\r\n%2\r\n" + elements);
-  ExpectBoth([](Reply& r) { r.Ok(); r.InsertBulk(r.mark() - 5, "7"); }, "$1\r\n7\r\n+OK\r\n");
+  ExpectBoth(
+      [](Reply& r) {
+        r.Ok();
+        r.InsertBulk(r.mark() - 5, "7");
+      },
+      "$1\r\n7\r\n+OK\r\n");
   Expect(with(&Reply::InsertSet), "+OK\r\n*4\r\n" + elements, "+OK\r\n~4\r\n" + elements);
 }
 
@@ -88,7 +94,7 @@ TEST(ReplyTest, TakesNoMoreThanItIsAllowed) {
   EXPECT_FALSE(reply.full());
   reply.Error("ERR");
   EXPECT_TRUE(reply.full());
-  reply.Raw("1");   // would fit, but what comes before it does not
+  reply.Raw("1");  // would fit, but what comes before it does not
   EXPECT_EQ(out, "before$5\r\n12345\r\n");
 }
 

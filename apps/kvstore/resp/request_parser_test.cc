@@ -23,7 +23,7 @@ using Requests = std::vector<std::vector<std::string>>;
 struct Case {
   std::string stream;
   Requests requests;
-  std::string error;   // behind "ERR Protocol error: "
+  std::string error;  // behind "ERR Protocol error: "
 };
 
 // What a Redis 7.0.15 makes of the same bytes.
@@ -67,9 +67,18 @@ const std::vector<Case>& Cases() {
       {"\"\" ''\r\n", {{"", ""}}, ""},
       {"ECHO a\"b\"\r\n", {{"ECHO", "ab"}}, ""},
       {"ECHO \"a\"\v\r\n", {{"ECHO", "a"}}, ""},
-      {R"(ECHO "\x41\x4\xZZ\n\r\t\b\a\q\"\\")" "\r\n", {{"ECHO", "Ax4xZZ\n\r\t\b\aq\"\\"}}, ""},
-      {R"(ECHO "\x00\xfF")" "\r\n", {{"ECHO", "\0\xff"s}}, ""},
-      {R"(ECHO 'x\x41\n\'"')" "\r\n", {{"ECHO", R"(x\x41\n'")"}}, ""},
+      {R"(ECHO "\x41\x4\xZZ\n\r\t\b\a\q\"\\")"
+       "\r\n",
+       {{"ECHO", "Ax4xZZ\n\r\t\b\aq\"\\"}},
+       ""},
+      {R"(ECHO "\x00\xfF")"
+       "\r\n",
+       {{"ECHO", "\0\xff"s}},
+       ""},
+      {R"(ECHO 'x\x41\n\'"')"
+       "\r\n",
+       {{"ECHO", R"(x\x41\n'")"}},
+       ""},
       {"ECHO \"a\"b\r\n", {}, "unbalanced quotes in request"},
       {"ECHO 'a'b\r\n", {}, "unbalanced quotes in request"},
       {"ECHO \"a\r\n", {}, "unbalanced quotes in request"},

@@ -15,9 +15,9 @@ namespace kvstore {
 
 struct ParsedStream {
   std::vector<std::vector<std::string>> requests;
-  size_t consumed = 0;   // bytes of these requests
-  std::string error;     // empty: the stream ends between two requests, or within one
-  std::string broken;    // what the parser has done against its contract; empty: nothing
+  size_t consumed = 0;  // bytes of these requests
+  std::string error;    // empty: the stream ends between two requests, or within one
+  std::string broken;   // what the parser has done against its contract; empty: nothing
 
   bool operator==(const ParsedStream& other) const {
     return requests == other.requests && consumed == other.consumed && error == other.error &&
@@ -40,8 +40,8 @@ inline std::string BrokenContract(const RequestParser& parser, std::string_view 
 }
 
 // Feeds `stream` in pieces: `next_piece` says how many bytes come next, at least 1; more than there are means
-// all. The bytes that the parser sees lie in a buffer of just their size, and elsewhere each time: a sanitizer
-// notices reads beyond, and a parser that keeps pointers.
+// all. The bytes that the parser sees lie in a buffer of just their size, and elsewhere each time: a
+// sanitizer notices reads beyond, and a parser that keeps pointers.
 inline ParsedStream ParseStream(std::string_view stream, const RequestParser::Limits& limits,
                                 const std::function<size_t()>& next_piece) {
   ParsedStream result;

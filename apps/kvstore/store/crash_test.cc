@@ -68,7 +68,7 @@ uint64_t CheckWhatIsLeft(const std::string& directory, Reference* reference) {
   return turn;
 }
 
-// --- A process that is killed ----------------------------------------------------------------------
+// --- A process that is killed --------------------------------------------------------------------
 
 // The other process: turn after turn, each told when it is committed.
 [[noreturn]] void Write(const std::string& directory, uint32_t seed, std::chrono::milliseconds write_behind) {
@@ -161,7 +161,7 @@ TEST(CrashTest, WithWriteBehindAnEndInOrderLosesNothing) {
   }
 }
 
-// --- A machine that dies: the end of the log is not on the disk ------------------------------------
+// --- A machine that dies: the end of the log is not on the disk ----------------------------------
 
 void Copy(const std::string& from, const std::string& to) {
   fs::remove_all(to);

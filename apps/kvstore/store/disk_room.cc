@@ -10,7 +10,7 @@ namespace kvstore {
 
 DiskRoom::Free DiskRoom::Of(const std::string& directory) {
   return [directory]() -> int64_t {
-    struct statvfs about{};
+    struct statvfs about {};
     if (statvfs(directory.c_str(), &about) != 0) return -1;
     return static_cast<int64_t>(about.f_bavail * about.f_frsize);
   };
@@ -19,7 +19,8 @@ DiskRoom::Free DiskRoom::Of(const std::string& directory) {
 DiskRoom::DiskRoom(Free free, uint64_t least) : free_(std::move(free)), least_(static_cast<int64_t>(least)) {}
 
 absl::Status DiskRoom::Check(std::chrono::steady_clock::time_point now) {
-  if (least_ == 0 || (asked_ != std::chrono::steady_clock::time_point() && now - asked_ < kAgain)) return said_;
+  if (least_ == 0 || (asked_ != std::chrono::steady_clock::time_point() && now - asked_ < kAgain))
+    return said_;
   asked_ = now;
   const int64_t free = free_();
   // What cannot be told is found out by writing.

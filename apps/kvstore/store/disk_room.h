@@ -1,5 +1,5 @@
-// Whether there is room on the disk for what is to be written: asked before, because a write that the disk refuses
-// half-way leaves LevelDB unable to go on.
+// Whether there is room on the disk for what is to be written: asked before, because a write that the disk
+// refuses half-way leaves LevelDB unable to go on.
 #ifndef UNDERSTUDY_APPS_KVSTORE_STORE_DISK_ROOM_H_
 #define UNDERSTUDY_APPS_KVSTORE_STORE_DISK_ROOM_H_
 
@@ -19,8 +19,8 @@ class DiskRoom {
   // Of the file system that has `directory`.
   static Free Of(const std::string& directory);
 
-  // `least`: with less free than this there is no room; 0: there always is. There is again when a quarter more
-  // is free, so that it does not change with each file that comes and goes.
+  // `least`: with less free than this there is no room; 0: there always is. There is again when a quarter
+  // more is free, so that it does not change with each file that comes and goes.
   DiskRoom(Free free, uint64_t least);
 
   // OK, or ResourceExhausted, which says how much is free and how much should be. The disk is asked every

@@ -47,7 +47,8 @@ TEST_F(DiskRoomTest, ThereIsRoomAgainWhenThereIsSomeMore) {
 TEST_F(DiskRoomTest, IsAskedNowAndThen) {
   EXPECT_TRUE(room_.Check(now_).ok());
   free_ = 0;
-  for (int i = 0; i < 100; ++i) EXPECT_TRUE(room_.Check(now_ + DiskRoom::kAgain - std::chrono::nanoseconds(1)).ok());
+  for (int i = 0; i < 100; ++i)
+    EXPECT_TRUE(room_.Check(now_ + DiskRoom::kAgain - std::chrono::nanoseconds(1)).ok());
   EXPECT_EQ(asked_, 1);
   EXPECT_FALSE(room_.Check(now_ + DiskRoom::kAgain).ok());
 }
@@ -58,7 +59,12 @@ TEST_F(DiskRoomTest, WhatCannotBeToldIsNoReason) {
 }
 
 TEST(DiskRoom, NothingIsAskedWhereNothingIsWanted) {
-  DiskRoom room([]() -> int64_t { ADD_FAILURE(); return 0; }, 0);
+  DiskRoom room(
+      []() -> int64_t {
+        ADD_FAILURE();
+        return 0;
+      },
+      0);
   EXPECT_TRUE(room.Check(Clock::now()).ok());
 }
 

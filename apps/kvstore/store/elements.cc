@@ -15,9 +15,7 @@ constexpr uint64_t kErasedPerElement = 8;
 
 }  // namespace
 
-bool TooManyErased(const Entry& entry) {
-  return entry.head > kErased + kErasedPerElement * entry.count;
-}
+bool TooManyErased(const Entry& entry) { return entry.head > kErased + kErasedPerElement * entry.count; }
 
 Elements::Elements(Keyspace& keys, std::string_view key, const Entry& entry, Type type)
     : keys_(keys), key_(key), type_(type), entry_(entry) {
@@ -45,7 +43,7 @@ bool Elements::Insert(std::string_view name, std::string_view value) {
     keys_.Store(key_, entry_);
     return true;
   }
-  if (type_ == Type::kSet) return false;   // nothing has changed
+  if (type_ == Type::kSet) return false;  // nothing has changed
   if (*old != value) keys_.table().Put(part, value);
   keys_.Touched(key_);
   return false;

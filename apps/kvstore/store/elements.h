@@ -33,7 +33,7 @@ class Elements {
   bool Contains(std::string_view name) { return Find(name).has_value(); }
   // True: it is new; false: its value was replaced. Neither argument may point into the keyspace's records.
   bool Insert(std::string_view name, std::string_view value = {});
-  bool Erase(std::string_view name);   // true: it was there
+  bool Erase(std::string_view name);  // true: it was there
 
   // `visit` must not change anything.
   using Visit = std::function<void(std::string_view name, std::string_view value)>;

@@ -135,9 +135,8 @@ TEST_F(ElementsTest, ScanVisitsWhatIsThereAllTheTimeExactlyOnce) {
   std::map<std::string, int> visits;
   uint64_t cursor = 0;
   do {
-    cursor = Hash().Scan(cursor, 1 + random() % 20, [&](std::string_view name, std::string_view) {
-      ++visits[std::string(name)];
-    });
+    cursor = Hash().Scan(cursor, 1 + random() % 20,
+                         [&](std::string_view name, std::string_view) { ++visits[std::string(name)]; });
     // Enough to make the others move to a new id on the way.
     for (int i = 0; i < 400; ++i) Hash().Insert(absl::StrCat("comes", i));
     for (int i = 0; i < 400; ++i) Hash().Erase(absl::StrCat("comes", i));

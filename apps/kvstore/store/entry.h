@@ -13,12 +13,12 @@ const char* TypeName(Type type);
 
 struct Entry {
   Type type = Type::kNone;
-  int64_t expire_ms = 0;         // since 1970; 0: never
-  uint64_t id = 0;               // of its parts; 0: it has none
-  uint64_t count = 0;            // elements; bytes of a string
-  uint64_t head = 0;    // list: position of its first element; hash, set, zset: elements erased
-  bool fenced = false;  // hash, set, zset: a fence record is behind its parts
-  std::string_view bytes = {};   // string with id 0: its value
+  int64_t expire_ms = 0;        // since 1970; 0: never
+  uint64_t id = 0;              // of its parts; 0: it has none
+  uint64_t count = 0;           // elements; bytes of a string
+  uint64_t head = 0;            // list: position of its first element; hash, set, zset: elements erased
+  bool fenced = false;          // hash, set, zset: a fence record is behind its parts
+  std::string_view bytes = {};  // string with id 0: its value
 
   explicit operator bool() const { return type != Type::kNone; }
 };

@@ -25,10 +25,16 @@ class FaultyWritableFile final : public leveldb::WritableFile {
  public:
   FaultyWritableFile(const Switches* switches, leveldb::WritableFile* file)
       : switches_(switches), file_(file) {}
-  Status Append(const Slice& data) override { return Checked([&] { return file_->Append(data); }); }
+  Status Append(const Slice& data) override {
+    return Checked([&] { return file_->Append(data); });
+  }
   Status Close() override { return file_->Close(); }
-  Status Flush() override { return Checked([&] { return file_->Flush(); }); }
-  Status Sync() override { return Checked([&] { return file_->Sync(); }); }
+  Status Flush() override {
+    return Checked([&] { return file_->Flush(); });
+  }
+  Status Sync() override {
+    return Checked([&] { return file_->Sync(); });
+  }
 
  private:
   template <typename Write>

@@ -16,9 +16,9 @@ class FaultyEnv {
   FaultyEnv();
   ~FaultyEnv();
 
-  leveldb::Env* env() const;         // outlives all tables on it
-  void FailWrites(bool fail);        // "No space left on device"
-  void FailReads(bool fail);         // "Input/output error", of files that are read here and there
+  leveldb::Env* env() const;   // outlives all tables on it
+  void FailWrites(bool fail);  // "No space left on device"
+  void FailReads(bool fail);   // "Input/output error", of files that are read here and there
 
  private:
   class Impl;

@@ -33,15 +33,15 @@ class Garbage {
     std::string record;
     std::string prefix;
     std::string next;
-    uint64_t left = 0;   // of them, if not fewer: spares a walk over what is behind them
+    uint64_t left = 0;  // of them, if not fewer: spares a walk over what is behind them
   };
   bool IsOfTarget(const Table::Iterator& record) const;
   std::optional<Target> FindTarget(Table::Iterator& records, uint32_t generation);
 
   Table* const table_;
-  bool any_ = true;                // until it was looked for in vain
+  bool any_ = true;  // until it was looked for in vain
   std::optional<Target> target_;
-  uint64_t first_id_ = 0;          // no id before it is garbage: spares a walk over what was deleted
+  uint64_t first_id_ = 0;  // no id before it is garbage: spares a walk over what was deleted
 };
 
 }  // namespace kvstore

@@ -14,10 +14,10 @@ namespace kvstore {
 class HugePages final : public std::pmr::memory_resource {
  public:
   static constexpr size_t kPage = size_t{2} << 20;
-  size_t bytes() const { return bytes_; }   // allocated
+  size_t bytes() const { return bytes_; }  // allocated
 
  private:
-  void* do_allocate(size_t bytes, size_t alignment) override;   // throws std::bad_alloc, as operator new
+  void* do_allocate(size_t bytes, size_t alignment) override;  // throws std::bad_alloc, as operator new
   void do_deallocate(void* address, size_t bytes, size_t alignment) override;
   bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override { return this == &other; }
 

@@ -36,8 +36,7 @@ const char* TypeName(Type type) {
     case Type::kList: return "list";
     case Type::kSet: return "set";
     case Type::kHash: return "hash";
-    case Type::kZSet:
-      return "zset";
+    case Type::kZSet: return "zset";
   }
   return "none";
 }
@@ -142,7 +141,7 @@ void Keyspace::Rename(std::string_view from, std::string_view to) {
   if (!entry) return;
   const std::string bytes(entry.bytes);
   entry.bytes = bytes;
-  Erase(from, entry, false);   // its parts go with it
+  Erase(from, entry, false);  // its parts go with it
   Store(to, entry);
   watches_->Touch(from);
 }
@@ -163,7 +162,7 @@ void Keyspace::Clear() {
       if (Find(key)) watches_->Touch(key);
     }
   }
-  if (meta_.keys == 0) return;   // what garbage there is goes anyway
+  if (meta_.keys == 0) return;  // what garbage there is goes anyway
   garbage_.AddGeneration(meta_.generation);
   ++meta_.generation;
   PutFences();
@@ -282,7 +281,7 @@ void Keyspace::ForParts(uint64_t id, uint64_t first, uint64_t last, const VisitP
   Walk walk(*table_, PartPrefix(id));
   for (walk.Seek(number); walk.Valid() && walk.number() <= last; walk.Next()) {
     visit(walk.number(), walk.value());
-    if (walk.number() == last) return;   // nobody knows what is behind it: see layout.h on fences
+    if (walk.number() == last) return;  // nobody knows what is behind it: see layout.h on fences
   }
 }
 

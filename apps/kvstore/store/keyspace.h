@@ -63,7 +63,6 @@ class Keyspace {
   // `key` was changed without a Store: an element was overwritten. Tells watchers.
   void Touched(std::string_view key) { watches_->Touch(key); }
 
-
   // Keys that have not expired, and those of them that will.
   uint64_t size() { return meta_.keys - DueKeys(); }
   uint64_t expiring() { return meta_.expiring - DueKeys(); }
@@ -71,9 +70,9 @@ class Keyspace {
   void Clear();
 
   // Visits at least `count` keys from `cursor` on (0: from the first), fewer at the end; returns the cursor
-  // to go on with (see walk.h), 0 at the end. Keys are in the order of a hash of their names, and those of one
-  // cursor come together: a key that exists from the first call to the last is visited exactly once. `visit` must not
-  // change anything; entry.bytes is good until it returns.
+  // to go on with (see walk.h), 0 at the end. Keys are in the order of a hash of their names, and those of
+  // one cursor come together: a key that exists from the first call to the last is visited exactly once.
+  // `visit` must not change anything; entry.bytes is good until it returns.
   using Visit = std::function<void(std::string_view key, const Entry& entry)>;
   uint64_t Scan(uint64_t cursor, uint64_t count, const Visit& visit);
   // A key at random, each as likely; by the caller's random number.
@@ -98,8 +97,9 @@ class Keyspace {
   void CopyParts(Entry* entry);
 
   // Where the records under an id begin and end, as far as known: there are none before `first`, and none at
-  // `behind` or further. As in the records' keys, behind the id; empty: not known. Spares walks the remains of
-  // what was deleted there. In memory only, so nothing that is seen depends on it. Good until the next call.
+  // `behind` or further. As in the records' keys, behind the id; empty: not known. Spares walks the remains
+  // of what was deleted there. In memory only, so nothing that is seen depends on it. Good until the next
+  // call.
   struct Ends {
     std::string first, behind;
   };
@@ -134,7 +134,7 @@ class Keyspace {
   Meta meta_;
   Meta committed_meta_;
   int64_t now_ms_ = 0;
-  int64_t next_due_ms_ = 0;       // no key expires before
+  int64_t next_due_ms_ = 0;  // no key expires before
   // Keys with an expiry before due_before_ms_ (which is never in the future) that are still to be removed:
   // counted once each, when somebody asks for the number of keys.
   uint64_t due_ = 0;

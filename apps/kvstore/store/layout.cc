@@ -14,7 +14,7 @@ static_assert(std::endian::native == std::endian::little,
               "values are copied as they lie in memory; a big endian host needs byte swaps here");
 
 constexpr size_t kMetaSize = 32;
-constexpr size_t kShortHeader = 10;   // type, shape, expire_ms
+constexpr size_t kShortHeader = 10;  // type, shape, expire_ms
 constexpr char kInlineShape = 0;
 constexpr char kPartsShape = 1;
 constexpr char kFencedShape = 2;
@@ -130,8 +130,8 @@ absl::StatusOr<Meta> DecodeMeta(std::string_view record) {
   if (record.size() < 4) return absl::DataLossError("the record of the store's counters is cut off");
   const auto version = Read<uint32_t>(record.data());
   if (version != kFormatVersion) {
-    return absl::FailedPreconditionError(absl::StrCat("the data are of format version ", version,
-                                                      ", this program reads ", kFormatVersion));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the data are of format version ", version, ", this program reads ", kFormatVersion));
   }
   if (record.size() != kMetaSize) return absl::DataLossError("the record of the store's counters is cut off");
   Meta meta;

@@ -22,16 +22,16 @@ inline constexpr uint32_t kFormatVersion = 1;
 
 enum class Kind : char {
   // Generation 0: of the store itself.
-  kMeta = 'M',                 // nothing more -> Meta
-  kOldGeneration = 'O',        // generation (4) -> "": all its records are garbage
-  kOldGenerationFence = 'P',   // nothing more -> ""
+  kMeta = 'M',                // nothing more -> Meta
+  kOldGeneration = 'O',       // generation (4) -> "": all its records are garbage
+  kOldGenerationFence = 'P',  // nothing more -> ""
   // Generations from 1 on: data.
-  kGarbage = 'G',              // id (8) -> parts (8): so many parts are garbage
-  kGarbageFence = 'H',         // nothing more -> ""
-  kKey = 'K',                  // WalkPosition(key) (8), key -> Entry
-  kKeyFence = 'L',             // nothing more -> ""
-  kPart = 'P',                 // id (8), number (8), name -> a part of a value; id + 1 (8) -> "", its fence
-  kExpiry = 'X',               // expire_ms (8), key -> ""
+  kGarbage = 'G',       // id (8) -> parts (8): so many parts are garbage
+  kGarbageFence = 'H',  // nothing more -> ""
+  kKey = 'K',           // WalkPosition(key) (8), key -> Entry
+  kKeyFence = 'L',      // nothing more -> ""
+  kPart = 'P',          // id (8), number (8), name -> a part of a value; id + 1 (8) -> "", its fence
+  kExpiry = 'X',        // expire_ms (8), key -> ""
 };
 // What was deleted is still in LevelDB's files for some time, and a walk that steps from the last record of a
 // kind to the next passes over all of it: behind a large set that was deleted there may be a million of
@@ -43,14 +43,14 @@ inline constexpr uint64_t kIdStep = 2;
 
 // Where things begin in a record's key.
 inline constexpr size_t kKindAt = 4;
-inline constexpr size_t kBodyAt = 5;                  // behind the kind
+inline constexpr size_t kBodyAt = 5;  // behind the kind
 inline constexpr size_t kNumberSize = 8;
 inline constexpr size_t kPartNumberAt = kBodyAt + 8;  // behind the id
 
 void AppendBig32(std::string* out, uint32_t value);
 void AppendBig64(std::string* out, uint64_t value);
-uint32_t ReadBig32(std::string_view in);   // REQUIRES: 4 bytes
-uint64_t ReadBig64(std::string_view in);   // REQUIRES: 8 bytes
+uint32_t ReadBig32(std::string_view in);  // REQUIRES: 4 bytes
+uint64_t ReadBig64(std::string_view in);  // REQUIRES: 8 bytes
 
 // "<generation><kind>": what all records of the kind begin with.
 std::string KindPrefix(uint32_t generation, Kind kind);
@@ -79,8 +79,8 @@ std::optional<uint64_t> DecodeParts(std::string_view record);
 struct Meta {
   uint32_t generation = 1;
   uint64_t next_id = 1;
-  uint64_t keys = 0;        // key records, the expired ones among them counted
-  uint64_t expiring = 0;    // expiry records
+  uint64_t keys = 0;      // key records, the expired ones among them counted
+  uint64_t expiring = 0;  // expiry records
   bool operator==(const Meta&) const = default;
 };
 // Version (4), generation (4), next_id (8), keys (8), expiring (8).

@@ -54,22 +54,21 @@ TEST(LayoutTest, RecordsOfEachKind) {
   ASSERT_LT(WalkPosition("h"), WalkPosition("l"));
   ASSERT_LT(WalkPosition("l"), WalkPosition("s"));
   ASSERT_TRUE(store.table().Commit().ok());
-  EXPECT_THAT(
-      AllRecords(store.table()),
-      ElementsAre(
-          Pair("\0\0\0\0M"s, testing::_), Pair("\0\0\0\0P"s, ""),
-          Pair(one + "G\0\0\0\0\0\0\0\5"s, "\1\0\0\0\0\0\0\0"s), Pair(one + "H", ""),
-          // A hash with parts, and no expiry; a list; a string inline, with an expiry.
-          Pair(key("h"), "\4\1\0\0\0\0\0\0\0\0"s
-                         "\3\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"s),
-          Pair(key("l"), "\2\1\0\0\0\0\0\0\0\0"s
-                         "\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f"s),
-          Pair(key("s"), "\1\0\5\4\3\2\1\0\0\0value"s),
-          Pair(one + "L", ""),
-          Pair(one + "P" + Big64(1) + Big64(0x7fffffffffffffff), "first"),
-          Pair(one + "P" + Big64(3) + Big64(WalkPosition("name")) + "name", "value"),
-          Pair(one + "P" + Big64(5) + Big64(WalkPosition("name")) + "name", ""),
-          Pair(one + "X" + Big64(0x0102030405) + "s", "")));
+  EXPECT_THAT(AllRecords(store.table()),
+              ElementsAre(Pair("\0\0\0\0M"s, testing::_), Pair("\0\0\0\0P"s, ""),
+                          Pair(one + "G\0\0\0\0\0\0\0\5"s, "\1\0\0\0\0\0\0\0"s), Pair(one + "H", ""),
+                          // A hash with parts, and no expiry; a list; a string inline, with an expiry.
+                          Pair(key("h"),
+                               "\4\1\0\0\0\0\0\0\0\0"s
+                               "\3\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"s),
+                          Pair(key("l"),
+                               "\2\1\0\0\0\0\0\0\0\0"s
+                               "\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f"s),
+                          Pair(key("s"), "\1\0\5\4\3\2\1\0\0\0value"s), Pair(one + "L", ""),
+                          Pair(one + "P" + Big64(1) + Big64(0x7fffffffffffffff), "first"),
+                          Pair(one + "P" + Big64(3) + Big64(WalkPosition("name")) + "name", "value"),
+                          Pair(one + "P" + Big64(5) + Big64(WalkPosition("name")) + "name", ""),
+                          Pair(one + "X" + Big64(0x0102030405) + "s", "")));
 }
 
 TEST(LayoutTest, EntriesComeBack) {

@@ -28,8 +28,7 @@ void List::Put(uint64_t index, std::string_view value) { keys_.table().Put(PartK
 void List::Delete(uint64_t index) { keys_.table().Delete(PartKeyOf(index)); }
 
 void List::Create() {
-  if (!entry_)
-    entry_ = Entry{.type = Type::kList, .id = keys_.NewId(Type::kList), .head = kFirstHead};
+  if (!entry_) entry_ = Entry{.type = Type::kList, .id = keys_.NewId(Type::kList), .head = kFirstHead};
 }
 
 void List::Save() {
@@ -122,7 +121,7 @@ void List::Trim(uint64_t first, uint64_t last) {
     entry_.head = kFirstHead;
     entry_.count = kept;
     for (uint64_t i = 0; i < values.size(); ++i) Put(i, values[i]);
-    return Save();   // which throws the old parts away
+    return Save();  // which throws the old parts away
   }
   for (uint64_t i = 0; i < first; ++i) Delete(i);
   for (uint64_t i = last + 1; i < entry_.count; ++i) Delete(i);

@@ -24,7 +24,7 @@ class List {
   // Values may not point into the keyspace's own records.
   void PushFront(std::string_view value);
   void PushBack(std::string_view value);
-  std::optional<std::string> PopFront();   // nullopt: empty; the key goes with its last element
+  std::optional<std::string> PopFront();  // nullopt: empty; the key goes with its last element
   std::optional<std::string> PopBack();
 
   // REQUIRES: index < size(). Until the next call of anything.
@@ -45,8 +45,8 @@ class List {
   std::string_view PartKeyOf(uint64_t index) const;
   void Put(uint64_t index, std::string_view value);
   void Delete(uint64_t index);
-  void Create();   // when there is none yet
-  void Save();     // the entry; removes the key with its last element
+  void Create();  // when there is none yet
+  void Save();    // the entry; removes the key with its last element
   std::vector<std::string> Read(uint64_t first, uint64_t count);
   // Where `value` is, in order: the first or last `count` places.
   std::vector<uint64_t> Search(std::string_view value, uint64_t count, bool from_back);

@@ -30,7 +30,7 @@ struct ModelKey {
   Type type = Type::kNone;
   int64_t expire_ms = 0;
   std::string string;
-  std::map<std::string, std::string> elements;   // of a hash; of a set: to nothing
+  std::map<std::string, std::string> elements;  // of a hash; of a set: to nothing
   std::deque<std::string> list;
   std::map<std::string, double> scores;  // of a sorted set
 };
@@ -68,8 +68,8 @@ class ModelTest {
   }
   // Often short, sometimes of several chunks, and around the limits.
   std::string SomeBytes() {
-    static constexpr size_t kSizes[] = {0,  1, 20, kInlineString, kInlineString + 1, kStringChunk,
-                                        3 * kStringChunk};
+    static constexpr size_t kSizes[] = {
+        0, 1, 20, kInlineString, kInlineString + 1, kStringChunk, 3 * kStringChunk};
     const size_t size = Chance(4) ? kSizes[Below(std::size(kSizes))] : Below(40);
     return std::string(size, static_cast<char>('a' + Below(26)));
   }
@@ -87,8 +87,10 @@ class ModelTest {
       case 0: return WriteWhole(key);
       case 1: return Overwrite(key);
       case 2: return ReadRange(key);
-      case 3: case 4: return ChangeElement(key);
-      case 5: case 6: return ChangeList(key);
+      case 3:
+      case 4: return ChangeElement(key);
+      case 5:
+      case 6: return ChangeList(key);
       case 7: return ChangeListInside(key);
       case 8: return Remove(key);
       case 9: return RenameOrCopy(key, SomeKey());
@@ -97,8 +99,7 @@ class ModelTest {
       case 12: return Commit();
       case 13: return Chance(20) ? Clear() : PickRandom();
       case 14:
-      case 15:
-        return ChangeSortedSet(key);
+      case 15: return ChangeSortedSet(key);
     }
   }
 
@@ -171,8 +172,7 @@ class ModelTest {
       model.type = Type::kZSet;
       const std::string name = SomeName();
       const auto known = model.scores.find(name);
-      EXPECT_EQ(set.Score(name),
-                known == model.scores.end() ? std::nullopt : std::optional(known->second));
+      EXPECT_EQ(set.Score(name), known == model.scores.end() ? std::nullopt : std::optional(known->second));
       if (Chance(6) != shrinks) {
         EXPECT_EQ(set.Erase(name), model.scores.erase(name) > 0);
       } else {
@@ -332,8 +332,7 @@ class ModelTest {
     switch (entry.type) {
       case Type::kString: EXPECT_TRUE(ReadString(keys(), entry) == model->string) << key; return;
       case Type::kList: return CheckList(key, entry, *model);
-      case Type::kZSet:
-        return CheckSortedSet(key, entry, *model);
+      case Type::kZSet: return CheckSortedSet(key, entry, *model);
       default: return CheckElements(key, entry, *model);
     }
   }
@@ -362,9 +361,7 @@ class ModelTest {
     const auto begin = all.begin() + static_cast<int64_t>(first);
     const std::vector<ScoredMember> range(begin, all.begin() + static_cast<int64_t>(last) + 1);
     EXPECT_EQ(set.ByRank(first, last), range);
-    const auto place = [](const ScoredMember& each) {
-      return SortedSet::Place::At(each.score, each.member);
-    };
+    const auto place = [](const ScoredMember& each) { return SortedSet::Place::At(each.score, each.member); };
     EXPECT_EQ(set.CountBefore(place(all[first])), first);
     std::vector<ScoredMember> backwards;
     set.ForRange(place(all[first]), SortedSet::Place::End(), true,
@@ -372,8 +369,7 @@ class ModelTest {
                    backwards.push_back({std::string(member), score});
                    return true;
                  });
-    EXPECT_EQ(backwards,
-              std::vector<ScoredMember>(all.rbegin(), all.rend() - static_cast<int64_t>(first)));
+    EXPECT_EQ(backwards, std::vector<ScoredMember>(all.rbegin(), all.rend() - static_cast<int64_t>(first)));
     EXPECT_TRUE(model.scores.contains(set.Random(random_())));
   }
 
@@ -435,7 +431,7 @@ class ModelTest {
     EXPECT_EQ(CountKind(records, 'X'), 0u);
     EXPECT_EQ(CountKind(records, 'G'), 0u);
     EXPECT_EQ(CountKind(records, 'O'), 0u);
-    EXPECT_EQ(records.size(), model_.size() + parts + 4);   // the counters, three fences
+    EXPECT_EQ(records.size(), model_.size() + parts + 4);  // the counters, three fences
   }
 
   std::mt19937_64 random_;
@@ -447,8 +443,8 @@ class ModelTest {
 
 TEST(StoreModelTest, DoesWhatAModelDoes) {
   const char* fixed = std::getenv("UNDERSTUDY_TEST_SEED");
-  const uint32_t base = fixed != nullptr ? static_cast<uint32_t>(std::strtoul(fixed, nullptr, 10))
-                                         : std::random_device()();
+  const uint32_t base =
+      fixed != nullptr ? static_cast<uint32_t>(std::strtoul(fixed, nullptr, 10)) : std::random_device()();
   const uint32_t runs = fixed != nullptr ? 1 : 24;
   std::cout << "UNDERSTUDY_TEST_SEED=" << base << " and the " << runs - 1 << " after it" << std::endl;
   for (uint32_t seed = base; seed != base + runs; ++seed) {

@@ -40,8 +40,8 @@ RecordCache::~RecordCache() {
   for (CachedRecord* record : records_) Destroy(record);
 }
 
-// Each access to memory needs what the one before has brought: first the map's place of this key, which will be
-// there when two more have been expected; then the record to which that of the key before the last points.
+// Each access to memory needs what the one before has brought: first the map's place of this key, which will
+// be there when two more have been expected; then the record to which that of the key before the last points.
 void RecordCache::Expect(std::string_view key) {
   const size_t hash = std::exchange(expected_[next_expected_], Hash()(key));
   records_.prefetch(Expected{expected_[next_expected_]});
@@ -75,18 +75,20 @@ bool RecordCache::Outgrown(const CachedRecord& record, size_t size) const {
   return size > record.room_ && sizeof(CachedRecord) + record.key_size_ + size <= kPooled && !Stays(&record);
 }
 
-CachedRecord* RecordCache::Add(std::string_view key, size_t size) { return AddHashed(key, Hash()(key), size); }
+CachedRecord* RecordCache::Add(std::string_view key, size_t size) {
+  return AddHashed(key, Hash()(key), size);
+}
 
 void* RecordCache::Allocate(size_t size) {
   return size <= kPooled ? pool_.allocate(size, alignof(CachedRecord))
-                         : ::operator new(size, std::align_val_t{alignof(CachedRecord)});
+                         : ::operator new (size, std::align_val_t{alignof(CachedRecord)});
 }
 
 void RecordCache::Deallocate(void* room, size_t size) {
   if (size <= kPooled) {
     pool_.deallocate(room, size, alignof(CachedRecord));
   } else {
-    ::operator delete(room, std::align_val_t{alignof(CachedRecord)});
+    ::operator delete (room, std::align_val_t{alignof(CachedRecord)});
   }
 }
 
@@ -197,10 +199,11 @@ void RecordCache::BeginFlush() {
   ++version_;
 }
 
-// The first bytes of keys beside the pointers: nearly all comparisons end there, without looking at the records.
+// The first bytes of keys beside the pointers: nearly all comparisons end there, without looking at the
+// records.
 void SortByKey(std::vector<CachedRecord*>* records) {
   struct Sortable {
-    std::array<uint64_t, 2> beginning = {};   // as numbers they have the order of the bytes
+    std::array<uint64_t, 2> beginning = {};  // as numbers they have the order of the bytes
     CachedRecord* record;
     bool operator<(const Sortable& other) const {
       if (beginning != other.beginning) return beginning < other.beginning;
@@ -215,7 +218,8 @@ void SortByKey(std::vector<CachedRecord*>* records) {
     sortable[i].record = (*records)[i];
   }
   std::sort(sortable.begin(), sortable.end());
-  std::transform(sortable.begin(), sortable.end(), records->begin(), [](const Sortable& s) { return s.record; });
+  std::transform(sortable.begin(), sortable.end(), records->begin(),
+                 [](const Sortable& s) { return s.record; });
 }
 
 void RecordCache::EndFlush() {

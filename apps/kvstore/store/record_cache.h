@@ -18,15 +18,15 @@
 namespace kvstore {
 
 // One key and what is known of it: this, then the key's bytes, then room for a value, all in one piece and
-// from the beginning of a cache line on. Only values that do not fit there are elsewhere. Belongs to its cache;
-// does not move.
+// from the beginning of a cache line on. Only values that do not fit there are elsewhere. Belongs to its
+// cache; does not move.
 class alignas(64) CachedRecord {
  public:
   std::string_view key() const { return {bytes(), key_size_}; }
-  std::string_view value() const {   // empty when absent
+  std::string_view value() const {  // empty when absent
     return large_ != nullptr ? std::string_view(*large_) : std::string_view(bytes() + key_size_, value_size_);
   }
-  bool present() const { return present_; }   // false: there is no such key, and that is known
+  bool present() const { return present_; }  // false: there is no such key, and that is known
 
  private:
   friend class RecordCache;
@@ -35,13 +35,13 @@ class alignas(64) CachedRecord {
 
   size_t hash_ = 0;
   uint32_t key_size_ = 0;
-  uint16_t room_ = 0;          // bytes for a value behind the key
-  uint16_t value_size_ = 0;    // of the value there
-  std::string* large_ = nullptr;   // the value that does not fit; owned
-  uint64_t changed_in_ = 0;    // number of the cut (see RecordCache) it was last changed in; 0: none
-  uint64_t taken_in_ : 62 = 0;      // number of the cut its value was last taken for
+  uint16_t room_ = 0;             // bytes for a value behind the key
+  uint16_t value_size_ = 0;       // of the value there
+  std::string* large_ = nullptr;  // the value that does not fit; owned
+  uint64_t changed_in_ = 0;       // number of the cut (see RecordCache) it was last changed in; 0: none
+  uint64_t taken_in_ : 62 = 0;    // number of the cut its value was last taken for
   uint64_t present_ : 1 = false;
-  uint64_t referenced_ : 1 = false;   // used since it was last considered for eviction
+  uint64_t referenced_ : 1 = false;  // used since it was last considered for eviction
   CachedRecord* previous_ = nullptr;
   CachedRecord* next_ = nullptr;
 };
@@ -65,8 +65,8 @@ class RecordCache {
   void Expect(std::string_view key);
   // nullptr: nothing is known of this key. Good until something is added.
   CachedRecord* Find(std::string_view key);
-  // As Find; what is not there, or clean and without room for a value of `size`, is added anew, clean and absent,
-  // for the caller to fill in, with that room. Others may go for it.
+  // As Find; what is not there, or clean and without room for a value of `size`, is added anew, clean and
+  // absent, for the caller to fill in, with that room. Others may go for it.
   CachedRecord* FindOrAdd(std::string_view key, size_t size, bool* added);
   // REQUIRES: the key is not there.
   CachedRecord* Add(std::string_view key, size_t size);
@@ -104,7 +104,9 @@ class RecordCache {
     static std::string_view Key(const CachedRecord* record) { return record->key(); }
     static std::string_view Key(std::string_view key) { return key; }
     template <typename A, typename B>
-    bool operator()(const A& a, const B& b) const { return Key(a) < Key(b); }
+    bool operator()(const A& a, const B& b) const {
+      return Key(a) < Key(b);
+    }
   };
   using Sorted = absl::btree_set<CachedRecord*, ByKey>;
   const Sorted& SortedDirty();
@@ -116,15 +118,18 @@ class RecordCache {
   size_t reserved_bytes() const { return pages_.bytes(); }
 
  private:
-  // A key of which only the hash is known: finds a record that is likely to be the one, without looking at it.
-  struct Expected { size_t hash; };
+  // A key of which only the hash is known: finds a record that is likely to be the one, without looking at
+  // it.
+  struct Expected {
+    size_t hash;
+  };
 
   struct Hash {
     using is_transparent = void;
     size_t operator()(const CachedRecord* record) const { return record->hash_; }
     size_t operator()(std::string_view key) const;
     size_t operator()(Expected key) const {
-      asm volatile("");   // gcc would leave out a call of prefetch, which to its mind has no effect
+      asm volatile("");  // gcc would leave out a call of prefetch, which to its mind has no effect
       return key.hash;
     }
   };
@@ -166,16 +171,16 @@ class RecordCache {
       {.max_blocks_per_chunk = 4096, .largest_required_pool_block = kPooled}, &pieces_};
   absl::flat_hash_set<CachedRecord*, Hash, Equal, std::pmr::polymorphic_allocator<CachedRecord*>> records_{
       &pieces_};
-  CachedRecord queue_;                 // its next is evicted first
-  std::array<size_t, 2> expected_ = {};   // hashes of the keys that Expect was told of last
+  CachedRecord queue_;                   // its next is evicted first
+  std::array<size_t, 2> expected_ = {};  // hashes of the keys that Expect was told of last
   size_t next_expected_ = 0;
-  CachedRecord* last_ = nullptr;       // what Find found last: the same key is often asked for again
-  uint64_t cut_ = 1;                   // never comes back: 64 bits
+  CachedRecord* last_ = nullptr;  // what Find found last: the same key is often asked for again
+  uint64_t cut_ = 1;              // never comes back: 64 bits
   size_t version_ = 0;
   std::vector<CachedRecord*> dirty_;
-  std::vector<CachedRecord*> flushing_;   // of the cut before, while it is being written
+  std::vector<CachedRecord*> flushing_;  // of the cut before, while it is being written
   bool flushing_active_ = false;
-  Sorted sorted_;                      // the first sorted_flushing_ of flushing_, sorted_count_ of dirty_
+  Sorted sorted_;  // the first sorted_flushing_ of flushing_, sorted_count_ of dirty_
   size_t sorted_flushing_ = 0;
   size_t sorted_count_ = 0;
 };

@@ -115,7 +115,8 @@ TEST_F(RecordCacheTest, FindOrAdd) {
   EXPECT_EQ(cache_.Find("b"), nullptr);
 }
 
-// A key is known as absent, as a rule, before it gets its first value, which is to lie behind it all the same.
+// A key is known as absent, as a rule, before it gets its first value, which is to lie behind it all the
+// same.
 TEST_F(RecordCacheTest, WhatIsCleanAndHasTooLittleRoomIsAddedAnew) {
   const std::string value(100, 'v'), longer(200, 'w'), large(2000, 'x');
   bool added = false;

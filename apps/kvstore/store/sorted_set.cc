@@ -129,8 +129,7 @@ void SortedSet::ForRange(const Place& begin, const Place& end, bool backwards, c
   if (!entry_ || !(begin < end)) return;
   Walk walk(keys_.table(), IndexPrefix());
   const auto is_before = [&](const Place& place) {
-    return walk.number() != place.number ? walk.number() < place.number
-                                         : walk.name() < place.member;
+    return walk.number() != place.number ? walk.number() < place.number : walk.name() < place.member;
   };
   uint64_t left = entry_.count;  // spares a step to what is behind the last of all
   if (backwards) {

@@ -31,8 +31,8 @@ class SortedSetTest : public testing::Test {
   SortedSetTest() { keys().SetNow(1000); }
   Keyspace& keys() { return store_.keys(); }
   SortedSet Set() { return SortedSet(keys(), "set", keys().Find("set")); }
-  std::vector<std::string> Members(const Place& begin = Place::Start(),
-                                   const Place& end = Place::End(), bool backwards = false) {
+  std::vector<std::string> Members(const Place& begin = Place::Start(), const Place& end = Place::End(),
+                                   bool backwards = false) {
     std::vector<std::string> members;
     Set().ForRange(begin, end, backwards, [&](std::string_view member, double) {
       members.emplace_back(member);
@@ -104,8 +104,7 @@ TEST_F(SortedSetTest, Ranks) {
       const auto members = Set().ByRank(first, last);
       ASSERT_EQ(members.size(), last - first + 1);
       for (uint64_t i = 0; i < members.size(); ++i) {
-        EXPECT_EQ(members[i],
-                  (ScoredMember{absl::StrCat(first + i), static_cast<double>(first + i)}));
+        EXPECT_EQ(members[i], (ScoredMember{absl::StrCat(first + i), static_cast<double>(first + i)}));
       }
     }
   }
@@ -127,14 +126,12 @@ TEST_F(SortedSetTest, Records) {
   };
   const std::string part = "\0\0\0\1P"s;
   const auto records = AllRecords(store_.table());
-  EXPECT_THAT(records, testing::Contains(Pair(part + big64(1) + big64(WalkPosition("a")) + "a",
-                                              "\0\0\0\0\0\0\xf8\x3f"s)));
-  EXPECT_THAT(records,
-              testing::Contains(Pair(part + big64(3) + "\xbf\xf8\0\0\0\0\0\0"s + "a", "")));
+  EXPECT_THAT(records, testing::Contains(
+                           Pair(part + big64(1) + big64(WalkPosition("a")) + "a", "\0\0\0\0\0\0\xf8\x3f"s)));
+  EXPECT_THAT(records, testing::Contains(Pair(part + big64(3) + "\xbf\xf8\0\0\0\0\0\0"s + "a", "")));
   Set().Insert("b", -1.5);
-  EXPECT_THAT(
-      AllRecords(store_.table()),
-      testing::Contains(Pair(part + big64(3) + "\x40\x07\xff\xff\xff\xff\xff\xff"s + "b", "")));
+  EXPECT_THAT(AllRecords(store_.table()),
+              testing::Contains(Pair(part + big64(3) + "\x40\x07\xff\xff\xff\xff\xff\xff"s + "b", "")));
   EXPECT_EQ(keys().NewId(Type::kList), 5u) << "an id for each kind of its records";
 }
 

@@ -20,10 +20,8 @@ TestDirectory::~TestDirectory() {
 
 TestStore::TestStore(size_t cache_bytes, leveldb::Env* env, std::chrono::milliseconds write_behind)
     : own_(std::make_unique<TestDirectory>()) {
-  options_ = {.directory = own_->path(),
-              .cache_bytes = cache_bytes,
-              .write_behind = write_behind,
-              .env = env};
+  options_ = {
+      .directory = own_->path(), .cache_bytes = cache_bytes, .write_behind = write_behind, .env = env};
   Open();
 }
 

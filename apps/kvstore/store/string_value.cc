@@ -54,7 +54,7 @@ void ReadString(Keyspace& keys, const Entry& entry, uint64_t offset, uint64_t le
   keys.ForParts(entry.id, offset / kStringChunk, (end - 1) / kStringChunk,
                 [&](uint64_t number, std::string_view chunk) {
                   const uint64_t here = number * kStringChunk;
-                  if (here > reached()) out->append(here - reached(), '\0');   // the disk has failed
+                  if (here > reached()) out->append(here - reached(), '\0');  // the disk has failed
                   AppendPadded(chunk, reached() - here, std::min<uint64_t>(kStringChunk, end - here), out);
                 });
   out->append(end - reached(), '\0');

@@ -37,10 +37,14 @@ class StringValueTest : public testing::Test {
 };
 
 TEST_F(StringValueTest, AnySizeComesBack) {
-  const size_t sizes[] = {0,                1,
-                          kInlineString,    kInlineString + 1,
-                          kStringChunk - 1, kStringChunk,
-                          kStringChunk + 1, 10 * kStringChunk + 5,
+  const size_t sizes[] = {0,
+                          1,
+                          kInlineString,
+                          kInlineString + 1,
+                          kStringChunk - 1,
+                          kStringChunk,
+                          kStringChunk + 1,
+                          10 * kStringChunk + 5,
                           3 << 20};
   for (const size_t size : sizes) {
     Write(Pattern(size));

@@ -104,14 +104,14 @@ class LevelTable final : public Table {
   std::vector<std::unique_ptr<leveldb::Iterator>> idle_iterators_;
 
   // Write-behind. `batch_` belongs to the flush while there is one.
-  std::vector<CachedRecord*> to_take_;   // of the flush, by their keys
-  size_t taken_ = 0;                     // of to_take_
-  size_t settled_ = 0;             // of the dirty records, those that the last Commit has seen
-  size_t changed_bytes_ = 0;       // of keys and values, since the last flush began
-  size_t flushed_bytes_ = 0;       // the same of the flush
+  std::vector<CachedRecord*> to_take_;  // of the flush, by their keys
+  size_t taken_ = 0;                    // of to_take_
+  size_t settled_ = 0;                  // of the dirty records, those that the last Commit has seen
+  size_t changed_bytes_ = 0;            // of keys and values, since the last flush began
+  size_t flushed_bytes_ = 0;            // the same of the flush
   bool changed_since_commit_ = false;
   bool write_through_ = false;
-  bool caught_up_ = false;         // writing through, and nothing is behind
+  bool caught_up_ = false;  // writing through, and nothing is behind
   std::chrono::steady_clock::time_point flush_began_ = std::chrono::steady_clock::now();
   // Last: they use the above.
   std::future<std::vector<CachedRecord*>> ordering_;
@@ -195,7 +195,7 @@ class LevelTable::MergedIterator final : public Table::Iterator {
       const CachedRecord* record = *changed_;
       const int order = base_->Valid() ? record->key().compare(FromSlice(base_->key())) : -1;
       if (order > 0) break;
-      if (order == 0) base_->Next();   // overwritten, or deleted
+      if (order == 0) base_->Next();  // overwritten, or deleted
       if (record->present()) {
         current_ = record;
         valid_ = true;
@@ -230,10 +230,10 @@ class LevelTable::MergedIterator final : public Table::Iterator {
   LevelTable* const table_;
   std::unique_ptr<leveldb::Iterator> base_;
   const RecordCache::Sorted* sorted_ = nullptr;
-  size_t version_ = 0;                              // of *sorted_, when changed_ was found
+  size_t version_ = 0;  // of *sorted_, when changed_ was found
   RecordCache::Sorted::const_iterator
       changed_;  // the uncommitted record at or behind here (or see SettleBackwards)
-  const CachedRecord* current_ = nullptr;           // nullptr: here is base_
+  const CachedRecord* current_ = nullptr;  // nullptr: here is base_
   bool valid_ = false;
 };
 
@@ -250,7 +250,8 @@ absl::Status LevelTable::OpenDatabase(leveldb::Env* env) {
   const leveldb::Status opened = leveldb::DB::Open(options, directory_, &database);
   if (!opened.ok()) {
     if (opened.ToString().find(absl::StrCat("lock ", directory_, "/LOCK")) != std::string::npos) {
-      return absl::UnavailableError(absl::StrCat(directory_, ": another process uses it (its file LOCK is locked)"));
+      return absl::UnavailableError(
+          absl::StrCat(directory_, ": another process uses it (its file LOCK is locked)"));
     }
     return absl::UnavailableError(absl::StrCat(directory_, ": cannot open the data: ", opened.ToString()));
   }
@@ -291,7 +292,7 @@ void LevelTable::Put(std::string_view key, std::string_view head, std::string_vi
 void LevelTable::Delete(std::string_view key) {
   bool added = false;
   CachedRecord* record = records_.FindOrAdd(key, 0, &added);
-  if (!added && !record->present()) return;   // and LevelDB knows, or will with the next commit
+  if (!added && !record->present()) return;  // and LevelDB knows, or will with the next commit
   BeforeChange(record, 0);
   records_.SetAbsent(record);
   records_.MarkDirty(record);
@@ -322,7 +323,7 @@ void LevelTable::ClearBatch() {
   }
 }
 
-// --- Commit ----------------------------------------------------------------------------------------
+// --- Commit --------------------------------------------------------------------------------------
 
 absl::Status LevelTable::Commit() {
   CHECK_EQ(live_iterators_, 0) << "a commit under an iterator";
@@ -362,9 +363,9 @@ bool LevelTable::CatchUp() {
   return caught_up_;
 }
 
-// One flush at a time, in three steps: another thread puts its records in the order of their keys, which LevelDB
-// takes in a third of the time; they are taken into the batch, some with each Commit, so that none takes long;
-// and another thread writes the batch.
+// One flush at a time, in three steps: another thread puts its records in the order of their keys, which
+// LevelDB takes in a third of the time; they are taken into the batch, some with each Commit, so that none
+// takes long; and another thread writes the batch.
 void LevelTable::CommitBehind(size_t most_taken) {
   settled_ = records_.dirty().size();
   if (records_.flushing()) {
@@ -398,7 +399,7 @@ void LevelTable::TakeSome(size_t most) {
   if (writing_.valid()) return;
   for (; taken_ < to_take_.size() && most > 0; ++taken_, --most) {
     CachedRecord* record = to_take_[taken_];
-    if (!records_.MustTake(record)) continue;   // it has been changed since, and was taken before
+    if (!records_.MustTake(record)) continue;  // it has been changed since, and was taken before
     AddToBatch(*record);
     records_.MarkTaken(record);
   }

@@ -28,11 +28,11 @@ namespace kvstore {
 class Table {
  public:
   struct Options {
-    std::string directory;                     // made when it is not there
-    size_t cache_bytes = size_t{64} << 20;     // of keys and values; more only while it is uncommitted
+    std::string directory;                  // made when it is not there
+    size_t cache_bytes = size_t{64} << 20;  // of keys and values; more only while it is uncommitted
     // A Commit's changes are written this much later, and with all that came since. 0: before it returns.
     std::chrono::milliseconds write_behind{0};
-    leveldb::Env* env = nullptr;               // outlives the table; nullptr: the operating system's
+    leveldb::Env* env = nullptr;  // outlives the table; nullptr: the operating system's
   };
   // The error names the directory and LevelDB's reason.
   static absl::StatusOr<std::unique_ptr<Table>> Open(const Options& options);
@@ -40,8 +40,8 @@ class Table {
   // only if there is nothing uncommitted.
   virtual ~Table() = default;
 
-  // Get or Put of this key is likely to come soon, after a few more calls of this: may bring what it needs into
-  // the processor's cache. Changes nothing; what Get has returned stays good.
+  // Get or Put of this key is likely to come soon, after a few more calls of this: may bring what it needs
+  // into the processor's cache. Changes nothing; what Get has returned stays good.
   virtual void Expect(std::string_view key) = 0;
   // nullopt: no such key. Good until the next call of anything.
   virtual std::optional<std::string_view> Get(std::string_view key) = 0;
@@ -70,8 +70,8 @@ class Table {
    public:
     virtual ~Iterator() = default;
     virtual void Seek(std::string_view at_or_behind) = 0;
-    virtual bool Valid() const = 0;            // false: past the end, also after a read error
-    virtual void Next() = 0;                   // REQUIRES: Valid(), and not since SeekBefore
+    virtual bool Valid() const = 0;  // false: past the end, also after a read error
+    virtual void Next() = 0;         // REQUIRES: Valid(), and not since SeekBefore
     // The other way round: to the last key before this one, and on to smaller ones.
     virtual void SeekBefore(std::string_view key) = 0;
     virtual void Previous() = 0;  // REQUIRES: Valid(), since SeekBefore

@@ -24,8 +24,8 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::Pair;
 using testing::Optional;
+using testing::Pair;
 
 class TableTest : public testing::Test {
  protected:
@@ -52,7 +52,7 @@ class TableTest : public testing::Test {
   }
 
   TestDirectory directory_;
-  FaultyEnv disk_;   // outlives the table
+  FaultyEnv disk_;  // outlives the table
   std::unique_ptr<Table> table_;
 };
 
@@ -107,7 +107,8 @@ TEST_F(TableTest, ASmallCacheForgetsButLosesNothing) {
   Open(10'000);
   const std::string value(500, 'v');
   for (int i = 0; i < 200; ++i) table_->Put(absl::StrCat(i), value);
-  for (int i = 0; i < 200; ++i) EXPECT_NE(table_->GetCached(absl::StrCat(i)), std::nullopt) << "not committed yet";
+  for (int i = 0; i < 200; ++i)
+    EXPECT_NE(table_->GetCached(absl::StrCat(i)), std::nullopt) << "not committed yet";
   Commit();
   int cached = 0;
   for (int i = 0; i < 200; ++i) cached += table_->GetCached(absl::StrCat(i)).has_value();
@@ -171,7 +172,7 @@ TEST_F(TableTest, SeveralIteratorsAtOnce) {
     table_->Put(absl::StrCat(std::string(outer->key()), "+"), "");
     auto inner = table_->NewIterator();
     for (inner->Seek(outer->key()); inner->Valid(); inner->Next()) ++pairs;
-    outer->Next();   // what was put right behind it
+    outer->Next();  // what was put right behind it
     ASSERT_TRUE(outer->Valid());
     EXPECT_EQ(outer->key().size(), 3u);
   }
@@ -265,7 +266,8 @@ TEST(TableOpenTest, SaysWhatIsWrong) {
   ASSERT_TRUE(first.ok()) << first.status();
   const auto second = Table::Open({.directory = directory.path() + "/data", .cache_bytes = 0});
   ASSERT_FALSE(second.ok()) << "two of them on the same data";
-  EXPECT_THAT(std::string(second.status().message()), AllOf(HasSubstr("data"), HasSubstr("another process uses it")));
+  EXPECT_THAT(std::string(second.status().message()),
+              AllOf(HasSubstr("data"), HasSubstr("another process uses it")));
 }
 
 TEST_F(TableTest, AFailedWriteIsNotForgotten) {

@@ -38,8 +38,7 @@ class Turn {
         return;
       case 11: return Expire(key);
       case 12:
-      case 13:
-        return ChangeSortedSet(key);
+      case 13: return ChangeSortedSet(key);
     }
   }
 
@@ -119,7 +118,7 @@ int64_t TimeOfTurn(uint64_t turn) { return 1'700'000'000'000 + static_cast<int64
 void ApplyTurn(Keyspace& keys, uint32_t seed, uint64_t turn) {
   Turn steps(keys, (uint64_t{seed} << 32) + turn);
   for (uint64_t i = 0; i < 1 + turn % 9; ++i) {
-    keys.SetNow(TimeOfTurn(turn));   // as before each command
+    keys.SetNow(TimeOfTurn(turn));  // as before each command
     steps.Step();
   }
   WriteString(keys, "turn", absl::StrCat(turn), 0);

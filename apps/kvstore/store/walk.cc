@@ -10,13 +10,13 @@
 namespace kvstore {
 namespace {
 
-// Beyond kSmall: in a window of the numbers, anywhere, wide enough for so many on average, one is drawn out of
-// twice as many places; an empty place is another try. So each is as likely whatever the gaps before it are.
-// More than kPlaces are found in one of 1500 windows; then each of those is as likely.
+// Beyond kSmall: in a window of the numbers, anywhere, wide enough for so many on average, one is drawn out
+// of twice as many places; an empty place is another try. So each is as likely whatever the gaps before it
+// are. More than kPlaces are found in one of 1500 windows; then each of those is as likely.
 constexpr uint64_t kExpected = 12;
 constexpr uint64_t kPlaces = 24;
-// Half of the tries find one. So many fail where the numbers are not spread evenly (somebody chose names for their
-// hash), the disk has failed, or `size` is far from true.
+// Half of the tries find one. So many fail where the numbers are not spread evenly (somebody chose names for
+// their hash), the disk has failed, or `size` is far from true.
 constexpr int kTries = 16;
 // Then: one of so many that follow a random number.
 constexpr uint64_t kCandidates = 16;
@@ -115,7 +115,7 @@ std::optional<std::string> PickAtRandom(Walk& walk, uint64_t size, uint64_t rand
   for (walk.Seek(0); walk.Valid(); walk.Next()) {
     if (accept(walk.value()) && --left == 0) return std::string(walk.name());
   }
-  return std::nullopt;   // fewer than `size`: the disk has failed
+  return std::nullopt;  // fewer than `size`: the disk has failed
 }
 
 }  // namespace kvstore

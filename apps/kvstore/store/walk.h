@@ -40,11 +40,11 @@ class Walk {
   bool valid_ = false;
 };
 
-// --- Cursors ---
+// --- Cursors -------------------------------------------------------------------------------------
 //
-// What SCAN and its kin hand out between calls: the upper 53 bits of a position. Clients keep a cursor in what
-// their language has: a signed 64-bit number (Java, Go, PHP) or a double (JavaScript), which is exact up to 2^53.
-// Positions that share these bits are shown together, so that none falls between two calls.
+// What SCAN and its kin hand out between calls: the upper 53 bits of a position. Clients keep a cursor in
+// what their language has: a signed 64-bit number (Java, Go, PHP) or a double (JavaScript), which is exact up
+// to 2^53. Positions that share these bits are shown together, so that none falls between two calls.
 inline constexpr int kCursorBits = 53;
 // 0 only for the first positions of all, which no call ends before.
 inline uint64_t CursorOf(uint64_t position) { return position >> (64 - kCursorBits); }
@@ -57,8 +57,8 @@ inline std::optional<uint64_t> PositionOf(uint64_t cursor) {
 // So many are walked through where a few would do: with these, Redis too answers at once.
 inline constexpr uint64_t kSmall = 128;
 
-// The name of one of the `size` whose value is accepted, by the caller's random number. Each is as likely, of more
-// than kSmall if their numbers are spread evenly, as a hash does it. nullopt: there is none.
+// The name of one of the `size` whose value is accepted, by the caller's random number. Each is as likely, of
+// more than kSmall if their numbers are spread evenly, as a hash does it. nullopt: there is none.
 std::optional<std::string> PickAtRandom(Walk& walk, uint64_t size, uint64_t random,
                                         const std::function<bool(std::string_view value)>& accept);
 

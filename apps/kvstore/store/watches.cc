@@ -26,7 +26,7 @@ void Watches::Unwatch(Watcher* watcher) {
     std::erase(found->second, watcher);
     if (found->second.empty()) by_key_.erase(found);
   }
-  std::vector<Watcher::Key>().swap(watcher->keys);   // gives its memory back
+  std::vector<Watcher::Key>().swap(watcher->keys);  // gives its memory back
   watcher->bytes = 0;
   watcher->touched = false;
 }

@@ -14,20 +14,23 @@ namespace kvstore {
 struct Watcher {
   struct Key {
     std::string name;
-    bool existed;       // when it was watched: a key that expires afterwards has changed, too
+    bool existed;  // when it was watched: a key that expires afterwards has changed, too
   };
   std::vector<Key> keys;
-  size_t bytes = 0;   // that watching them takes, about
+  size_t bytes = 0;  // that watching them takes, about
   bool touched = false;
 };
 
 class Watches {
  public:
-  void Watch(std::string_view key, bool exists, Watcher* watcher);   // no-op when watched already
-  void Unwatch(Watcher* watcher);                                    // all its keys; touched = false
-  void Touch(std::string_view key) { if (!by_key_.empty()) TouchWatched(key); }
+  void Watch(std::string_view key, bool exists, Watcher* watcher);  // no-op when watched already
+  void Unwatch(Watcher* watcher);                                   // all its keys; touched = false
+  void Touch(std::string_view key) {
+    if (!by_key_.empty()) TouchWatched(key);
+  }
   bool empty() const { return by_key_.empty(); }
-  // What a key takes besides its name, twice: places in a vector and in a map, both of which grow by doubling.
+  // What a key takes besides its name, twice: places in a vector and in a map, both of which grow by
+  // doubling.
   static constexpr size_t kBytesPerKey = 256;
   // Each watched key once; for FLUSHALL.
   std::vector<std::string> Keys() const;

@@ -41,8 +41,7 @@ TEST_P(ConversationTest, MidTransaction) {
   EXPECT_EQ(other.Ask({"GET", "n"}), "$1\r\n1\r\n") << "a queued request has run";
   EXPECT_EQ(one.Ask({"LPUSH", "l", "x", "y"}), "+QUEUED\r\n");
   EXPECT_EQ(one.Ask({"INCR", "s"}), "+QUEUED\r\n");
-  EXPECT_EQ(one.Ask({"EXEC"}),
-            "*4\r\n:2\r\n+OK\r\n:2\r\n-ERR value is not an integer or out of range\r\n");
+  EXPECT_EQ(one.Ask({"EXEC"}), "*4\r\n:2\r\n+OK\r\n:2\r\n-ERR value is not an integer or out of range\r\n");
   EXPECT_EQ(other.Ask({"LRANGE", "l", "0", "-1"}), "*2\r\n$1\r\ny\r\n$1\r\nx\r\n");
   EXPECT_EQ(one.error() + other.error(), "");
   ExpectTakenOver();
@@ -164,7 +163,8 @@ TEST_P(ConversationTest, WhatWasToExpireDoes) {
   EXPECT_GT(left, 60'000);
   EXPECT_LE(left, 100'000);
   const auto end = std::chrono::steady_clock::now() + kPatience;
-  while (one.Ask({"EXISTS", "soon"}) != ":0\r\n" && std::chrono::steady_clock::now() < end) {}
+  while (one.Ask({"EXISTS", "soon"}) != ":0\r\n" && std::chrono::steady_clock::now() < end) {
+  }
   EXPECT_EQ(one.Ask({"EXISTS", "soon"}), ":0\r\n");
   EXPECT_EQ(one.Ask({"DBSIZE"}), ":1\r\n");
   EXPECT_EQ(one.error(), "");
@@ -182,21 +182,36 @@ TEST_P(ConversationTest, BothHoldTheSame) {
   for (int i = 0; i < kRequests; ++i) {
     const std::string key = absl::StrCat("k", random() % 50), word = absl::StrCat(random() % 40);
     const std::vector<std::vector<std::string>> choices = {
-        {"SET", key, word},          {"SET", key, word, "EX", "100"},
-        {"APPEND", key, RandomBytes(random() % 9000, i)}, {"HSET", key, word, key},
-        {"HDEL", key, word},         {"RPUSH", key, word, "x"},
-        {"LPUSH", key, word},        {"LREM", key, "0", word},
-        {"LPOP", key},               {"LINSERT", key, "BEFORE", "x", word},
-        {"SADD", key, word},         {"SREM", key, word},
-        {"SPOP", key},               {"SRANDMEMBER", key},
-        {"RANDOMKEY"},               {"RENAME", key, absl::StrCat("k", random() % 50)},
-        {"DEL", key},                {"PEXPIRE", key, "20"},
-        {"COPY", key, word},         {"INCRBYFLOAT", key, "0.1"},
-        {"ZADD", key, word, "x", "1.5", word}, {"ZINCRBY", key, "0.1", word},
-        {"ZREM", key, word},         {"ZPOPMIN", key},
-        {"ZRANDMEMBER", key, "-3"},  {"ZUNIONSTORE", word, "2", key, "k1", "WEIGHTS", "0.3", "2"},
-        {"INFO", "memory"},          {"ZREVRANGE", key, "0", "-1", "WITHSCORES"},
-        {"PERSIST", key},            {"TIME"}};
+        {"SET", key, word},
+        {"SET", key, word, "EX", "100"},
+        {"APPEND", key, RandomBytes(random() % 9000, i)},
+        {"HSET", key, word, key},
+        {"HDEL", key, word},
+        {"RPUSH", key, word, "x"},
+        {"LPUSH", key, word},
+        {"LREM", key, "0", word},
+        {"LPOP", key},
+        {"LINSERT", key, "BEFORE", "x", word},
+        {"SADD", key, word},
+        {"SREM", key, word},
+        {"SPOP", key},
+        {"SRANDMEMBER", key},
+        {"RANDOMKEY"},
+        {"RENAME", key, absl::StrCat("k", random() % 50)},
+        {"DEL", key},
+        {"PEXPIRE", key, "20"},
+        {"COPY", key, word},
+        {"INCRBYFLOAT", key, "0.1"},
+        {"ZADD", key, word, "x", "1.5", word},
+        {"ZINCRBY", key, "0.1", word},
+        {"ZREM", key, word},
+        {"ZPOPMIN", key},
+        {"ZRANDMEMBER", key, "-3"},
+        {"ZUNIONSTORE", word, "2", key, "k1", "WEIGHTS", "0.3", "2"},
+        {"INFO", "memory"},
+        {"ZREVRANGE", key, "0", "-1", "WITHSCORES"},
+        {"PERSIST", key},
+        {"TIME"}};
     requests += RequestBytes(choices[random() % choices.size()]);
   }
   one.WriteWhileReceiving(requests);
@@ -210,8 +225,8 @@ TEST_P(ConversationTest, BothHoldTheSame) {
   const std::string digest = one.Ask({"DEBUG", "DIGEST"});
   EXPECT_EQ(one.Ask({"DEBUG", "DIGEST"}), digest);
   EXPECT_EQ(status(primary()).State(), "protected");
-  EXPECT_EQ(status(understudy::lab::Other(primary())).State(), "protected")
-      << "the secondary differs:\n" << pair_->LogTails(20);
+  EXPECT_EQ(status(understudy::lab::Other(primary())).State(), "protected") << "the secondary differs:\n"
+                                                                            << pair_->LogTails(20);
   Fault();
   EXPECT_EQ(one.Ask({"DEBUG", "DIGEST"}), digest);
   EXPECT_NE(digest, absl::StrCat("+", std::string(32, '0'), "\r\n"));

@@ -49,7 +49,8 @@ class DurabilityTest : public KvPairTest {
 TEST_P(DurabilityTest, WhatTheHeirHasAnsweredIsThereAfterAKill) {
   KvClient one(client());
   std::string requests;
-  // Little enough to be written before the heir's first answer. With more it catches up while it answers: table_test.
+  // Little enough to be written before the heir's first answer. With more it catches up while it answers:
+  // table_test.
   constexpr int kBefore = 1000;
   for (int i = 0; i < kBefore; ++i) {
     requests += RequestBytes({"SET", absl::StrCat("before", i), std::string(100, 'v')});

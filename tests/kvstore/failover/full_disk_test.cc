@@ -1,5 +1,5 @@
-// The disk is full: of a pair that runs, of the heir, through a takeover. Changes are refused, everything that was
-// answered can be read, and when there is room it goes on by itself.
+// The disk is full: of a pair that runs, of the heir, through a takeover. Changes are refused, everything
+// that was answered can be read, and when there is room it goes on by itself.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -32,26 +32,27 @@ using understudy::lab::Way;
 constexpr uint64_t kMegabyte = 1 << 20;
 constexpr uint64_t kDiskMegabytes = 160, kMinFree = 64;
 
-// A disk of its own for one node. Mounted in the mount namespace of this process, so that the kernel takes it away
-// when this process and the nodes are gone, however they go.
+// A disk of its own for one node. Mounted in the mount namespace of this process, so that the kernel takes it
+// away when this process and the nodes are gone, however they go.
 class SmallDisk {
  public:
   SmallDisk() {
     const std::string size = absl::StrCat("size=", kDiskMegabytes, "m");
-    if (mount("tmpfs", folder_.path().c_str(), "tmpfs", 0, size.c_str()) != 0) ADD_FAILURE() << "cannot mount";
+    if (mount("tmpfs", folder_.path().c_str(), "tmpfs", 0, size.c_str()) != 0)
+      ADD_FAILURE() << "cannot mount";
   }
   ~SmallDisk() { umount2(folder_.path().c_str(), MNT_DETACH); }
 
   std::string data_dir() const { return folder_.path() + "/data"; }
   uint64_t free() const {
-    struct statvfs about{};
+    struct statvfs about {};
     EXPECT_EQ(statvfs(folder_.path().c_str(), &about), 0);
     return about.f_bavail * about.f_frsize;
   }
   // Bytes of the node's data.
   uint64_t used() const {
     uint64_t bytes = 0;
-    std::error_code gone;   // LevelDB removes files as it likes
+    std::error_code gone;  // LevelDB removes files as it likes
     for (const auto& file : std::filesystem::directory_iterator(data_dir(), gone)) {
       const uint64_t size = file.file_size(gone);
       if (!gone) bytes += size;
@@ -62,7 +63,8 @@ class SmallDisk {
   void FillUpTo(uint64_t left) {
     const int fd = open(other().c_str(), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
     const std::string block(64 << 10, 'x');
-    while (free() > left && write(fd, block.data(), std::min<uint64_t>(block.size(), free() - left)) > 0) {}
+    while (free() > left && write(fd, block.data(), std::min<uint64_t>(block.size(), free() - left)) > 0) {
+    }
     close(fd);
     EXPECT_LE(free(), left);
   }
@@ -152,7 +154,7 @@ TEST_P(FullDiskTest, OfBothThroughATakeover) {
   for (const Host host : {Host::kA, Host::kB}) disk(host).FillUpTo(0);
   ExpectWritesAreRefused();
   ASSERT_NO_FATAL_FAILURE(ExpectDataAreRead());
-  ASSERT_NO_FATAL_FAILURE(ExpectSoon({"GET", "passing"}, "$-1"));   // its time has come
+  ASSERT_NO_FATAL_FAILURE(ExpectSoon({"GET", "passing"}, "$-1"));  // its time has come
   ExpectState(primary(), "protected");
 
   Fault();

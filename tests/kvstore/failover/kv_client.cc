@@ -114,7 +114,7 @@ size_t KvClient::EndOfReply(size_t at) const {
         if (end == std::string::npos) return end;
       }
       return end;
-    default: return end;   // a line
+    default: return end;  // a line
   }
 }
 

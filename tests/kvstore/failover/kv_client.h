@@ -52,7 +52,7 @@ class KvClient {
 
   int fd_;
   std::string received_;
-  size_t at_ = 0;          // what is before has been given out
+  size_t at_ = 0;  // what is before has been given out
   std::string error_;
 };
 

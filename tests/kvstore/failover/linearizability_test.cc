@@ -88,9 +88,16 @@ class Crowd {
       KeyedOperation one;
       one.key = absl::StrCat("register", random() % kKeys);
       const std::string unique = absl::StrCat(number, "-", i);
-      const std::vector<std::vector<std::string>> choices = {
-          {"GET"}, {"GET"}, {"GET"}, {"SET", unique}, {"SET", absl::StrCat(random() % 1000)},
-          {"GETSET", unique}, {"SETNX", unique}, {"GETDEL"}, {"APPEND", "x"}, {"INCR"}};
+      const std::vector<std::vector<std::string>> choices = {{"GET"},
+                                                             {"GET"},
+                                                             {"GET"},
+                                                             {"SET", unique},
+                                                             {"SET", absl::StrCat(random() % 1000)},
+                                                             {"GETSET", unique},
+                                                             {"SETNX", unique},
+                                                             {"GETDEL"},
+                                                             {"APPEND", "x"},
+                                                             {"INCR"}};
       one.operation.client = number;
       one.operation.request = choices[random() % choices.size()];
       std::vector<std::string> words = one.operation.request;

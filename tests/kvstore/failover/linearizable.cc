@@ -27,7 +27,7 @@ class Events {
   explicit Events(const std::vector<Operation>& history) {
     struct At {
       int64_t ns;
-      bool answer;      // at the same moment the sending comes first: more orders are allowed
+      bool answer;  // at the same moment the sending comes first: more orders are allowed
       size_t operation;
     };
     std::vector<At> order;
@@ -38,14 +38,14 @@ class Events {
     std::sort(order.begin(), order.end(), [](const At& a, const At& b) {
       return std::tie(a.ns, a.answer, a.operation) < std::tie(b.ns, b.answer, b.operation);
     });
-    nodes_.resize(order.size() + 1);   // node 0 is before the first
+    nodes_.resize(order.size() + 1);  // node 0 is before the first
     answer_of_.resize(history.size());
     for (size_t i = 0; i < order.size(); ++i) {
       nodes_[i + 1] = {order[i].answer, order[i].operation, i, i + 2};
       if (order[i].answer) answer_of_[order[i].operation] = i + 1;
     }
     nodes_[0].next = 1;
-    nodes_.push_back({});              // behind the last
+    nodes_.push_back({});  // behind the last
   }
 
   size_t First() const { return nodes_[0].next; }
@@ -121,7 +121,7 @@ Judgement Judge(const std::vector<Operation>& history) {
   std::vector<Chosen> chosen;
   std::vector<size_t> longest;
   Value value;
-  std::string done(history.size(), '0');   // which are in `chosen`
+  std::string done(history.size(), '0');  // which are in `chosen`
   absl::flat_hash_set<std::pair<std::string, Value>> seen;
 
   for (size_t node = events.First(); !events.AtEnd(events.First());) {

@@ -17,10 +17,10 @@ namespace kvstore {
 // One request about the key, and its answer.
 struct Operation {
   int client = 0;
-  int64_t sent_ns = 0;        // before its first byte was written
-  int64_t answered_ns = 0;    // after its last byte was read
-  std::vector<std::string> request;   // {"SET", "17"}: without the key
-  std::string reply;          // as it came: "+OK\r\n"
+  int64_t sent_ns = 0;               // before its first byte was written
+  int64_t answered_ns = 0;           // after its last byte was read
+  std::vector<std::string> request;  // {"SET", "17"}: without the key
+  std::string reply;                 // as it came: "+OK\r\n"
 };
 std::string Describe(const Operation& operation);
 

@@ -37,8 +37,7 @@ TEST(Linearizable, WhatOverlapsMayBeInEitherOrder) {
 }
 
 TEST(Linearizable, ALostWriteIsFound) {
-  const Judgement judgement =
-      Judge({Op(1, 0, 1, {"SET", "a"}, "+OK\r\n"), Op(2, 2, 3, {"GET"}, "$-1\r\n")});
+  const Judgement judgement = Judge({Op(1, 0, 1, {"SET", "a"}, "+OK\r\n"), Op(2, 2, 3, {"GET"}, "$-1\r\n")});
   EXPECT_FALSE(judgement.linearizable);
   EXPECT_NE(judgement.why.find("client 2 [2, 3] GET -> $-1"), std::string::npos) << judgement.why;
 }
@@ -52,10 +51,9 @@ TEST(Linearizable, AWriteDoneTwiceIsFound) {
 
 TEST(Linearizable, ASearchThatHasToGoBack) {
   // Of three writes at once only one order explains the two readings behind.
-  std::vector<Operation> history = {Op(1, 0, 10, {"SET", "a"}, "+OK\r\n"),
-                                    Op(2, 0, 10, {"SET", "b"}, "+OK\r\n"),
-                                    Op(3, 0, 10, {"GETSET", "c"}, "$1\r\nb\r\n"),
-                                    Op(1, 11, 12, {"GET"}, "$1\r\na\r\n")};
+  std::vector<Operation> history = {
+      Op(1, 0, 10, {"SET", "a"}, "+OK\r\n"), Op(2, 0, 10, {"SET", "b"}, "+OK\r\n"),
+      Op(3, 0, 10, {"GETSET", "c"}, "$1\r\nb\r\n"), Op(1, 11, 12, {"GET"}, "$1\r\na\r\n")};
   EXPECT_TRUE(Judge(history).linearizable);
   history.push_back(Op(2, 13, 14, {"GET"}, "$1\r\nc\r\n"));
   EXPECT_FALSE(Judge(history).linearizable);

@@ -49,8 +49,8 @@ class OrdinaryClientsTest : public KvPairTest {
 
 TEST_P(OrdinaryClientsTest, RedisBenchmark) {
   constexpr int kRequests = 60000;
-  auto benchmark = StartClient(
-      "redis-benchmark", {"-c", "20", "-n", absl::StrCat(kRequests), "-q", "INCR", "count"});
+  auto benchmark =
+      StartClient("redis-benchmark", {"-c", "20", "-n", absl::StrCat(kRequests), "-q", "INCR", "count"});
   ASSERT_NE(benchmark, nullptr);
   AwaitKey("count", kRequests / 4);
   Fault();
