@@ -2,6 +2,7 @@
 
 #include "framework/pair_node.h"
 #include "framework/standalone_node.h"
+#include "replication/socket_transport.h"
 
 namespace understudy {
 
@@ -13,7 +14,14 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Make(boost::asio::io_context& loop, 
   if (config.role == Role::kStandalone) {
     return std::make_unique<StandaloneNode>(loop, config, *std::move(server), clock, std::move(failed));
   }
-  return std::make_unique<PairNode>(loop, config, *std::move(server), clock, witness, std::move(failed));
+  auto transport = std::make_unique<replication::SocketTransport>(
+      loop, replication::SocketTransport::Options{.own = config.replication,
+                                                  .peer = config.peer,
+                                                  .key = config.key,
+                                                  .service = config.service.ToString(),
+                                                  .node = config.node});
+  return std::make_unique<PairNode>(loop, config, *std::move(server), clock, std::move(transport), witness,
+                                    std::move(failed));
 }
 
 }  // namespace understudy

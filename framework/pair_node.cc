@@ -59,10 +59,12 @@ replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* 
 }  // namespace
 
 PairNode::PairNode(boost::asio::io_context& loop, const NodeConfig& config, std::unique_ptr<Server> server,
-                   const Clock* clock, Witness* witness, Failed failed)
+                   const Clock* clock, std::unique_ptr<replication::Transport> transport, Witness* witness,
+                   Failed failed)
     : loop_(loop),
       config_(config),
       clock_(clock),
+      transport_(std::move(transport)),
       witness_(witness),
       failed_(std::move(failed)),
       server_(std::move(server)),
@@ -124,14 +126,11 @@ absl::Status PairNode::Start() {
   auto arbiter = replication::MakeArbiter(config_.arbiter, loop_);
   if (!arbiter.ok()) return arbiter.status();
   arbiter_ = *std::move(arbiter);
-  auto listener =
-      replication::LinkListener::Open(loop_, config_.replication, config_.peer.address(),
-                                      [this](boost::asio::ip::tcp::socket s) { Accepted(std::move(s)); });
+  const absl::Status listens =
+      transport_->Listen([this](auto connection) { Accepted(std::move(connection)); });
   // A well-formed address that this host does not have is no wrong flag.
-  if (!listener.ok()) return absl::UnavailableError(listener.status().message());
-  listener_ = *std::move(listener);
-  auto pulse_link = replication::PulseLink::Open(loop_, config_.replication, config_.peer, config_.key,
-                                                 [this](std::string_view d) { return OnPulse(d); });
+  if (!listens.ok()) return absl::UnavailableError(listens.message());
+  auto pulse_link = transport_->OpenPulse([this](std::string_view d) { return OnPulse(d); });
   if (!pulse_link.ok()) return pulse_link.status();
   pulse_link_ = *std::move(pulse_link);
   if (witness_ != nullptr) {
@@ -216,29 +215,27 @@ void PairNode::AskPeerFirst(const Register& current) {
   // This node served alone when it ended; that it is no longer running is known by the name that it holds on
   // the interface (SouthWrapper::Attach).
   if (current.holder == config_.node && current.secondary.empty()) return ProbeFirst(current);
-  replication::DialPeer(
-      loop_, config_.replication.address(), config_.peer, kFirstDialTimeout,
-      [this, current, alive = alive_](replication::DialResult result, boost::asio::ip::tcp::socket) {
-        if (!*alive) return;
-        // A first start: the peer may be there already, as a secondary that waits. But where each node has an
-        // arbiter of its own, nothing is ever written.
-        const bool first = current.epoch == 0 && config_.arbiter != "unsafe-none";
-        switch (result) {
-          case replication::DialResult::kConnected:
-            if (first) return ProbeFirst(current);
-            return CannotBegin(current, "the peer is running: start this node with --role=secondary");
-          case replication::DialResult::kRefused:
-            // By the host of a process that is gone, or by a firewall for one that lives.
-            return current.epoch == 0 ? ProbeFirst(current) : WatchRegisterFirst(current);
-          case replication::DialResult::kUnreachable:
-            if (current.epoch == 0) return ProbeFirst(current);
-            if (config_.force_data_loss) return WatchRegisterFirst(current);
-            return CannotBegin(
-                current,
-                "the peer cannot be reached to make sure that it is not serving. If it is gone for "
-                "good, --force_data_loss begins without asking it");
-        }
-      });
+  transport_->Dial(kFirstDialTimeout, [this, current, alive = alive_](replication::DialResult result, auto) {
+    if (!*alive) return;
+    // A first start: the peer may be there already, as a secondary that waits. But where each node has an
+    // arbiter of its own, nothing is ever written.
+    const bool first = current.epoch == 0 && config_.arbiter != "unsafe-none";
+    switch (result) {
+      case replication::DialResult::kConnected:
+        if (first) return ProbeFirst(current);
+        return CannotBegin(current, "the peer is running: start this node with --role=secondary");
+      case replication::DialResult::kRefused:
+        // By the host of a process that is gone, or by a firewall for one that lives.
+        return current.epoch == 0 ? ProbeFirst(current) : WatchRegisterFirst(current);
+      case replication::DialResult::kUnreachable:
+        if (current.epoch == 0) return ProbeFirst(current);
+        if (config_.force_data_loss) return WatchRegisterFirst(current);
+        return CannotBegin(
+            current,
+            "the peer cannot be reached to make sure that it is not serving. If it is gone for "
+            "good, --force_data_loss begins without asking it");
+    }
+  });
 }
 
 // A secondary that lives takes over within this time, and a pair that has lost its link changes the register.
@@ -602,7 +599,7 @@ NodeStatus PairNode::Status() const {
   }
   out.emplace_back("links_accepted_total", counters_.links_accepted);
   out.emplace_back("links_closed_for_cause_total", counters_.links_closed_for_cause);
-  out.emplace_back("links_turned_away_total", listener_->turned_away());
+  out.emplace_back("links_turned_away_total", transport_->turned_away());
   out.emplace_back("joins_refused_total", counters_.joins_refused);
   out.emplace_back("dials_total", counters_.dials);
   out.emplace_back("takeovers_total", counters_.takeovers);

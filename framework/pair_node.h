@@ -31,11 +31,10 @@
 #include "framework/replayer.h"
 #include "framework/serving.h"
 #include "framework/witness.h"
-#include "replication/link.h"
 #include "replication/primary.h"
 #include "replication/pulse.h"
-#include "replication/pulse_link.h"
 #include "replication/secondary.h"
+#include "replication/transport.h"
 #include "tcpshim/address_lock.h"
 #include "tcpshim/raw_sender.h"
 #include "tcpshim/service_address.h"
@@ -52,7 +51,8 @@ class PairNode final : public Node, private Journal, private replication::Link::
  public:
   // `witness` outlives this object; nullptr: there is none.
   PairNode(boost::asio::io_context& loop, const NodeConfig& config, std::unique_ptr<Server> server,
-           const Clock* clock, Witness* witness, Failed failed);
+           const Clock* clock, std::unique_ptr<replication::Transport> transport, Witness* witness,
+           Failed failed);
   ~PairNode() override;
 
   absl::Status Start() override;
@@ -98,8 +98,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   const char* State() const;
 
   // --- Links, arbiter, time (pair_node_links.cc) ---
-  void Accepted(boost::asio::ip::tcp::socket socket);
-  std::shared_ptr<Link> StartLink(boost::asio::ip::tcp::socket socket, bool dialed);
+  void Accepted(std::unique_ptr<replication::Transport::Connection> connection);
   void UseLink(std::shared_ptr<Link> link);
   void DropLink();
   void CloseLinkBecause(const std::string& reason);
@@ -159,6 +158,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
   boost::asio::io_context& loop_;
   const NodeConfig config_;
   const Clock* const clock_;
+  const std::unique_ptr<replication::Transport> transport_;
   Witness* const witness_;
   const Failed failed_;
   const std::unique_ptr<Server> server_;
@@ -173,7 +173,6 @@ class PairNode final : public Node, private Journal, private replication::Link::
   std::unique_ptr<tcpshim::ServiceAddress> address_;
   std::unique_ptr<HostWatch> host_;  // has the listener until the north wrapper gets it
   std::unique_ptr<replication::Arbiter> arbiter_;
-  std::unique_ptr<replication::LinkListener> listener_;
   // Its thread ends before what it renews goes.
   replication::Pulse pulse_;
   std::unique_ptr<replication::PulseLink> pulse_link_;

@@ -38,24 +38,18 @@ wire::Refused NotPrimary(const std::string& detail) {
 
 // --- Links ---------------------------------------------------------------------------------------
 
-void PairNode::Accepted(boost::asio::ip::tcp::socket socket) {
+void PairNode::Accepted(std::unique_ptr<replication::Transport::Connection> connection) {
   ++counters_.links_accepted;
   // From the peer's address, but perhaps not of the peer's node. That one says at once what it wants; so the
   // one that has had the longest time for it goes.
-  if (strangers_.size() >= replication::LinkListener::kMaxStrangers) {
+  if (strangers_.size() >= replication::Transport::kMaxStrangers) {
     ++counters_.links_closed_for_cause;
     LOG_EVERY_T(WARNING, 10) << "closing the oldest of " << strangers_.size()
                              << " replication links that have not joined";
     strangers_.front()->Close();
     strangers_.erase(strangers_.begin());
   }
-  strangers_.push_back(StartLink(std::move(socket), /*dialed=*/false));
-}
-
-std::shared_ptr<replication::Link> PairNode::StartLink(boost::asio::ip::tcp::socket socket, bool dialed) {
-  return Link::Start(
-      std::move(socket), this,
-      {.key = config_.key, .service = protocol_.service, .node = config_.node, .dialed = dialed});
+  strangers_.push_back(transport_->StartLink(std::move(connection), this, /*dialed=*/false));
 }
 
 // What comes again and again while two nodes cannot agree is said once, and now and then.
@@ -82,25 +76,23 @@ void PairNode::CloseLinkBecause(const std::string& reason) {
 
 void PairNode::DialPeerOnce() {
   ++counters_.dials;
-  replication::DialPeer(
-      loop_, config_.replication.address(), config_.peer, kDialTimeout,
-      [this, alive = alive_](replication::DialResult result, boost::asio::ip::tcp::socket socket) {
-        if (!*alive || silent_) return;
-        if (result != replication::DialResult::kConnected) {
-          LOG_EVERY_T(WARNING, 5) << "cannot reach the peer at " << config_.peer << ": "
-                                  << (result == replication::DialResult::kRefused ? "nothing listens there"
-                                                                                  : "no answer");
-        }
-        if (primary_ != nullptr) {
-          primary_->OnDialed(result, Now());  // it only wanted to know; the socket closes here
-        } else if (secondary_ != nullptr) {
-          if (result == replication::DialResult::kConnected) {
-            UseLink(StartLink(std::move(socket), /*dialed=*/true));
-          }
-          secondary_->OnDialed(result, Now());
-        }
-        Pump();
-      });
+  transport_->Dial(kDialTimeout, [this, alive = alive_](replication::DialResult result, auto connection) {
+    if (!*alive || silent_) return;
+    if (result != replication::DialResult::kConnected) {
+      LOG_EVERY_T(WARNING, 5) << "cannot reach the peer at " << config_.peer << ": "
+                              << (result == replication::DialResult::kRefused ? "nothing listens there"
+                                                                              : "no answer");
+    }
+    if (primary_ != nullptr) {
+      primary_->OnDialed(result, Now());  // it only wanted to know; the connection closes here
+    } else if (secondary_ != nullptr) {
+      if (result == replication::DialResult::kConnected) {
+        UseLink(transport_->StartLink(std::move(connection), this, /*dialed=*/true));
+      }
+      secondary_->OnDialed(result, Now());
+    }
+    Pump();
+  });
 }
 
 replication::Link::Handler::Verdict PairNode::OnJoin(Link& link, const wire::JoinRequest& request,
@@ -123,8 +115,8 @@ replication::Link::Handler::Verdict PairNode::OnJoin(Link& link, const wire::Joi
       joined_ = *stranger;  // what the core wants to send must follow the answer: OnTurnDone
       strangers_.erase(stranger);
       FitToHeir(request);
-      const std::string joins = absl::StrCat(request.node, " joins at LSN ", request.last_lsn, " from ",
-                                             link.remote().address().to_string(), ":", link.remote().port());
+      const std::string joins =
+          absl::StrCat(request.node, " joins at LSN ", request.last_lsn, " from ", link.remote());
       LOG_IF(INFO, log_filter_.Take(joins, Now())) << joins;
     }
   }

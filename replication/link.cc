@@ -1,4 +1,4 @@
-#include "replication/link.h"
+#include "replication/socket_link.h"
 
 #include <errno.h>
 #include <glog/logging.h>
@@ -139,9 +139,9 @@ class Outgoing {
 
 }  // namespace
 
-struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
-                    wire::PrimaryServiceIf,
-                    wire::SecondaryServiceIf {
+struct SocketLink::Impl : std::enable_shared_from_this<SocketLink::Impl>,
+                          wire::PrimaryServiceIf,
+                          wire::SecondaryServiceIf {
   enum class Call { kHello, kJoin, kAppend, kHandover };
 
   Impl(asio::ip::tcp::socket socket, Handler* handler, const LinkSecurity& security)
@@ -293,7 +293,7 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
     }
     in_end += bytes;
     // The owner may let go of the link in any callback; then nobody is to be told anything more.
-    const std::shared_ptr<Link> keep = link->shared_from_this();
+    const std::shared_ptr<SocketLink> keep = link->shared_from_this();
     in_turn = true;
     const std::string fault = HandleFrames(keep);
     if (!closed && fault.empty()) {
@@ -320,12 +320,12 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
     StartRead();
   }
 
-  void CheckKept(const std::shared_ptr<Link>& keep) {
+  void CheckKept(const std::shared_ptr<SocketLink>& keep) {
     if (!closed && keep.use_count() == 1) Close();
   }
 
   // All whole frames in the buffer. Returns what is wrong with them, if something is.
-  std::string HandleFrames(const std::shared_ptr<Link>& keep) {
+  std::string HandleFrames(const std::shared_ptr<SocketLink>& keep) {
     while (!closed && !refusing && in_end - in_begin >= kPrefix) {
       const size_t length = GetBigEndian32(input.get() + in_begin);
       const size_t limit = stranger ? kMaxFirstFrame : kMaxFrame;
@@ -566,7 +566,7 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
 
   void Fail(const std::string& reason) {
     if (closed) return;
-    const std::shared_ptr<Link> keep = link->shared_from_this();
+    const std::shared_ptr<SocketLink> keep = link->shared_from_this();
     if (refusing && outgoing.unsent() == 0) {
       Linger();
     } else {
@@ -597,7 +597,7 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
   asio::ip::tcp::socket socket;
   asio::steady_timer timer;
   Handler* const handler;
-  Link* link = nullptr;
+  SocketLink* link = nullptr;
   asio::ip::tcp::endpoint endpoint;
 
   const LinkSecurity security;
@@ -631,41 +631,44 @@ struct Link::Impl : std::enable_shared_from_this<Link::Impl>,
   wire::SecondaryServiceProcessor secondary_processor;
 };
 
-Link::Link(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) { impl_->link = this; }
+SocketLink::SocketLink(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) { impl_->link = this; }
 
-Link::~Link() {
+SocketLink::~SocketLink() {
   if (!impl_->closed) impl_->Close();
 }
 
-std::shared_ptr<Link> Link::Start(asio::ip::tcp::socket socket, Handler* handler,
-                                  const LinkSecurity& security,
-                                  std::chrono::milliseconds first_frame_timeout) {
-  std::shared_ptr<Link> link(new Link(std::make_shared<Impl>(std::move(socket), handler, security)));
+std::shared_ptr<SocketLink> SocketLink::Start(asio::ip::tcp::socket socket, Handler* handler,
+                                              const LinkSecurity& security,
+                                              std::chrono::milliseconds first_frame_timeout) {
+  std::shared_ptr<SocketLink> link(
+      new SocketLink(std::make_shared<Impl>(std::move(socket), handler, security)));
   link->impl_->Begin(first_frame_timeout);
   return link;
 }
 
-void Link::Join(const wire::JoinRequest& request) {
+void SocketLink::Join(const wire::JoinRequest& request) {
   impl_->Queue(Impl::Call::kJoin, [impl = impl_.get(), request] { impl->primary_client.send_join(request); });
 }
 
-void Link::Append(const wire::AppendRequest& request) {
+void SocketLink::Append(const wire::AppendRequest& request) {
   // The way of every append: no copy. A node that appends has been joined, and both have proven themselves.
   if (!impl_->proven()) return impl_->FailLater("an append to a stranger");
   impl_->Write(Impl::Call::kAppend, [&] { impl_->secondary_client.send_append(request); });
 }
 
-void Link::Handover(const wire::HandoverRequest& request) {
+void SocketLink::Handover(const wire::HandoverRequest& request) {
   impl_->Queue(Impl::Call::kHandover,
                [impl = impl_.get(), request] { impl->secondary_client.send_handover(request); });
 }
 
-void Link::Close() {
+void SocketLink::Close() {
   if (!impl_->closed) impl_->Close();
 }
 
-const asio::ip::tcp::endpoint& Link::remote() const { return impl_->endpoint; }
+std::string SocketLink::remote() const {
+  return absl::StrCat(impl_->endpoint.address().to_string(), ":", impl_->endpoint.port());
+}
 
-size_t Link::unsent_bytes() const { return impl_->outgoing.unsent(); }
+size_t SocketLink::unsent_bytes() const { return impl_->outgoing.unsent(); }
 
 }  // namespace understudy::replication

@@ -7,7 +7,7 @@
 #include <string>
 #include <thread>
 
-#include "replication/link.h"
+#include "replication/socket_link.h"
 
 namespace understudy::replication {
 namespace {
@@ -52,10 +52,11 @@ void RoundTrip(benchmark::State& state) {
   auto guard = asio::make_work_guard(there);
   auto listener = LinkListener::Open(
       there, {asio::ip::address_v4::loopback(), 0}, asio::ip::address_v4::loopback(),
-      [&](tcp::socket socket) { answer = Link::Start(std::move(socket), &answerer, acceptor); });
+      [&](tcp::socket socket) { answer = SocketLink::Start(std::move(socket), &answerer, acceptor); });
   std::thread thread([&there] { there.run(); });
-  DialPeer(here, asio::ip::address_v4::loopback(), (*listener)->local(), std::chrono::seconds(5),
-           [&](DialResult, tcp::socket socket) { call = Link::Start(std::move(socket), &caller, dialer); });
+  DialPeer(
+      here, asio::ip::address_v4::loopback(), (*listener)->local(), std::chrono::seconds(5),
+      [&](DialResult, tcp::socket socket) { call = SocketLink::Start(std::move(socket), &caller, dialer); });
   while (call == nullptr) here.run_one();
 
   wire::AppendRequest request;

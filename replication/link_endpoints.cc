@@ -1,4 +1,4 @@
-// How links come about: listening and dialing. See link.h.
+// How links come about: listening and dialing. See socket_link.h.
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <optional>
@@ -11,8 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
-#include "replication/link.h"
 #include "replication/own_address.h"
+#include "replication/socket_link.h"
 
 namespace understudy::replication {
 namespace {

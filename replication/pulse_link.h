@@ -8,15 +8,9 @@
 #define UNDERSTUDY_REPLICATION_PULSE_LINK_H_
 
 #include <functional>
-#include <memory>
 #include <optional>
-#include <string>
 #include <string_view>
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-
-#include "absl/status/statusor.h"
 #include "replication/pulse.h"
 
 namespace understudy::replication {
@@ -26,25 +20,14 @@ class PulseLink {
   // On the loop, for each datagram from the peer. What it returns is sent back.
   using Heard = std::function<std::optional<PulseMessage>(std::string_view datagram)>;
 
-  // Binds `own`, on the interface that has the address; takes datagrams from `peer` only. `key`: see pulse.h.
-  // Unavailable names the address and the system's reason.
-  static absl::StatusOr<std::unique_ptr<PulseLink>> Open(boost::asio::io_context& loop,
-                                                         const boost::asio::ip::tcp::endpoint& own,
-                                                         const boost::asio::ip::tcp::endpoint& peer,
-                                                         const std::string& key, Heard heard);
-  ~PulseLink();  // ends the thread
+  virtual ~PulseLink() = default;  // ends the thread
 
-  // Starts the thread, which carries out what `pulse` says; later calls wake it. `heard` is not called any
+  // Starts the thread, which carries out what `pulse` says; later calls wake it. `Heard` is not called any
   // more. `pulse` outlives this object.
-  void Beat(Pulse* pulse);
+  virtual void Beat(Pulse* pulse) = 0;
 
-  // The socket, whoever reads it; for a witness to send on. Belongs to this object.
-  int fd() const;
-
- private:
-  struct Impl;
-  explicit PulseLink(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  // The socket, whoever reads it; for a witness to send on. Belongs to this object. -1: there is none.
+  virtual int fd() const = 0;
 };
 
 }  // namespace understudy::replication

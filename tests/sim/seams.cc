@@ -14,9 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "framework/replayer.h"
 #include "replication/last_word.h"
-#include "replication/link.h"
 #include "replication/make_arbiter.h"
-#include "replication/pulse_link.h"
 #include "tcpshim/address_lock.h"
 #include "tcpshim/endpoint.h"
 #include "tcpshim/listener.h"
@@ -260,296 +258,158 @@ void SimNorth::Resume(ConnectionId id) {
 
 // --- Connections between the nodes ---------------------------------------------------------------
 
+class SimLink;
+
 // Ordered both ways. What is sent while the cable is cut comes when it is whole again, as TCP does
 // it.
 struct SimConnection : std::enable_shared_from_this<SimConnection> {
   World* world = nullptr;
   std::array<Process*, 2> process{};
-  std::array<std::weak_ptr<replication::Link>, 2> link;
-  std::array<replication::Link::Handler*, 2> handler{};
+  std::array<std::weak_ptr<SimLink>, 2> link;
   struct Message {
     Nanos ready;
-    std::function<void(replication::Link&)> deliver;
+    std::function<void(SimLink&)> deliver;
   };
   std::array<std::deque<Message>, 2> towards;
   std::array<Nanos, 2> last{};
   std::array<bool, 2> closed{};  // this end has closed
   std::array<bool, 2> waits{};   // for the cable
 
-  void Send(int from, std::function<void(replication::Link&)> deliver) {
-    const int to = 1 - from;
-    last[to] =
-        std::max(last[to], world->now() + microseconds(20) + world->RandomNanos(world->replication_delay()));
-    towards[to].push_back({last[to], std::move(deliver)});
-    world->At(last[to] - world->now(), [self = shared_from_this(), to] { self->Pump(to); });
-  }
-
-  void Pump(int to) {
-    auto& queue = towards[to];
-    while (!queue.empty() && queue.front().ready <= world->now()) {
-      if (!world->ReplicationPasses(process[1 - to]->host->index)) {
-        if (std::exchange(waits[to], true)) return;
-        world->WhenReplicationPasses([self = shared_from_this(), to] {
-          self->waits[to] = false;
-          const Nanos late = self->world->RandomNanos(milliseconds(100));  // TCP's own timeout
-          self->world->At(late, [self, to] { self->Pump(to); });
-        });
-        return;
-      }
-      world->ToProcess(*process[to],
-                       [self = shared_from_this(), to, deliver = std::move(queue.front().deliver)] {
-                         const auto target = self->link[to].lock();
-                         if (target == nullptr || self->closed[to]) return;
-                         self->process[to]->turn_done.push_back([self, to] {
-                           const auto link = self->link[to].lock();
-                           if (link != nullptr && !self->closed[to]) self->handler[to]->OnTurnDone(*link);
-                         });
-                         deliver(*target);
-                       });
-      queue.pop_front();
-    }
-  }
-
+  void Send(int from, std::function<void(SimLink&)> deliver);
+  void Pump(int to);
   void Close(int end);
 };
 
 namespace {
 std::vector<std::weak_ptr<SimConnection>> connections;
-// Link::Start takes a socket, which says nothing here: this is what it stands for.
-std::shared_ptr<SimConnection> starting;
-int starting_end = 0;
 }  // namespace
 
-}  // namespace understudy::sim
-
-namespace understudy::replication {
-
-using sim::SimConnection;
-using sim::World;
-
-struct Link::Impl {
-  Handler* handler = nullptr;
-  std::shared_ptr<SimConnection> connection;
-  int end = 0;
-  boost::asio::ip::tcp::endpoint remote;
-  size_t last_sent = 0;  // of the log, for the mutation
-
-  bool closed() const { return connection->closed[end]; }
-  // For deliveries at the other end.
-  static Impl& Of(Link& link) { return *link.impl_; }
-  template <typename Reply>
-  void Answer(Link& link, const Handler::Verdict& verdict, Reply reply,
-              void (Handler::*on_reply)(Link&, const Reply&));
-};
-
-template <typename Reply>
-void Link::Impl::Answer(Link& link, const Handler::Verdict& verdict, Reply reply,
-                        void (Handler::*on_reply)(Link&, const Reply&)) {
-  if (closed()) return;
-  if (!verdict.refuse) {
-    connection->Send(end, [reply = std::move(reply), on_reply](Link& caller) {
-      Reply answer = reply;
-      if constexpr (std::is_same_v<Reply, wire::AppendReply>) {
-        if (World::now_in->mutations().acknowledge_unstored) {
-          answer.stored_lsn =
-              std::max<int64_t>(answer.stored_lsn, static_cast<int64_t>(Of(caller).last_sent));
-        }
-      }
-      (Of(caller).handler->*on_reply)(caller, answer);
-    });
-    return;
-  }
-  connection->Send(
-      end, [refused = verdict.refused](Link& caller) { Of(caller).handler->OnRefused(caller, refused); });
-  // Closed once that is written; the handler hears of it later, as of everything.
-  const auto self = connection;
-  const int own_end = end;
-  connection->world->ToProcess(*connection->process[end], [self, own_end] {
-    const auto own = self->link[own_end].lock();
-    if (own == nullptr || self->closed[own_end]) return;
-    Handler* handler = Of(*own).handler;
-    self->Close(own_end);
-    handler->OnClosed(*own, "refused");
-  });
-  (void)link;
-}
-
-Link::Link(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Link::~Link() { Close(); }
-
-std::shared_ptr<Link> Link::Start(boost::asio::ip::tcp::socket, Handler* handler, const LinkSecurity&,
-                                  std::chrono::milliseconds) {
-  auto impl = std::make_shared<Impl>();
-  impl->handler = handler;
-  impl->connection = std::exchange(sim::starting, nullptr);
-  impl->end = sim::starting_end;
-  std::shared_ptr<Link> link(new Link(impl));
-  impl->connection->link[impl->end] = link;
-  impl->connection->handler[impl->end] = handler;
-  return link;
-}
-
-void Link::Join(const wire::JoinRequest& request) {
-  if (impl_->closed()) return;
-  impl_->connection->Send(impl_->end, [request](Link& link) {
-    wire::JoinReply reply;
-    const Handler::Verdict verdict = Impl::Of(link).handler->OnJoin(link, request, reply);
-    Impl::Of(link).Answer(link, verdict, reply, &Handler::OnJoinReply);
-  });
-}
-
-void Link::Append(const wire::AppendRequest& request) {
-  if (impl_->closed()) return;
-  if (!request.records.empty()) {
-    auto batch = RecordBatch::Parse(request.records, static_cast<Lsn>(request.first_lsn));
-    if (batch.ok() && !batch->empty()) impl_->last_sent = batch->last_lsn();
-  }
-  impl_->connection->Send(impl_->end, [request](Link& link) {
-    wire::AppendReply reply;
-    const Handler::Verdict verdict = Impl::Of(link).handler->OnAppend(link, request, reply);
-    Impl::Of(link).Answer(link, verdict, reply, &Handler::OnAppendReply);
-  });
-}
-
-void Link::Handover(const wire::HandoverRequest& request) {
-  if (impl_->closed()) return;
-  impl_->connection->Send(impl_->end, [request](Link& link) {
-    wire::HandoverReply reply;
-    const Handler::Verdict verdict = Impl::Of(link).handler->OnHandover(link, request, reply);
-    Impl::Of(link).Answer(link, verdict, reply, &Handler::OnHandoverReply);
-  });
-}
-
-void Link::Close() { impl_->connection->Close(impl_->end); }
-const boost::asio::ip::tcp::endpoint& Link::remote() const { return impl_->remote; }
-size_t Link::unsent_bytes() const { return 0; }
-
-struct LinkListener::Impl {
-  sim::Process* process;
-};
-LinkListener::LinkListener(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
-LinkListener::~LinkListener() { impl_->process->accept_link = nullptr; }
-absl::StatusOr<std::unique_ptr<LinkListener>> LinkListener::Open(
-    boost::asio::io_context&, const boost::asio::ip::tcp::endpoint&, const boost::asio::ip::address&,
-    std::function<void(boost::asio::ip::tcp::socket)> accepted) {
-  World::current->accept_link = std::move(accepted);
-  return std::unique_ptr<LinkListener>(new LinkListener(std::make_shared<Impl>(Impl{World::current})));
-}
-boost::asio::ip::tcp::endpoint LinkListener::local() const { return {}; }
-uint64_t LinkListener::turned_away() const { return 0; }
-
-void DialPeer(boost::asio::io_context&, const boost::asio::ip::address&,
-              const boost::asio::ip::tcp::endpoint&, std::chrono::milliseconds timeout,
-              std::function<void(DialResult, boost::asio::ip::tcp::socket)> done) {
-  sim::Process* dialer = World::current;
-  World* world = dialer->world;
-  sim::Host* peer_host = &world->host(1 - dialer->host->index);
-  const auto answer = [world, dialer, done](DialResult result, std::shared_ptr<SimConnection> connection) {
-    world->ToProcess(*dialer, [dialer, done, result, connection] {
-      sim::starting = connection;
-      sim::starting_end = 0;
-      done(result, boost::asio::ip::tcp::socket(dialer->loop));
-      if (connection != nullptr && std::exchange(sim::starting, nullptr) != nullptr) connection->Close(0);
-    });
-  };
-  const auto half = [world] {
-    return std::chrono::microseconds(20) + world->RandomNanos(world->replication_delay());
-  };
-  // The SYN arrives, or not; a process that is stopped has a kernel that accepts.
-  world->At(half(), [=] {
-    const int own = dialer->host->index;
-    if (world->rejects()) {
-      if (world->mutations().refusal_is_death && dialer->heard && peer_host->process != nullptr) {
-        world->ToProcess(*dialer, [dialer, word = peer_host->process->witness->word()] {
-          if (dialer->heard) (void)dialer->heard(EncodeLastWord({word, {}}, ""));
-        });
-      }
-      world->At(half(), [answer] { answer(DialResult::kRefused, nullptr); });
-      return;
-    }
-    if (!world->ReplicationPasses(own) || !world->ReplicationPasses(1 - own)) {
-      world->At(timeout, [answer] { answer(DialResult::kUnreachable, nullptr); });
-      return;
-    }
-    sim::Process* peer = peer_host->process.get();
-    if (peer == nullptr || peer->dead || !peer->accept_link) {
-      world->At(half(), [answer] { answer(DialResult::kRefused, nullptr); });
-      return;
-    }
-    auto connection = std::make_shared<SimConnection>();
-    connection->world = world;
-    connection->process = {dialer, peer};
-    sim::connections.push_back(connection);
-    world->ToProcess(*peer, [peer, connection] {
-      if (!peer->accept_link) return connection->Close(1);
-      sim::starting = connection;
-      sim::starting_end = 1;
-      peer->accept_link(boost::asio::ip::tcp::socket(peer->loop));
-      if (std::exchange(sim::starting, nullptr) != nullptr) connection->Close(1);
-    });
-    world->At(half(), [answer, connection] { answer(DialResult::kConnected, connection); });
-  });
-}
-
-// --- The pulse -----------------------------------------------------------------------------------
-
-struct PulseLink::Impl {
-  sim::Process* process;
-};
-PulseLink::PulseLink(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-PulseLink::~PulseLink() {
-  impl_->process->pulse = nullptr;
-  impl_->process->heard = nullptr;
-}
-
-absl::StatusOr<std::unique_ptr<PulseLink>> PulseLink::Open(boost::asio::io_context&,
-                                                           const boost::asio::ip::tcp::endpoint&,
-                                                           const boost::asio::ip::tcp::endpoint&,
-                                                           const std::string&, Heard heard) {
-  World::current->heard = std::move(heard);
-  return std::unique_ptr<PulseLink>(new PulseLink(std::make_unique<Impl>(Impl{World::current})));
-}
-
-int PulseLink::fd() const { return -1; }
-
-void PulseLink::Beat(Pulse* pulse) {
-  sim::Process& process = *impl_->process;
-  process.heard = nullptr;
-  process.pulse = pulse;
-  process.world->PulseThread(process);
-}
-
-namespace {
-class SimArbiter final : public Arbiter {
+// One end of it.
+class SimLink final : public replication::Link {
  public:
-  explicit SimArbiter(sim::Process* process) : process_(process) {}
-  void Read(Callback done) override { process_->world->AskArbiter(*process_, std::nullopt, std::move(done)); }
-  void Probe(Callback done) override { Read(std::move(done)); }
-  void CompareAndSwap(const Register& expected, const Register& desired, Callback done) override {
-    process_->world->AskArbiter(*process_, {{expected, desired}}, std::move(done));
-  }
+  SimLink(std::shared_ptr<SimConnection> connection, int end, Handler* handler)
+      : connection_(std::move(connection)), end_(end), handler_(handler) {}
+  ~SimLink() override { SimLink::Close(); }
+
+  void Join(const replication::wire::JoinRequest& request) override;
+  void Append(const replication::wire::AppendRequest& request) override;
+  void Handover(const replication::wire::HandoverRequest& request) override;
+  void Close() override { connection_->Close(end_); }
+  std::string remote() const override { return "0.0.0.0:0"; }
+  Handler& handler() { return *handler_; }
 
  private:
-  sim::Process* const process_;
-};
-}  // namespace
+  template <typename Reply>
+  void Answer(const Handler::Verdict& verdict, Reply reply, void (Handler::*on_reply)(Link&, const Reply&));
+  bool closed() const { return connection_->closed[end_]; }
 
-absl::StatusOr<std::unique_ptr<Arbiter>> MakeArbiter(const std::string&, boost::asio::io_context&) {
-  return std::make_unique<SimArbiter>(World::current);
+  const std::shared_ptr<SimConnection> connection_;
+  const int end_;
+  Handler* const handler_;
+  size_t last_sent_ = 0;  // of the log, for the mutation
+};
+
+void SimConnection::Send(int from, std::function<void(SimLink&)> deliver) {
+  const int to = 1 - from;
+  last[to] =
+      std::max(last[to], world->now() + microseconds(20) + world->RandomNanos(world->replication_delay()));
+  towards[to].push_back({last[to], std::move(deliver)});
+  world->At(last[to] - world->now(), [self = shared_from_this(), to] { self->Pump(to); });
 }
 
-}  // namespace understudy::replication
-
-namespace understudy::sim {
+void SimConnection::Pump(int to) {
+  auto& queue = towards[to];
+  while (!queue.empty() && queue.front().ready <= world->now()) {
+    if (!world->ReplicationPasses(process[1 - to]->host->index)) {
+      if (std::exchange(waits[to], true)) return;
+      world->WhenReplicationPasses([self = shared_from_this(), to] {
+        self->waits[to] = false;
+        const Nanos late = self->world->RandomNanos(milliseconds(100));  // TCP's own timeout
+        self->world->At(late, [self, to] { self->Pump(to); });
+      });
+      return;
+    }
+    world->ToProcess(*process[to],
+                     [self = shared_from_this(), to, deliver = std::move(queue.front().deliver)] {
+                       const auto target = self->link[to].lock();
+                       if (target == nullptr || self->closed[to]) return;
+                       self->process[to]->turn_done.push_back([self, to] {
+                         const auto link = self->link[to].lock();
+                         if (link != nullptr && !self->closed[to]) link->handler().OnTurnDone(*link);
+                       });
+                       deliver(*target);
+                     });
+    queue.pop_front();
+  }
+}
 
 void SimConnection::Close(int end) {
   if (std::exchange(closed[end], true)) return;
   if (process[end]->host->powered) {
-    Send(end, [self = shared_from_this(), other = 1 - end](replication::Link& link) {
+    Send(end, [self = shared_from_this(), other = 1 - end](SimLink& link) {
       self->closed[other] = true;
-      self->handler[other]->OnClosed(link, "closed by the other end");
+      link.handler().OnClosed(link, "closed by the other end");
     });
   }
+}
+
+template <typename Reply>
+void SimLink::Answer(const Handler::Verdict& verdict, Reply reply,
+                     void (Handler::*on_reply)(Link&, const Reply&)) {
+  if (closed()) return;
+  if (!verdict.refuse) {
+    connection_->Send(end_, [reply = std::move(reply), on_reply](SimLink& caller) {
+      Reply answer = reply;
+      if constexpr (std::is_same_v<Reply, replication::wire::AppendReply>) {
+        if (World::now_in->mutations().acknowledge_unstored) {
+          answer.stored_lsn = std::max<int64_t>(answer.stored_lsn, static_cast<int64_t>(caller.last_sent_));
+        }
+      }
+      (caller.handler_->*on_reply)(caller, answer);
+    });
+    return;
+  }
+  connection_->Send(
+      end_, [refused = verdict.refused](SimLink& caller) { caller.handler_->OnRefused(caller, refused); });
+  // Closed once that is written; the handler hears of it later, as of everything.
+  connection_->world->ToProcess(*connection_->process[end_], [connection = connection_, end = end_] {
+    const auto own = connection->link[end].lock();
+    if (own == nullptr || connection->closed[end]) return;
+    connection->Close(end);
+    own->handler().OnClosed(*own, "refused");
+  });
+}
+
+void SimLink::Join(const replication::wire::JoinRequest& request) {
+  if (closed()) return;
+  connection_->Send(end_, [request](SimLink& link) {
+    replication::wire::JoinReply reply;
+    const Handler::Verdict verdict = link.handler_->OnJoin(link, request, reply);
+    link.Answer(verdict, reply, &Handler::OnJoinReply);
+  });
+}
+
+void SimLink::Append(const replication::wire::AppendRequest& request) {
+  if (closed()) return;
+  if (!request.records.empty()) {
+    auto batch =
+        replication::RecordBatch::Parse(request.records, static_cast<replication::Lsn>(request.first_lsn));
+    if (batch.ok() && !batch->empty()) last_sent_ = batch->last_lsn();
+  }
+  connection_->Send(end_, [request](SimLink& link) {
+    replication::wire::AppendReply reply;
+    const Handler::Verdict verdict = link.handler_->OnAppend(link, request, reply);
+    link.Answer(verdict, reply, &Handler::OnAppendReply);
+  });
+}
+
+void SimLink::Handover(const replication::wire::HandoverRequest& request) {
+  if (closed()) return;
+  connection_->Send(end_, [request](SimLink& link) {
+    replication::wire::HandoverReply reply;
+    const Handler::Verdict verdict = link.handler_->OnHandover(link, request, reply);
+    link.Answer(verdict, reply, &Handler::OnHandoverReply);
+  });
 }
 
 void CloseLinksOf(Process& process) {
@@ -571,7 +431,7 @@ void ResetLinks(World& world) {
       world.ToProcess(*process, [connection, end] {
         const auto link = connection->link[end].lock();
         if (link == nullptr || std::exchange(connection->closed[end], true)) return;
-        connection->handler[end]->OnClosed(*link, "reset");
+        link->handler().OnClosed(*link, "reset");
       });
     }
   }
@@ -583,10 +443,140 @@ void ForgetLinks() {
     if (const auto connection = weak.lock()) connection->towards = {};
   }
   connections.clear();
-  starting.reset();
+}
+
+// --- The replication network -----------------------------------------------------------------------
+
+namespace {
+
+class SimPulseLink final : public replication::PulseLink {
+ public:
+  explicit SimPulseLink(Process* process) : process_(process) {}
+  ~SimPulseLink() override {
+    process_->pulse = nullptr;
+    process_->heard = nullptr;
+  }
+  int fd() const override { return -1; }
+  void Beat(replication::Pulse* pulse) override {
+    process_->heard = nullptr;
+    process_->pulse = pulse;
+    process_->world->PulseThread(*process_);
+  }
+
+ private:
+  Process* const process_;
+};
+
+// An end that no Link has yet.
+class FreeEnd final : public replication::Transport::Connection {
+ public:
+  FreeEnd(std::shared_ptr<SimConnection> connection, int end)
+      : connection_(std::move(connection)), end_(end) {}
+  ~FreeEnd() override {
+    if (connection_ != nullptr) connection_->Close(end_);
+  }
+  std::shared_ptr<replication::Link> Take(replication::Link::Handler* handler) {
+    const auto connection = std::exchange(connection_, nullptr);
+    auto link = std::make_shared<SimLink>(connection, end_, handler);
+    connection->link[end_] = link;
+    return link;
+  }
+
+ private:
+  std::shared_ptr<SimConnection> connection_;
+  const int end_;
+};
+
+}  // namespace
+
+SimTransport::~SimTransport() { process_->accept_link = nullptr; }
+
+absl::Status SimTransport::Listen(Accepted accepted) {
+  process_->accept_link = std::move(accepted);
+  return absl::OkStatus();
+}
+
+std::shared_ptr<replication::Link> SimTransport::StartLink(std::unique_ptr<Connection> connection,
+                                                           replication::Link::Handler* handler, bool) {
+  return static_cast<FreeEnd&>(*connection).Take(handler);
+}
+
+absl::StatusOr<std::unique_ptr<replication::PulseLink>> SimTransport::OpenPulse(
+    replication::PulseLink::Heard heard) {
+  process_->heard = std::move(heard);
+  return std::make_unique<SimPulseLink>(process_);
+}
+
+void SimTransport::Dial(std::chrono::milliseconds timeout, Dialed done) {
+  using replication::DialResult;
+  Process* const dialer = process_;
+  World* const world = dialer->world;
+  Host* const peer_host = &world->host(1 - dialer->host->index);
+  const auto answer = [world, dialer, done](DialResult result, std::shared_ptr<SimConnection> connection) {
+    world->ToProcess(*dialer, [done, result, connection] {
+      done(result, connection == nullptr ? nullptr : std::make_unique<FreeEnd>(connection, 0));
+    });
+  };
+  const auto half = [world] { return microseconds(20) + world->RandomNanos(world->replication_delay()); };
+  // The SYN arrives, or not; a process that is stopped has a kernel that accepts.
+  world->At(half(), [=] {
+    const int own = dialer->host->index;
+    if (world->rejects()) {
+      if (world->mutations().refusal_is_death && dialer->heard && peer_host->process != nullptr) {
+        world->ToProcess(*dialer, [dialer, word = peer_host->process->witness->word()] {
+          if (dialer->heard) (void)dialer->heard(replication::EncodeLastWord({word, {}}, ""));
+        });
+      }
+      world->At(half(), [answer] { answer(DialResult::kRefused, nullptr); });
+      return;
+    }
+    if (!world->ReplicationPasses(own) || !world->ReplicationPasses(1 - own)) {
+      world->At(timeout, [answer] { answer(DialResult::kUnreachable, nullptr); });
+      return;
+    }
+    Process* peer = peer_host->process.get();
+    if (peer == nullptr || peer->dead || !peer->accept_link) {
+      world->At(half(), [answer] { answer(DialResult::kRefused, nullptr); });
+      return;
+    }
+    auto connection = std::make_shared<SimConnection>();
+    connection->world = world;
+    connection->process = {dialer, peer};
+    connections.push_back(connection);
+    world->ToProcess(*peer, [peer, connection] {
+      if (!peer->accept_link) return connection->Close(1);
+      peer->accept_link(std::make_unique<FreeEnd>(connection, 1));
+    });
+    world->At(half(), [answer, connection] { answer(DialResult::kConnected, connection); });
+  });
 }
 
 }  // namespace understudy::sim
+
+namespace understudy::replication {
+
+using sim::World;
+
+namespace {
+class SimArbiter final : public Arbiter {
+ public:
+  explicit SimArbiter(sim::Process* process) : process_(process) {}
+  void Read(Callback done) override { process_->world->AskArbiter(*process_, std::nullopt, std::move(done)); }
+  void Probe(Callback done) override { Read(std::move(done)); }
+  void CompareAndSwap(const Register& expected, const Register& desired, Callback done) override {
+    process_->world->AskArbiter(*process_, {{expected, desired}}, std::move(done));
+  }
+
+ private:
+  sim::Process* const process_;
+};
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Arbiter>> MakeArbiter(const std::string&, boost::asio::io_context&) {
+  return std::make_unique<SimArbiter>(World::current);
+}
+
+}  // namespace understudy::replication
 
 // --- The south wrapper, segments by hand, endpoints, the service address -------------------------
 

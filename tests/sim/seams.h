@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "replication/transport.h"
 #include "tcpshim/north_wrapper.h"
 #include "tests/sim/world.h"
 
@@ -53,6 +54,23 @@ class SimNorth final : public tcpshim::NorthWrapper {
   Log* const log_;
   bool is_listening_ = false;
   std::map<ConnectionId, Known> known_;
+};
+
+// The replication network.
+class SimTransport final : public replication::Transport {
+ public:
+  explicit SimTransport(Process* process) : process_(process) {}
+  ~SimTransport() override;
+  absl::Status Listen(Accepted accepted) override;
+  uint64_t turned_away() const override { return 0; }
+  void Dial(std::chrono::milliseconds timeout, Dialed done) override;
+  std::shared_ptr<replication::Link> StartLink(std::unique_ptr<Connection> connection,
+                                               replication::Link::Handler* handler, bool dialed) override;
+  absl::StatusOr<std::unique_ptr<replication::PulseLink>> OpenPulse(
+      replication::PulseLink::Heard heard) override;
+
+ private:
+  Process* const process_;
 };
 
 // The kernel closes the connections of a process that has died; after a power cut nobody does.

@@ -266,12 +266,12 @@ void World::StartProcess(Host& host, Role role) {
   process.witness = std::make_unique<SimWitness>(Bytes(*this, replication::kLastWordSize),
                                                  [this, &process] { SayLastWord(process); });
   Running here(&process);
-  process.node =
-      std::make_unique<PairNode>(process.loop, config, std::move(server), process.clock.get(),
-                                 process.witness.get(), [this, &process](absl::Status why) {
-                                   process.failed = true;
-                                   Note(absl::StrCat(process.host->name, " gives up: ", why.ToString()));
-                                 });
+  process.node = std::make_unique<PairNode>(
+      process.loop, config, std::move(server), process.clock.get(), std::make_unique<SimTransport>(&process),
+      process.witness.get(), [this, &process](absl::Status why) {
+        process.failed = true;
+        Note(absl::StrCat(process.host->name, " gives up: ", why.ToString()));
+      });
   const absl::Status started = process.node->Start();
   if (!started.ok()) Violate("start", started.ToString());
   Wake(process, Nanos(0));

@@ -31,8 +31,7 @@
 #include "framework/pair_node.h"
 #include "framework/witness.h"
 #include "replication/arbiter.h"
-#include "replication/link.h"
-#include "replication/pulse_link.h"
+#include "replication/transport.h"
 #include "tcpshim/service_address.h"
 #include "tests/sim/model_server.h"
 #include "tests/sim/south.h"
@@ -104,7 +103,7 @@ struct Process {
   South south;
   int event_fd = -1;
   SimNorth* north = nullptr;
-  std::function<void(boost::asio::ip::tcp::socket)> accept_link;
+  replication::Transport::Accepted accept_link;
   std::function<void(bool)> carrier_changed;
   bool wants_address = false;  // has added it, and not removed it
   uint64_t times_put_back = 0;

@@ -1,4 +1,4 @@
-#include "replication/pulse_link.h"
+#include "replication/udp_pulse_link.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -36,8 +36,8 @@ uint16_t FreePort(asio::io_context& loop) {
 class PulseLinkTest : public testing::Test {
  protected:
   static tcp::endpoint At(uint16_t port) { return {asio::ip::address_v4::loopback(), port}; }
-  std::unique_ptr<PulseLink> Open(uint16_t own, uint16_t peer, PulseLink::Heard heard) {
-    auto link = PulseLink::Open(loop_, At(own), At(peer), "", std::move(heard));
+  std::unique_ptr<UdpPulseLink> Open(uint16_t own, uint16_t peer, PulseLink::Heard heard) {
+    auto link = UdpPulseLink::Open(loop_, At(own), At(peer), "", std::move(heard));
     EXPECT_TRUE(link.ok()) << link.status();
     return link.ok() ? *std::move(link) : nullptr;
   }
@@ -54,9 +54,9 @@ TEST_F(PulseLinkTest, PulsesAreAnsweredWhileTheLoopStandsStill) {
     until_ns = until.time_since_epoch().count();
     renewed.release();
   });
-  std::unique_ptr<PulseLink> primary = Open(a_, b_, Deaf);
+  std::unique_ptr<UdpPulseLink> primary = Open(a_, b_, Deaf);
   int heard = 0;
-  std::unique_ptr<PulseLink> secondary =
+  std::unique_ptr<UdpPulseLink> secondary =
       Open(b_, a_, [&](std::string_view datagram) -> std::optional<PulseMessage> {
         auto message = DecodePulse(datagram, "");
         EXPECT_TRUE(message.has_value());
@@ -84,7 +84,7 @@ TEST_F(PulseLinkTest, PulsesAreAnsweredWhileTheLoopStandsStill) {
 
 TEST_F(PulseLinkTest, GarbageIsHandedOnAndNothingComesOfIt) {
   int heard = 0;
-  std::unique_ptr<PulseLink> link =
+  std::unique_ptr<UdpPulseLink> link =
       Open(a_, b_, [&](std::string_view datagram) -> std::optional<PulseMessage> {
         EXPECT_FALSE(DecodePulse(datagram, "").has_value());
         EXPECT_LE(datagram.size(), kMaxPulseSize + 1) << "what is longer is cut";
@@ -103,7 +103,7 @@ TEST_F(PulseLinkTest, GarbageIsHandedOnAndNothingComesOfIt) {
 
 TEST_F(PulseLinkTest, TheThreadDropsGarbageToo) {
   Pulse pulse(Config(), std::chrono::seconds(100), [](MonotonicTime) { ADD_FAILURE(); });
-  std::unique_ptr<PulseLink> link = Open(a_, b_, Deaf);
+  std::unique_ptr<UdpPulseLink> link = Open(a_, b_, Deaf);
   link->Beat(&pulse);
   udp::socket peer(loop_, udp::endpoint(asio::ip::address_v4::loopback(), b_));
   const udp::endpoint to(asio::ip::address_v4::loopback(), a_);
@@ -116,7 +116,7 @@ TEST_F(PulseLinkTest, TheThreadDropsGarbageToo) {
 
 TEST_F(PulseLinkTest, APeerThatIsNotThereHurtsNobody) {
   Pulse pulse(Config(), std::chrono::seconds(100), [](MonotonicTime) { ADD_FAILURE(); });
-  std::unique_ptr<PulseLink> link = Open(a_, b_, Deaf);
+  std::unique_ptr<UdpPulseLink> link = Open(a_, b_, Deaf);
   pulse.Allow(6, std::chrono::steady_clock::now());
   link->Beat(&pulse);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
@@ -125,8 +125,8 @@ TEST_F(PulseLinkTest, APeerThatIsNotThereHurtsNobody) {
 }
 
 TEST_F(PulseLinkTest, AnAddressThatIsTakenIsSaid) {
-  std::unique_ptr<PulseLink> first = Open(a_, b_, Deaf);
-  const auto second = PulseLink::Open(loop_, At(a_), At(b_), "", Deaf);
+  std::unique_ptr<UdpPulseLink> first = Open(a_, b_, Deaf);
+  const auto second = UdpPulseLink::Open(loop_, At(a_), At(b_), "", Deaf);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("127.0.0.1:" + std::to_string(a_)));
 }

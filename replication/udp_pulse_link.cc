@@ -1,4 +1,4 @@
-#include "replication/pulse_link.h"
+#include "replication/udp_pulse_link.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -39,7 +39,7 @@ timespec ToTimespec(nanoseconds span) {
 
 }  // namespace
 
-struct PulseLink::Impl {
+struct UdpPulseLink::Impl {
   Impl(asio::io_context& loop, const std::string& key, Heard heard)
       : socket(loop), key(key), heard(std::move(heard)), wake_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
   ~Impl() {
@@ -73,13 +73,13 @@ struct PulseLink::Impl {
   std::thread thread;
 };
 
-PulseLink::PulseLink(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-PulseLink::~PulseLink() = default;
+UdpPulseLink::UdpPulseLink(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+UdpPulseLink::~UdpPulseLink() = default;
 
-absl::StatusOr<std::unique_ptr<PulseLink>> PulseLink::Open(asio::io_context& loop,
-                                                           const asio::ip::tcp::endpoint& own,
-                                                           const asio::ip::tcp::endpoint& peer,
-                                                           const std::string& key, Heard heard) {
+absl::StatusOr<std::unique_ptr<UdpPulseLink>> UdpPulseLink::Open(asio::io_context& loop,
+                                                                 const asio::ip::tcp::endpoint& own,
+                                                                 const asio::ip::tcp::endpoint& peer,
+                                                                 const std::string& key, Heard heard) {
   auto impl = std::make_unique<Impl>(loop, key, std::move(heard));
   const udp::endpoint local(own.address(), own.port());
   error_code error;
@@ -96,10 +96,10 @@ absl::StatusOr<std::unique_ptr<PulseLink>> PulseLink::Open(asio::io_context& loo
         absl::StrCat("cannot use UDP for replication at ", where.str(), ": ", error.message()));
   }
   impl->Receive();
-  return std::unique_ptr<PulseLink>(new PulseLink(std::move(impl)));
+  return std::unique_ptr<UdpPulseLink>(new UdpPulseLink(std::move(impl)));
 }
 
-void PulseLink::Impl::Receive() {
+void UdpPulseLink::Impl::Receive() {
   socket.async_receive(asio::buffer(buffer), [this, alive = alive](error_code error, size_t size) {
     // An unreachable peer shows here as an error too: it may come back.
     if (!*alive || error == asio::error::operation_aborted || !socket.is_open()) return;
@@ -114,7 +114,7 @@ void PulseLink::Impl::Receive() {
   });
 }
 
-void PulseLink::Beat(Pulse* pulse) {
+void UdpPulseLink::Beat(Pulse* pulse) {
   Impl& impl = *impl_;
   if (impl.thread.joinable()) return impl.Wake();
   if (impl.fd >= 0) return impl.Begin(pulse);
@@ -125,7 +125,7 @@ void PulseLink::Beat(Pulse* pulse) {
 }
 
 // Without a thread (the system may refuse one) calls of the Server must be short; nothing else depends on it.
-void PulseLink::Impl::Begin(Pulse* pulse) {
+void UdpPulseLink::Impl::Begin(Pulse* pulse) {
   try {
     thread = std::thread([this, pulse] { Run(pulse); });
     pthread_setname_np(thread.native_handle(), "pulse");
@@ -135,9 +135,9 @@ void PulseLink::Impl::Begin(Pulse* pulse) {
   }
 }
 
-int PulseLink::fd() const { return impl_->thread.joinable() ? impl_->fd : impl_->socket.native_handle(); }
+int UdpPulseLink::fd() const { return impl_->thread.joinable() ? impl_->fd : impl_->socket.native_handle(); }
 
-void PulseLink::Impl::Run(Pulse* pulse) {
+void UdpPulseLink::Impl::Run(Pulse* pulse) {
   Buffer datagram;
   std::array<pollfd, 2> wait = {pollfd{fd, POLLIN, 0}, pollfd{wake_fd, POLLIN, 0}};
   while (!stop) {
