@@ -6,11 +6,8 @@
 #include <functional>
 #include <memory>
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
-
 #include "absl/status/status.h"
+#include "framework/host.h"
 #include "tcpshim/south_wrapper.h"
 
 namespace understudy {
@@ -20,9 +17,9 @@ class FenceGuard {
   // `changed` is told, on the loop, when the fence has a hole that cannot be mended, and when it has none any
   // more. It may destroy this. `mended`: packets may have got past the programs, and do not any more. `south`
   // must outlive this.
-  FenceGuard(boost::asio::io_context& loop, tcpshim::SouthWrapper* south,
-             std::function<void(const absl::Status& fence)> changed, std::function<void()> mended);
-  ~FenceGuard();
+  FenceGuard(Host* host, tcpshim::SouthWrapper* south, std::function<void(const absl::Status& fence)> changed,
+             std::function<void()> mended);
+  ~FenceGuard() { *alive_ = false; }
 
   // Looks now; does not tell.
   absl::Status Look() { return state_ = south_->Check(); }
@@ -30,15 +27,15 @@ class FenceGuard {
 
  private:
   void LookAndTell();
-  void WaitForChange();
   void WaitForTime();
 
+  const Clock* const clock_;
   tcpshim::SouthWrapper* const south_;
   const std::function<void(const absl::Status&)> changed_;
   const std::function<void()> mended_;
   uint64_t times_mended_ = 0;
-  boost::asio::posix::stream_descriptor changes_;
-  boost::asio::steady_timer timer_;
+  const std::unique_ptr<Timer> timer_;
+  std::unique_ptr<DescriptorWatch> changes_;
   absl::Status state_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "glog/logging.h"
-#include "tcpshim/listener.h"
 #include "tcpshim/segment.h"
 
 namespace understudy {
@@ -28,13 +27,14 @@ constexpr size_t kNeighboursPerLook = 16;
 constexpr size_t kMaxNextHops = 100;
 }  // namespace
 
-HostWatch::HostWatch(tcpshim::ServiceAddress* address, const tcpshim::SocketAddress& service)
-    : address_(address), service_(service) {}
+HostWatch::HostWatch(tcpshim::ServiceAddress* address, const tcpshim::SocketAddress& service,
+                     std::function<absl::StatusOr<tcpshim::UniqueFd>()> open_listener)
+    : address_(address), service_(service), open_listener_(std::move(open_listener)) {}
 
 // --- The port ------------------------------------------------------------------------------------
 
 absl::Status HostWatch::OpenListener() {
-  auto listener = tcpshim::OpenListener(service_, /*movable=*/true);
+  auto listener = open_listener_();
   port_taken_ = listener.ok() ? "" : std::string(listener.status().message());
   if (!listener.ok()) return listener.status();
   listener_ = *std::move(listener);

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "replication/protocol.h"
 #include "tcpshim/service_address.h"
 #include "tcpshim/tcp_types.h"
@@ -28,8 +30,10 @@ class HostWatch {
  public:
   using Time = replication::MonotonicTime;
 
-  // `address` outlives this.
-  HostWatch(tcpshim::ServiceAddress* address, const tcpshim::SocketAddress& service);
+  // `address` outlives this. `open_listener`: Host::OpenListener for the service, which may move to another
+  // host.
+  HostWatch(tcpshim::ServiceAddress* address, const tcpshim::SocketAddress& service,
+            std::function<absl::StatusOr<tcpshim::UniqueFd>()> open_listener);
 
   // The service port, long before anybody may be served: a node that finds it taken when it has the epoch
   // already is an outage. Nothing reaches it while the gate is closed. Errors as tcpshim::OpenListener.
@@ -67,6 +71,7 @@ class HostWatch {
 
   tcpshim::ServiceAddress* const address_;
   const tcpshim::SocketAddress service_;
+  const std::function<absl::StatusOr<tcpshim::UniqueFd>()> open_listener_;
   tcpshim::UniqueFd listener_;
   std::string port_taken_, conflict_, unreachable_;
   Time next_port_look_{}, next_address_look_{}, next_route_look_{};

@@ -80,7 +80,7 @@ class HostWatchTest : public testing::Test {
   }
 
   FakeAddress address_;
-  HostWatch watch_{&address_, {0x7f000001, 1}};
+  HostWatch watch_{&address_, {0x7f000001, 1}, [] { return absl::UnimplementedError("no listener here"); }};
   HostWatch::Time now_{seconds(100)};
 };
 

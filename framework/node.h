@@ -9,11 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include <boost/asio/io_context.hpp>
-
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "framework/clock.h"
+#include "framework/host.h"
 #include "framework/node_config.h"
 #include "framework/run.h"
 #include "framework/witness.h"
@@ -55,10 +53,10 @@ class Node {
   // `failed` is called on the loop when a node that has started must give up. Aborted: this process can never
   // serve again, but a new one may join as a secondary.
   using Failed = std::function<void(absl::Status)>;
-  // The error is that of `make_server`. `witness` may be nullptr, and outlives the node.
-  static absl::StatusOr<std::unique_ptr<Node>> Make(boost::asio::io_context& loop, const NodeConfig& config,
-                                                    const ServerFactory& make_server, const Clock* clock,
-                                                    Witness* witness, Failed failed);
+  // The error is that of `make_server`. `host` outlives the node, `witness` too, which may be nullptr.
+  static absl::StatusOr<std::unique_ptr<Node>> Make(Host* host, const NodeConfig& config,
+                                                    const ServerFactory& make_server, Witness* witness,
+                                                    Failed failed);
 };
 
 }  // namespace understudy

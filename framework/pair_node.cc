@@ -1,16 +1,12 @@
 #include "framework/pair_node.h"
 
 #include <algorithm>
-#include <random>
 #include <utility>
-
-#include <boost/asio/post.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "framework/serving_counters.h"
 #include "glog/logging.h"
-#include "replication/make_arbiter.h"
 
 namespace understudy {
 
@@ -58,20 +54,18 @@ replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* 
 
 }  // namespace
 
-PairNode::PairNode(boost::asio::io_context& loop, const NodeConfig& config, std::unique_ptr<Server> server,
-                   const Clock* clock, std::unique_ptr<replication::Transport> transport, Witness* witness,
+PairNode::PairNode(Host* host, const NodeConfig& config, std::unique_ptr<Server> server, Witness* witness,
                    Failed failed)
-    : loop_(loop),
+    : host_(host),
       config_(config),
-      clock_(clock),
-      transport_(std::move(transport)),
+      clock_(&host->clock()),
       witness_(witness),
       failed_(std::move(failed)),
       server_(std::move(server)),
       protocol_(ProtocolOf(config, witness, *server_)),
       pulse_(protocol_, config.max_stall, [this](auto until) { south_->RenewUntil(until); }),
-      tick_(loop),
-      useless_(loop) {}
+      tick_(host->NewTimer()),
+      useless_(host->NewTimer()) {}
 
 PairNode::~PairNode() {
   *alive_ = false;
@@ -88,8 +82,8 @@ PairNode::~PairNode() {
 }
 
 absl::Status PairNode::LockAddress() {
-  auto lock = tcpshim::AddressLock::Take(config_.service.ip,
-                                         absl::StrCat(config_.service.ToString(), " on ", config_.interface));
+  auto lock = host_->LockAddress(config_.service.ip,
+                                 absl::StrCat(config_.service.ToString(), " on ", config_.interface));
   if (absl::IsPermissionDenied(lock.status())) {
     // A user with the capabilities alone may have no folder; the south wrapper still refuses the same service
     // twice.
@@ -106,26 +100,32 @@ absl::Status PairNode::Start() {
       << "no --replication_key_file: whoever can send from the peer's address can read all that clients say, "
          "make this node give up the service, or take it over";
   if (absl::Status locked = LockAddress(); !locked.ok()) return locked;
-  auto address = tcpshim::ServiceAddress::Create(
-      loop_,
+  auto address = host_->NewServiceAddress(
       {.interface = config_.interface, .ip = config_.service.ip, .announce_every = config_.announce_every});
   if (!address.ok()) return address.status();
   address_ = *std::move(address);
-  auto sender = tcpshim::RawSender::Open();
+  auto sender = host_->OpenRawSender();
   if (!sender.ok()) return sender.status();
   sender_ = *std::move(sender);
   if (absl::Status attached = AttachSouth(); !attached.ok()) return attached;
   // Left behind by a process that died; the filter it also left keeps this host silent until here.
   if (absl::Status removed = address_->Remove(); !removed.ok()) return removed;
-  host_ = std::make_unique<HostWatch>(address_.get(), config_.service);
-  if (absl::Status opened = host_->OpenListener(); !opened.ok()) {
+  host_watch_ = std::make_unique<HostWatch>(address_.get(), config_.service, [this] {
+    return host_->OpenListener(config_.service, /*movable=*/true);
+  });
+  if (absl::Status opened = host_watch_->OpenListener(); !opened.ok()) {
     // A secondary has time, and the primary somebody who holds the log.
     if (config_.role == Role::kPrimary || !absl::IsAlreadyExists(opened)) return opened;
     LOG(ERROR) << opened.message() << "; cannot take over before that is free";
   }
-  auto arbiter = replication::MakeArbiter(config_.arbiter, loop_);
+  auto arbiter = host_->NewArbiter(config_.arbiter);
   if (!arbiter.ok()) return arbiter.status();
   arbiter_ = *std::move(arbiter);
+  transport_ = host_->NewTransport({.own = config_.replication,
+                                    .peer = config_.peer,
+                                    .key = config_.key,
+                                    .service = protocol_.service,
+                                    .node = config_.node});
   const absl::Status listens =
       transport_->Listen([this](auto connection) { Accepted(std::move(connection)); });
   // A well-formed address that this host does not have is no wrong flag.
@@ -159,14 +159,14 @@ absl::Status PairNode::Start() {
 }
 
 absl::Status PairNode::AttachSouth() {
-  auto south = tcpshim::SouthWrapper::Attach({.interface = config_.interface,
-                                              .service = config_.service,
-                                              .hand_cookie = sender_->cookie(),
-                                              .hand_ip_id = sender_->ip_id()});
+  auto south = host_->AttachSouth({.interface = config_.interface,
+                                   .service = config_.service,
+                                   .hand_cookie = sender_->cookie(),
+                                   .hand_ip_id = sender_->ip_id()});
   if (!south.ok()) return south.status();
   south_ = *std::move(south);
   fence_ = std::make_unique<FenceGuard>(
-      loop_, south_.get(), [this](const absl::Status& f) { OnFence(f); },
+      host_, south_.get(), [this](const absl::Status& f) { OnFence(f); },
       [this] {
         if (serving_ != nullptr && !silent_) serving_->OnFenceMended();
       });
@@ -240,9 +240,7 @@ void PairNode::AskPeerFirst(const Register& current) {
 
 // A secondary that lives takes over within this time, and a pair that has lost its link changes the register.
 void PairNode::WatchRegisterFirst(const Register& current) {
-  useless_.expires_after(2 * config_.suspect_after);
-  useless_.async_wait([this, current, alive = alive_](boost::system::error_code error) {
-    if (error || !*alive) return;
+  useless_->Set(Now() + 2 * config_.suspect_after, [this, current] {
     ReadArbiter([this, current](const Register& now) {
       if (now == current) return ProbeFirst(current);
       CannotBegin(now, "that has just changed: somebody lives, whom this node cannot reach");
@@ -288,8 +286,7 @@ void PairNode::BeginFirst(const Register& held) {
   serving_ = NewServing();
   if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok())
     return GiveUp(started);
-  std::random_device device;
-  serving_->BeginEpoch(held.epoch, (uint64_t{device()} << 32) | device(), 0, config_.node);
+  serving_->BeginEpoch(held.epoch, host_->Random(), 0, config_.node);
   if (silent_) return;  // the Server's first Commit failed
   if (absl::Status serves = Serve(); !serves.ok()) return GiveUp(serves);
   OpenGate();
@@ -299,13 +296,11 @@ void PairNode::BeginFirst(const Register& held) {
 // --- Secondary, and takeover ---------------------------------------------------------------------
 
 void PairNode::BeginSecondary() {
-  replayer_ = std::make_unique<Replayer>(executor_.get(), [this, alive = alive_](std::string why) {
-    boost::asio::post(loop_, [this, alive, why = std::move(why)] {
-      if (!*alive || secondary_ == nullptr) return;
-      LOG(ERROR) << "THIS COPY IS UNUSABLE and will not serve: " << why;
-      secondary_->OnCopyUnusable(why, Now());
-      Pump();
-    });
+  replayer_ = host_->NewReplayer(executor_.get(), [this, alive = alive_](const std::string& why) {
+    if (!*alive || secondary_ == nullptr) return;
+    LOG(ERROR) << "THIS COPY IS UNUSABLE and will not serve: " << why;
+    secondary_->OnCopyUnusable(why, Now());
+    Pump();
   });
   secondary_ = std::make_unique<SecondaryCore>(protocol_, Now());
   secondary_->OnServiceCarrier(CanReachClients(), Now());
@@ -388,17 +383,14 @@ void PairNode::AskToGiveBack(const Register& granted, const Register& given_back
           return absl::IsAborted(why) ? EndAsUseless(text) : GiveUp(absl::Status(why.code(), text));
         }
         // Perhaps only the answer was lost: then the next one says what is there now.
-        useless_.expires_after(kGiveBackRetry);
-        useless_.async_wait([=, this](boost::system::error_code error) {
-          if (!error && *alive) AskToGiveBack(granted, given_back, why, until);
-        });
+        useless_->Set(Now() + kGiveBackRetry, [=, this] { AskToGiveBack(granted, given_back, why, until); });
       });
 }
 
 std::unique_ptr<Serving> PairNode::NewServing() {
   Journal* journal = this;
   return std::unique_ptr<Serving>(
-      new Serving(loop_, clock_, executor_.get(), journal,
+      new Serving(host_, executor_.get(), journal,
                   {south_.get(), sender_.get(), [this](uint32_t ip) {
                      return address_->RouteTo(ip).value_or(tcpshim::ServiceAddress::Route{}).local;
                    }}));
@@ -408,7 +400,8 @@ std::unique_ptr<Serving> PairNode::NewServing() {
 
 absl::Status PairNode::Serve() {
   // Before the address is there: a segment that finds no socket would be answered with a RST.
-  if (absl::Status listens = serving_->north().Listen(host_->TakeListener()); !listens.ok()) return listens;
+  if (absl::Status listens = serving_->north().Listen(host_watch_->TakeListener()); !listens.ok())
+    return listens;
   return address_->Add();
 }
 
@@ -465,9 +458,7 @@ void PairNode::FallSilentForGood(const std::string& reason) {
 
 void PairNode::EndAsUseless(const std::string& reason) {
   if (!config_.exit_when_useless || std::exchange(ending_, true)) return;
-  useless_.expires_after(kUselessGrace);
-  useless_.async_wait([this, reason, alive = alive_](boost::system::error_code error) {
-    if (error || !*alive) return;
+  useless_->Set(Now() + kUselessGrace, [this, reason] {
     GiveUp(absl::AbortedError(
         absl::StrCat("of no use any more: ", reason, "; start this node anew, with --role=secondary")));
   });
@@ -481,7 +472,7 @@ void PairNode::BeSilent(const std::string& reason) {
   SetPulse(std::nullopt);
   south_->CloseGate();
   if (serving_ != nullptr) serving_->FallSilent();
-  (void)host_->TakeListener();  // closed
+  (void)host_watch_->TakeListener();  // closed
   if (absl::Status removed = address_->Remove(); !removed.ok()) LOG(ERROR) << removed;
   DropLink();
 }
@@ -494,7 +485,7 @@ void PairNode::Leave(const std::string& reason) {
 void PairNode::GiveUp(absl::Status why) {
   Leave(std::string(why.message()));  // run.cc says why, in one line
   // Not from inside a callback of something that this ends.
-  boost::asio::post(loop_, [this, why = std::move(why), alive = alive_] {
+  host_->Post([this, why = std::move(why), alive = alive_] {
     if (*alive) failed_(why);
   });
 }
@@ -562,7 +553,7 @@ NodeStatus PairNode::Status() const {
   if (primary_ != nullptr) {
     status.epoch = primary_->held().epoch;
     status.peer = primary_->peer();
-    if (status.reason.empty()) status.reason = host_->conflict();
+    if (status.reason.empty()) status.reason = host_watch_->conflict();
     if (status.reason.empty() && !status.peer.empty()) status.reason = heir_lacks_;
     status.last_lsn = primary_->last_lsn();
     status.stable_lsn = primary_->stable_lsn();
@@ -585,7 +576,7 @@ NodeStatus PairNode::Status() const {
     if (status.reason.empty() && !secondary_->cannot_take_over().empty()) {
       status.reason = absl::StrCat("could not take over: ", secondary_->cannot_take_over());
     }
-    if (status.reason.empty()) status.reason = host_->unreachable();
+    if (status.reason.empty()) status.reason = host_watch_->unreachable();
     status.last_lsn = status.stable_lsn = secondary_->stored_lsn();
     status.applied_lsn = replayer_->applied_lsn();
     status.connections = replayer_->connections();
@@ -603,7 +594,7 @@ NodeStatus PairNode::Status() const {
   out.emplace_back("joins_refused_total", counters_.joins_refused);
   out.emplace_back("dials_total", counters_.dials);
   out.emplace_back("takeovers_total", counters_.takeovers);
-  out.emplace_back("service_address_conflicts_total", host_->conflicts());
+  out.emplace_back("service_address_conflicts_total", host_watch_->conflicts());
   out.emplace_back("service_address_put_back_total", address_->times_put_back());
   out.emplace_back("batches_total", counters_.batches);
   out.emplace_back("arbiter_calls_total", counters_.arbiter_calls);

@@ -17,12 +17,10 @@
 #include <string>
 #include <vector>
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
-
 #include "framework/absence.h"
 #include "framework/executor.h"
 #include "framework/fence_guard.h"
+#include "framework/host.h"
 #include "framework/host_watch.h"
 #include "framework/log_filter.h"
 #include "framework/logged_clock.h"
@@ -35,7 +33,6 @@
 #include "replication/pulse.h"
 #include "replication/secondary.h"
 #include "replication/transport.h"
-#include "tcpshim/address_lock.h"
 #include "tcpshim/raw_sender.h"
 #include "tcpshim/service_address.h"
 #include "tcpshim/south_wrapper.h"
@@ -49,9 +46,8 @@ inline constexpr char kWitnessDied[] =
 
 class PairNode final : public Node, private Journal, private replication::Link::Handler {
  public:
-  // `witness` outlives this object; nullptr: there is none.
-  PairNode(boost::asio::io_context& loop, const NodeConfig& config, std::unique_ptr<Server> server,
-           const Clock* clock, std::unique_ptr<replication::Transport> transport, Witness* witness,
+  // `host` outlives this object, `witness` too; nullptr: there is none.
+  PairNode(Host* host, const NodeConfig& config, std::unique_ptr<Server> server, Witness* witness,
            Failed failed);
   ~PairNode() override;
 
@@ -155,10 +151,9 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void OnClosed(Link& link, const std::string& reason) override;
   void OnTurnDone(Link& link) override;
 
-  boost::asio::io_context& loop_;
+  Host* const host_;
   const NodeConfig config_;
   const Clock* const clock_;
-  const std::unique_ptr<replication::Transport> transport_;
   Witness* const witness_;
   const Failed failed_;
   const std::unique_ptr<Server> server_;
@@ -166,13 +161,14 @@ class PairNode final : public Node, private Journal, private replication::Link::
 
   // The order matters for a dead process: the south wrapper's descriptors are opened before the
   // listener's, so the kernel closes them first, and when a peer is refused this node is silent already.
-  std::optional<tcpshim::AddressLock> address_lock_;
+  std::shared_ptr<void> address_lock_;
   std::unique_ptr<tcpshim::SouthWrapper> south_;
   std::unique_ptr<FenceGuard> fence_;
   std::unique_ptr<tcpshim::RawSender> sender_;
   std::unique_ptr<tcpshim::ServiceAddress> address_;
-  std::unique_ptr<HostWatch> host_;  // has the listener until the north wrapper gets it
+  std::unique_ptr<HostWatch> host_watch_;  // has the listener until the north wrapper gets it
   std::unique_ptr<replication::Arbiter> arbiter_;
+  std::unique_ptr<replication::Transport> transport_;
   // Its thread ends before what it renews goes.
   replication::Pulse pulse_;
   std::unique_ptr<replication::PulseLink> pulse_link_;
@@ -188,18 +184,17 @@ class PairNode final : public Node, private Journal, private replication::Link::
   std::vector<std::shared_ptr<Link>> strangers_;  // accepted, not joined
   std::shared_ptr<Link> joined_;                  // becomes link_ when its turn is done
 
-  boost::asio::steady_timer tick_;
+  const std::unique_ptr<Timer> tick_;
   replication::MonotonicTime tick_due_{};
   std::optional<replication::MonotonicTime> last_tick_;
   Absence absence_;
-  bool tick_scheduled_ = false;
   bool pumping_ = false;
   std::optional<replication::TakeOver> takeover_;  // granted; carried out when the pump is empty
   bool ready_ = false;                             // listener and service address are there
   bool gate_open_ = false;
   bool taking_over_ = false;
   bool silent_ = false;
-  boost::asio::steady_timer useless_;
+  const std::unique_ptr<Timer> useless_;
   bool ending_ = false;  // useless_ runs
   bool witness_died_ = false;
   replication::MonotonicTime next_witness_look_{};

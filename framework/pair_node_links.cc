@@ -2,8 +2,6 @@
 #include <algorithm>
 #include <utility>
 
-#include <boost/asio/post.hpp>
-
 #include "absl/strings/str_cat.h"
 #include "framework/logged_clock.h"
 #include "framework/pair_node.h"
@@ -170,7 +168,7 @@ replication::Link::Handler::Verdict PairNode::OnAppend(Link& link, wire::AppendR
   }
   reply = outcome.reply;
   if (replayer_->cannot_write()) reply.__set_cannot_write(true);
-  if (!host_->unreachable().empty()) reply.__set_warning(host_->unreachable());
+  if (!host_watch_->unreachable().empty()) reply.__set_warning(host_watch_->unreachable());
   return {};
 }
 
@@ -374,7 +372,7 @@ void PairNode::Carry(Action& action) {
     void operator()(replication::CheckArbiter&) { node.CheckArbiter(); }
     void operator()(replication::SwapRegister& a) {
       node.Ask(&a.expected, &a.desired);
-      if (node.secondary_ != nullptr) node.host_->OnAskingToTakeOver();  // while the arbiter thinks
+      if (node.secondary_ != nullptr) node.host_watch_->OnAskingToTakeOver();  // while the arbiter thinks
     }
     void operator()(replication::StableUpTo& a) {
       if (node.serving_) node.serving_->OnStable(a.lsn);
@@ -385,7 +383,7 @@ void PairNode::Carry(Action& action) {
       node.FallSilentForGood(a.reason + "; " + a.current.ToString());
     }
     void operator()(replication::Replay& a) {
-      node.replayer_->Push(std::move(a.batch), a.executed_lsn, a.output_hash);
+      node.replayer_->Push({std::move(a.batch), a.executed_lsn, a.output_hash});
     }
     void operator()(replication::TakeOver& a) { node.takeover_ = std::move(a); }
   };
@@ -411,13 +409,9 @@ void PairNode::ScheduleTick() {
   auto due = Now() + config_.heartbeat;
   if (primary_ != nullptr) due = std::min(due, primary_->NextTick());
   if (secondary_ != nullptr) due = std::min(due, secondary_->NextTick());
-  if (tick_scheduled_ && tick_.expiry() <= due) return;
-  tick_scheduled_ = true;
+  if (tick_->due().has_value() && *tick_->due() <= due) return;
   tick_due_ = due;
-  tick_.expires_at(due);
-  tick_.async_wait([this](boost::system::error_code error) {
-    if (error) return;
-    tick_scheduled_ = false;
+  tick_->Set(due, [this] {
     Tick();
     ScheduleTick();
   });
@@ -431,9 +425,9 @@ void PairNode::Tick() {
   const bool late = tick_due_ + config_.heartbeat < now;
   tick_due_ = now;
   if (late) {
-    boost::asio::post(loop_, [this, alive = alive_] {
+    host_->Post([this, alive = alive_] {
       if (*alive)
-        boost::asio::post(loop_, [this, alive] {
+        host_->Post([this, alive] {
           if (*alive) TickNow();
         });
     });
@@ -460,17 +454,17 @@ void PairNode::TickNow() {
 }
 
 void PairNode::LookAtHost(replication::MonotonicTime now) {
-  if (gate_open_) return host_->LookAsPrimary(now);
+  if (gate_open_) return host_watch_->LookAsPrimary(now);
   if (secondary_ == nullptr || silent_) return;
-  if (host_->LookAsSecondary(now, secondary_->HearsPrimary(now), replayer_->TakeClients())) {
+  if (host_watch_->LookAsSecondary(now, secondary_->HearsPrimary(now), replayer_->TakeClients())) {
     replayer_->AskForClients();
   }
   TellObstacle();
 }
 
 void PairNode::TellObstacle() {
-  if (host_->obstacle() == told_obstacle_) return;
-  told_obstacle_ = host_->obstacle();
+  if (host_watch_->obstacle() == told_obstacle_) return;
+  told_obstacle_ = host_watch_->obstacle();
   secondary_->OnObstacle(told_obstacle_, Now());
 }
 

@@ -28,6 +28,7 @@
 #include "framework/node_config.h"
 #include "framework/release.h"
 #include "framework/status_server.h"
+#include "framework/system_host.h"
 #include "framework/witness.h"
 #include "gflags/gflags.h"
 #include "glog/logging.h"
@@ -136,8 +137,9 @@ int RunNode(const char* program, const NodeConfig& config, const ServerFactory& 
   boost::asio::signal_set reopen(loop, SIGHUP, SIGUSR1);
   ReopenOnSignal(reopen, log);
   const SystemClock clock;
+  SystemHost host(loop, &clock);
   absl::Status failed;
-  auto made = Node::Make(loop, config, make_server, &clock, witness, [&](absl::Status status) {
+  auto made = Node::Make(&host, config, make_server, witness, [&](absl::Status status) {
     failed = std::move(status);
     loop.stop();
   });

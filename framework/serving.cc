@@ -5,9 +5,6 @@
 #include <algorithm>
 #include <array>
 
-#include <boost/asio/error.hpp>
-#include <boost/asio/post.hpp>
-
 #include "glog/logging.h"
 
 namespace understudy {
@@ -26,33 +23,27 @@ constexpr size_t kMaxReadSize = 256 << 10;
 constexpr int kEventsPerTurn = 64;
 }  // namespace
 
-Serving::Serving(boost::asio::io_context& loop, const Clock* clock, Executor* executor, Journal* journal,
-                 SouthSide south)
-    : loop_(loop),
-      clock_(clock),
-      logged_(clock->Monotonic(), clock->WallMicroseconds()),
+Serving::Serving(Host* host, Executor* executor, Journal* journal, SouthSide south)
+    : host_(host),
+      clock_(&host->clock()),
+      logged_(clock_->Monotonic(), clock_->WallMicroseconds()),
       executor_(executor),
       journal_(journal),
       south_(south),
-      south_events_(loop),
-      tick_(loop),
-      timers_(loop),
+      tick_(host->NewTimer()),
+      timers_(host->NewTimer()),
       builder_(executor->applied_lsn() + 1) {
   last_id_ = executor_->last_opened();
 }
 
-Serving::~Serving() {
-  *alive_ = false;
-  if (south_events_.is_open()) south_events_.release();
-}
+Serving::~Serving() { *alive_ = false; }
 
 absl::Status Serving::Start(const tcpshim::NorthWrapper::Options& options) {
-  auto north = tcpshim::NorthWrapper::Create(loop_, this, options);
+  auto north = host_->NewNorth(this, options);
   if (!north.ok()) return north.status();
   north_ = *std::move(north);
   if (south_.wrapper != nullptr) {
-    south_events_.assign(south_.wrapper->event_fd());
-    WaitForSouthEvents();
+    south_events_ = host_->WatchReadable(south_.wrapper->event_fd(), [this] { HandleSouthEvents(); });
   }
   ScheduleTick();
   return absl::OkStatus();
@@ -137,7 +128,7 @@ void Serving::EndTurn() {
   in_turn_ = false;
   if (silent_) return;
   if (!builder_.empty() || !look_.empty() || !connectable_.empty()) {
-    boost::asio::post(loop_, [this, alive = alive_] {
+    host_->Post([this, alive = alive_] {
       if (*alive) EndTurn();
     });
   }
@@ -182,6 +173,15 @@ bool Serving::MustHold(Lsn lsn) const {
 Serving::Live* Serving::Find(ConnectionId id) {
   auto found = live_.find(id);
   return found == live_.end() ? nullptr : found->second.get();
+}
+
+// Ordered, as a hash table is not: what comes of a walk shows in the log, and a run must be repeatable.
+std::vector<ConnectionId> Serving::Ids() const {
+  std::vector<ConnectionId> ids;
+  ids.reserve(live_.size());
+  for (const auto& [id, live] : live_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  return ids;
 }
 
 Serving::Live& Serving::AddLive(ConnectionId id) {
@@ -300,25 +300,20 @@ void Serving::OnTurnDone() { EndTurn(); }
 
 // --- Input from the south wrapper ----------------------------------------------------------------
 
-void Serving::WaitForSouthEvents() {
-  south_events_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
-                           [this](boost::system::error_code error) {
-                             if (error || silent_) return;
-                             const auto handle = [this](const south_event& event) {
-                               switch (event.kind) {
-                                 case SOUTH_EVENT_SYN_ACK: return HandleSynAck(event);
-                                 case SOUTH_EVENT_RST_UNKNOWN: return HandleUnknownRst(event);
-                                 case SOUTH_EVENT_SYN_KNOWN: return HandleRepeatedSyn(event);
-                                 case SOUTH_EVENT_ACKED: return HandleAcked(event);
-                                 case SOUTH_EVENT_RST_HANDSHAKE: return HandleHandshakeReset(event);
-                                 case SOUTH_EVENT_ELSEWHERE: return HandleElsewhere(event);
-                               }
-                             };
-                             // What is left keeps the descriptor readable: others get their turn first.
-                             south_.wrapper->PollEvents(handle, kEventsPerTurn);
-                             EndTurn();
-                             WaitForSouthEvents();
-                           });
+void Serving::HandleSouthEvents() {
+  const auto handle = [this](const south_event& event) {
+    switch (event.kind) {
+      case SOUTH_EVENT_SYN_ACK: return HandleSynAck(event);
+      case SOUTH_EVENT_RST_UNKNOWN: return HandleUnknownRst(event);
+      case SOUTH_EVENT_SYN_KNOWN: return HandleRepeatedSyn(event);
+      case SOUTH_EVENT_ACKED: return HandleAcked(event);
+      case SOUTH_EVENT_RST_HANDSHAKE: return HandleHandshakeReset(event);
+      case SOUTH_EVENT_ELSEWHERE: return HandleElsewhere(event);
+    }
+  };
+  // What is left keeps the descriptor readable: others get their turn first.
+  south_.wrapper->PollEvents(handle, kEventsPerTurn);
+  EndTurn();
 }
 
 // A segment found no socket, and the kernel would like to say so. Only a live, serving process can know
@@ -378,18 +373,12 @@ void Serving::HandleElsewhere(const south_event& event) {
 void Serving::ScheduleTick() {
   if (silent_) return;
   const bool watching = !watched_.empty() || ShuttingDown();
-  if (tick_scheduled_ && !watching) return;
+  if (tick_->due().has_value() && !watching) return;
   const auto due = clock_->Monotonic() + (look_soon_ ? kSoonInterval
                                           : watching ? kWatchInterval
                                                      : kIdleInterval);
-  if (tick_scheduled_ && tick_.expiry() <= due) return;
-  tick_scheduled_ = true;
-  tick_.expires_at(due);
-  tick_.async_wait([this](boost::system::error_code error) {
-    if (error || silent_) return;
-    tick_scheduled_ = false;
-    Tick();
-  });
+  if (tick_->due().has_value() && *tick_->due() <= due) return;
+  tick_->Set(due, [this] { Tick(); });
 }
 
 void Serving::Tick() {
@@ -421,9 +410,7 @@ void Serving::ScheduleTimers() {
   timers_at_us_ = next->due_us;
   constexpr int64_t kLongest = 3'600'000'000;  // one that is due "never" is out of the range of clocks
   const int64_t wait = std::clamp<int64_t>(next->due_us - TimeUs(), 0, kLongest);
-  timers_.expires_after(std::chrono::microseconds(wait));
-  timers_.async_wait([this](boost::system::error_code error) {
-    if (error || silent_) return;
+  timers_->Set(clock_->Monotonic() + std::chrono::microseconds(wait), [this] {
     timers_at_us_.reset();
     EndTurn();
   });

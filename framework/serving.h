@@ -21,16 +21,12 @@
 #include <string>
 #include <vector>
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
-
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
-#include "framework/clock.h"
 #include "framework/executor.h"
+#include "framework/host.h"
 #include "framework/logged_clock.h"
 #include "framework/output_commit.h"
 #include "replication/record.h"
@@ -87,8 +83,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   static constexpr size_t kMaxRestoredHandshakes = 512;
 
   // `executor` has applied everything up to its applied_lsn; the first record here follows it.
-  Serving(boost::asio::io_context& loop, const Clock* clock, Executor* executor, Journal* journal,
-          SouthSide south);
+  Serving(Host* host, Executor* executor, Journal* journal, SouthSide south);
   ~Serving() override;
 
   // Logged time, from now on. After a takeover it goes on where the dead primary's is by now.
@@ -232,12 +227,13 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void HandleUnknownRst(const south_event& event);
   void HandleAcked(const south_event& event);
   void HandleElsewhere(const south_event& event);
-  void WaitForSouthEvents();
+  void HandleSouthEvents();
   void Tick();
   void ScheduleTick();
   void FireTimers();
   void ScheduleTimers();
   Live* Find(ConnectionId id);
+  std::vector<ConnectionId> Ids() const;
   Live& AddLive(ConnectionId id);
   void Drop(Live& live);
   int64_t TimeUs();
@@ -248,7 +244,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void HandleRepeatedSyn(const south_event& event);
   void HandleHandshakeReset(const south_event& event);
   Live* FindNewest(const tcpshim::FourTuple& tuple);
-  bool IsAcceptOf(int fd, const Live& live) const;
+  bool IsAcceptOf(int accepted, const Live& live) const;
   Live* OpenUnseen(const tcpshim::FourTuple& tuple, bool local);
   bool IsLocal(uint32_t ip);
   void Connect(Live& live);
@@ -308,19 +304,18 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void TakeGrip(Live& live);
   bool HasLostGrip(Live& live);
 
-  boost::asio::io_context& loop_;
+  Host* const host_;
   const Clock* const clock_;
   LoggedClock logged_;
   Executor* const executor_;
   Journal* const journal_;
   const SouthSide south_;
   std::unique_ptr<tcpshim::NorthWrapper> north_;
-  boost::asio::posix::stream_descriptor south_events_;
-  boost::asio::steady_timer tick_;
-  boost::asio::steady_timer timers_;
-  bool tick_scheduled_ = false;
-  bool look_soon_ = false;  // the next tick comes soon
-  bool ticking_ = false;    // this turn is a tick
+  std::unique_ptr<DescriptorWatch> south_events_;
+  const std::unique_ptr<Timer> tick_;
+  const std::unique_ptr<Timer> timers_;  // the Server's
+  bool look_soon_ = false;               // the next tick comes soon
+  bool ticking_ = false;                 // this turn is a tick
   bool silent_ = false;
   bool server_threw_ = false;  // nothing is executed any more
   bool in_turn_ = false;

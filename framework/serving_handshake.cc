@@ -152,12 +152,12 @@ void Serving::CheckHandshakes() {
 
 // --- Complete handshakes -------------------------------------------------------------------------
 
-NorthWrapper::Accepted Serving::OnAccepted(int fd, const FourTuple& tuple) {
+NorthWrapper::Accepted Serving::OnAccepted(int accepted, const FourTuple& tuple) {
   if (silent_ || ShuttingDown()) return {};
   Live* live = FindNewest(tuple);
   if (south_.wrapper == nullptr) {
     live = OpenUnseen(tuple, /*local=*/false);
-  } else if (live == nullptr || !half_open_.contains(live->id) || !IsAcceptOf(fd, *live)) {
+  } else if (live == nullptr || !half_open_.contains(live->id) || !IsAcceptOf(accepted, *live)) {
     if (!IsLocal(tuple.remote.ip)) {
       // A handshake that had to make room, or has expired; or one that its client has given up for the next.
       ++counters_.accepts_refused;
@@ -198,8 +198,8 @@ bool Serving::IsLocal(uint32_t ip) {
 
 // Sockets come out of the listener's queue in the order in which handshakes were completed, those of earlier
 // incarnations too.
-bool Serving::IsAcceptOf(int fd, const Live& live) const {
-  if (live.cookie != 0) return live.cookie == tcpshim::SocketCookie(fd);
+bool Serving::IsAcceptOf(int accepted, const Live& live) const {
+  if (live.cookie != 0) return live.cookie == north_->Cookie(accepted);
   // A SYN cookie: TCP made the socket from the client's ACK, which must be the answer to the SYN-ACK in the
   // log.
   return south_.wrapper->Client(*live.slot).has_value();

@@ -133,7 +133,7 @@ void Serving::SendHeldAck(Live& live) {
 }
 
 void Serving::OnFenceMended() {
-  for (auto& [id, live] : live_) BelieveTcp(*live);
+  for (ConnectionId id : Ids()) BelieveTcp(*Find(id));
 }
 
 // An acknowledgement of what the south wrapper has not seen leave is not believed, and does not come again.
@@ -155,7 +155,7 @@ void Serving::BelieveTcp(Live& live) {
 // A TSval for a segment by hand: not before what has left (I6), and not ahead of what the socket itself
 // will send next, or the client would drop that as old (RFC 7323, PAWS).
 uint32_t Serving::TimestampByHand(const Live& live) const {
-  uint32_t now = live.has_socket ? tcpshim::CurrentTimestamp(north_->fd(live.id))
+  uint32_t now = live.has_socket ? north_->CurrentTimestamp(live.id)
                                  : live.state->timestamp_offset() + timestamp_shift_ +
                                        Milliseconds32(clock_->Monotonic());
   if (const auto sent = south_.wrapper->Sent(*live.slot)) now = tcpshim::SeqMax(now, sent->tsval);
@@ -191,7 +191,7 @@ void Serving::SendSynAck(Live& live) {
 // log takes for acknowledged is gone for ever.
 uint64_t Serving::AckedForTcp(const Live& live) const {
   const uint64_t sent = live.written + live.fin_written;
-  return sent - std::min<uint64_t>(tcpshim::UnackedBytes(north_->fd(live.id)), sent);
+  return sent - std::min<uint64_t>(north_->UnackedBytes(live.id), sent);
 }
 
 // TCP has seen what the south wrapper's programs have.
@@ -320,15 +320,14 @@ bool Serving::FinAcked(const Live& live) const {
   if (!live.slot.has_value()) return true;  // standalone: the kernel sees to it
   const auto client = south_.wrapper->Client(*live.slot);
   return client.has_value() && client->una == live.state->SeqOf(live.state->output().end()) + 1 &&
-         tcpshim::UnackedBytes(north_->fd(live.id)) == 0;
+         north_->UnackedBytes(live.id) == 0;
 }
 
 bool Serving::HasLingered(Live& live) {
   const ConnectionState& state = *live.state;
   if (!live.fin_written || !state.ignores_input() || state.peer_closed()) return false;
   const auto now = clock_->Monotonic();
-  const bool has_all =
-      live.slot.has_value() ? FinAcked(live) : tcpshim::UnackedBytes(north_->fd(live.id)) == 0;
+  const bool has_all = live.slot.has_value() ? FinAcked(live) : north_->UnackedBytes(live.id) == 0;
   if (!has_all) return now - live.since > kGiveUpAfter;
   if (!live.lingers_since.has_value()) {
     live.lingers_since = now;

@@ -8,8 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include <boost/asio/post.hpp>
-
 #include "framework/serving.h"
 #include "glog/logging.h"
 #include "tcpshim/endpoint.h"
@@ -24,15 +22,15 @@ constexpr std::chrono::milliseconds kLinger{500};
 
 void Serving::TakeTheRest() {
   taking_the_rest_ = true;
-  for (auto& [id, live] : live_) {
-    if (std::exchange(live->paused, false)) north_->Resume(id);
+  for (ConnectionId id : Ids()) {
+    if (std::exchange(Find(id)->paused, false)) north_->Resume(id);
   }
 }
 
 bool Serving::HasTheRest() const {
   return std::all_of(live_.begin(), live_.end(), [this](const auto& entry) {
     const Live& live = *entry.second;
-    return !live.has_socket || !live.state->connected() || tcpshim::UnreadBytes(north_->fd(live.id)) == 0;
+    return !live.has_socket || !live.state->connected() || north_->UnreadBytes(live.id) == 0;
   });
 }
 
@@ -45,15 +43,16 @@ void Serving::ShutDown(std::chrono::milliseconds limit, std::function<void()> fi
   shutdown_ = {clock_->Monotonic() + limit, std::move(finished)};
   north_->StopListening();
   LOG(INFO) << "closing " << live_.size() << " connections";
-  for (auto& [id, live] : live_) {
-    live->since = clock_->Monotonic();
-    live->paused = false;
+  for (ConnectionId id : Ids()) {
+    Live& live = *Find(id);
+    live.since = clock_->Monotonic();
+    live.paused = false;
     north_->Resume(id);
     // Only output that no other node could contradict.
-    if (journal_->StableAtOnce() && !undurable_.contains(id)) live->released = Released::Of(*live->state);
+    if (journal_->StableAtOnce() && !undurable_.contains(id)) live.released = Released::Of(*live.state);
   }
   // Not from inside the call: whoever asked may be about to be destroyed by `finished`.
-  boost::asio::post(loop_, [this, alive = alive_] {
+  host_->Post([this, alive = alive_] {
     if (*alive) ShutDownTick();
   });
 }
@@ -66,11 +65,8 @@ absl::Span<char> Serving::BeginDiscard(ConnectionId id) {
 
 void Serving::ShutDownTick() {
   if (silent_ || !ShuttingDown()) return;
-  std::vector<ConnectionId> ids;
-  for (const auto& [id, live] : live_) ids.push_back(id);
-  std::sort(ids.begin(), ids.end());
   size_t left = 0;
-  for (ConnectionId id : ids) left += !HasShutDown(*Find(id));
+  for (ConnectionId id : Ids()) left += !HasShutDown(*Find(id));
   const bool late = clock_->Monotonic() >= shutdown_->limit;
   if (left == 0 || late) {
     if (left > 0) LOG(WARNING) << left << " clients did not take what was left for them in time";

@@ -120,14 +120,13 @@ bool Serving::RestoreOne(const ConnectionState& state) {
 }
 
 absl::Status Serving::RestoreSocket(Live& live, const Endpoint& endpoint) {
-  auto fd = tcpshim::Restore(endpoint);
-  if (!fd.ok()) return fd.status();
+  const absl::Status made = north_->Restore(live.id, endpoint, !live.state->peer_closed());
+  if (!made.ok()) return made;
   live.has_socket = true;
   live.written = live.state->view().acked + endpoint.sent.size();
   live.fin_written = endpoint.fin_sent;
   live.untimed = live.slot.has_value();
   if (live.slot.has_value() && !endpoint.sent.empty()) live.unheard_until = live.written;
-  north_->Adopt(live.id, *std::move(fd), !live.state->peer_closed());
   if (live.slot.has_value()) south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
   return absl::OkStatus();
 }
@@ -221,7 +220,7 @@ void Serving::ResendByHand(Live& live, Resent what) {
 // that.)
 void Serving::WatchUntimed(Live& live) {
   if (!live.untimed || live.unheard_until != 0) return;
-  const uint64_t sent = live.written - tcpshim::UnsentBytes(north_->fd(live.id));
+  const uint64_t sent = live.written - north_->UnsentBytes(live.id);
   if (live.resent.has_value()) {
     live.resent->end = std::max(live.resent->end, sent);
     live.resent->next = std::max(live.resent->next, sent);
@@ -241,7 +240,7 @@ void Serving::ResendAgain(Live& live) {
   Resent& what = *live.resent;
   if (what.fin && FinAcked(live)) return live.resent.reset();
   if (const uint64_t acked = ViewOf(live).acked; acked > what.from) {
-    live.untimed = !tcpshim::HasRoundTripTime(north_->fd(live.id));
+    live.untimed = !north_->HasRoundTripTime(live.id);
     if (!live.untimed || acked >= what.end) {
       live.resent.reset();
     } else if (acked >= what.next) {
@@ -286,8 +285,7 @@ uint64_t Serving::Resend(Live& live, const Resent& what, int segments) {
   // a wire that takes less than this host's.
   const size_t agreed = std::max<size_t>(std::min(options.peer_mss, options.own_mss), kSmallestMss);
   size_t size = agreed - (options.timestamps ? kTimestampsSize : 0);
-  if (const size_t kernels = tcpshim::SegmentSize(north_->fd(live.id)); kernels != 0)
-    size = std::min(size, kernels);
+  if (const size_t kernels = north_->SegmentSize(live.id); kernels != 0) size = std::min(size, kernels);
   uint64_t at = what.from;
   for (int i = 0; i < segments && (at < what.end || (i == 0 && what.fin)); ++i) {
     segment.payload = state.output().View(at, std::min<uint64_t>(at + size, what.end));
@@ -340,7 +338,7 @@ void Serving::TakeGrip(Live& live) {
   // A segment that comes meanwhile is as good as lost.
   south_.wrapper->Allow(*live.slot, SOUTH_NO_SOCKET);
   tcpshim::CapturedBytes bytes;
-  auto endpoint = tcpshim::Capture(north_->fd(live.id), bytes);
+  auto endpoint = north_->Capture(live.id, bytes);
   if (!endpoint.ok()) {
     south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
     LOG_EVERY_T(WARNING, 1) << "a client with a small window goes on when the kernel's timers say so: "
@@ -360,9 +358,9 @@ void Serving::TakeGrip(Live& live) {
     --endpoint->rcv_nxt;
   }
   north_->ForgetSilently(live.id);
-  auto fd = tcpshim::Restore(*endpoint);
-  if (!fd.ok()) {
-    LOG(ERROR) << "cannot restore again: " << fd.status();
+  const absl::Status made = north_->Restore(live.id, *endpoint, !state.peer_closed());
+  if (!made.ok()) {
+    LOG(ERROR) << "cannot restore again: " << made;
     ++counters_.broken;
     Append(RecordKind::kBroken, Encode(Broken{live.id, ECONNABORTED}), 0);
     return Drop(live);
@@ -370,7 +368,6 @@ void Serving::TakeGrip(Live& live) {
   ++counters_.regripped;
   live.written = edge;
   live.fin_written = live.blocked = live.paused = false;
-  north_->Adopt(live.id, *std::move(fd), !state.peer_closed());
   south_.wrapper->Disallow(*live.slot, SOUTH_NO_SOCKET);
   ResendByHand(live, {view.acked, edge, false});
   WriteOutput(live);
@@ -381,7 +378,7 @@ bool Serving::HasLostGrip(Live& live) {
   if (live.claimed_until == 0) return false;
   const auto client = south_.wrapper->Client(*live.slot);
   if (!client.has_value()) return false;
-  const uint64_t sent = live.written - tcpshim::UnsentBytes(north_->fd(live.id));
+  const uint64_t sent = live.written - north_->UnsentBytes(live.id);
   if (sent >= live.claimed_until) live.claimed_until = 0;
   const uint32_t fin = live.fin_written ? 1 : 0;
   return live.claimed_until != 0 && tcpshim::SeqAfter(client->una, live.state->SeqOf(sent) + fin);
@@ -440,23 +437,21 @@ void Serving::ResumeTurns(uint64_t epoch, uint32_t timestamp_shift, const std::s
 
 void Serving::Stop() {
   silent_ = true;
-  tick_.cancel();
-  timers_.cancel();
-  if (south_events_.is_open()) {
-    south_events_.cancel();
-    south_events_.release();
-  }
+  tick_->Cancel();
+  timers_->Cancel();
+  south_events_.reset();
 }
 
 void Serving::FallSilent() {
   Stop();  // if it was not: a Server that threw has stopped already, and its clients shall not hear of it
   if (north_ == nullptr) return;
   north_->StopListening();
-  for (auto& [id, live] : live_) {
+  for (ConnectionId id : Ids()) {
+    const Live& live = *Find(id);
     // A client of this host cannot go on with another one, and shall know.
-    const bool local = south_.wrapper != nullptr && !live->slot.has_value() && !live->superseded;
-    if (live->has_socket) local ? north_->Abort(id) : north_->ForgetSilently(id);
-    if (live->slot.has_value()) south_.wrapper->Remove(*live->slot);
+    const bool local = south_.wrapper != nullptr && !live.slot.has_value() && !live.superseded;
+    if (live.has_socket) local ? north_->Abort(id) : north_->ForgetSilently(id);
+    if (live.slot.has_value()) south_.wrapper->Remove(*live.slot);
   }
   live_.clear();
 }

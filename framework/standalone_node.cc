@@ -1,9 +1,6 @@
 #include "framework/standalone_node.h"
 
-#include <random>
 #include <utility>
-
-#include <boost/asio/post.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "framework/serving_counters.h"
@@ -11,19 +8,21 @@
 
 namespace understudy {
 
-StandaloneNode::StandaloneNode(boost::asio::io_context& loop, const NodeConfig& config,
-                               std::unique_ptr<Server> server, const Clock* clock, Failed failed)
-    : loop_(loop),
+StandaloneNode::StandaloneNode(Host* host, const NodeConfig& config, std::unique_ptr<Server> server,
+                               Failed failed)
+    : host_(host),
       config_(config),
       failed_(std::move(failed)),
       server_(std::move(server)),
       executor_(server_.get(), config.limits),
-      serving_(loop, clock, &executor_, this, SouthSide{}) {}
+      serving_(host, &executor_, this, SouthSide{}) {}
 
 absl::Status StandaloneNode::Start() {
   if (absl::Status started = serving_.Start({config_.client_keepalive}); !started.ok()) return started;
-  serving_.BeginEpoch(1, std::random_device{}(), 0, config_.node);
-  if (absl::Status listens = serving_.north().Listen(config_.service, false); !listens.ok()) return listens;
+  serving_.BeginEpoch(1, host_->Random(), 0, config_.node);
+  auto listener = host_->OpenListener(config_.service, /*movable=*/false);
+  if (!listener.ok()) return listener.status();
+  if (absl::Status listens = serving_.north().Listen(*std::move(listener)); !listens.ok()) return listens;
   LOG(INFO) << "serving " << serving_.north_address().ToString() << ", standalone";
   return absl::OkStatus();
 }
@@ -41,13 +40,13 @@ void StandaloneNode::OnCommitFailed(absl::Status why) {
   LOG(ERROR) << "the Server cannot commit: " << why;
   serving_.Stop();
   // Not from inside a turn of what this ends.
-  boost::asio::post(loop_, [this, why = std::move(why)] {
+  host_->Post([this, why = std::move(why)] {
     failed_(absl::UnavailableError(absl::StrCat("the Server cannot commit: ", why.message())));
   });
 }
 
 void StandaloneNode::OnServerThrew(absl::Status why, replication::RecordBatch, replication::Lsn, uint64_t) {
-  boost::asio::post(loop_, [this, why = std::move(why)] { failed_(absl::UnavailableError(why.message())); });
+  host_->Post([this, why = std::move(why)] { failed_(absl::UnavailableError(why.message())); });
 }
 
 NodeStatus StandaloneNode::Status() const {

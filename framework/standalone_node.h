@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "framework/executor.h"
+#include "framework/host.h"
 #include "framework/node.h"
 #include "framework/serving.h"
 
@@ -12,8 +13,8 @@ namespace understudy {
 
 class StandaloneNode final : public Node, private Journal {
  public:
-  StandaloneNode(boost::asio::io_context& loop, const NodeConfig& config, std::unique_ptr<Server> server,
-                 const Clock* clock, Failed failed);
+  // `host` outlives this object.
+  StandaloneNode(Host* host, const NodeConfig& config, std::unique_ptr<Server> server, Failed failed);
   absl::Status Start() override;
   NodeStatus Status() const override;
   void Stop(std::function<void()> stopped) override;
@@ -28,7 +29,7 @@ class StandaloneNode final : public Node, private Journal {
   void OnCommitFailed(absl::Status why) override;
   void OnServerThrew(absl::Status why, replication::RecordBatch last, replication::Lsn, uint64_t) override;
 
-  boost::asio::io_context& loop_;
+  Host* const host_;
   const NodeConfig config_;
   const Failed failed_;
   const std::unique_ptr<Server> server_;

@@ -15,7 +15,8 @@
 
 namespace understudy::replication {
 
-// Everything happens on the loop's thread. Alive until closed; destroy it at any time, also inside a callback.
+// Everything happens on the loop's thread. Alive until closed; destroy it at any time, also inside a
+// callback.
 class Link {
  public:
   // What the owner is told. All calls come from the loop, none from inside a method of Link, none after

@@ -1,4 +1,5 @@
-// The links of the pair on sockets: frames of Thrift's on the node's own Boost.Asio loop, into the generated code.
+// The links of the pair on sockets: frames of Thrift's on the node's own Boost.Asio loop, into the generated
+// code.
 #ifndef UNDERSTUDY_REPLICATION_SOCKET_LINK_H_
 #define UNDERSTUDY_REPLICATION_SOCKET_LINK_H_
 

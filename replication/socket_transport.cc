@@ -16,8 +16,8 @@ struct SocketConnection final : Transport::Connection {
 
 }  // namespace
 
-SocketTransport::SocketTransport(boost::asio::io_context& loop, Options options)
-    : loop_(loop), options_(std::move(options)) {}
+SocketTransport::SocketTransport(boost::asio::io_context& loop, const Options& options)
+    : loop_(loop), options_(options) {}
 
 absl::Status SocketTransport::Listen(Accepted accepted) {
   auto listener = LinkListener::Open(

@@ -3,10 +3,8 @@
 #define UNDERSTUDY_REPLICATION_SOCKET_TRANSPORT_H_
 
 #include <memory>
-#include <string>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 
 #include "replication/socket_link.h"
 #include "replication/transport.h"
@@ -15,14 +13,8 @@ namespace understudy::replication {
 
 class SocketTransport final : public Transport {
  public:
-  struct Options {
-    boost::asio::ip::tcp::endpoint own, peer;  // the replication endpoints
-    std::string key;                           // shared by the pair (auth.h); empty: anybody is believed
-    std::string service;                       // "IP:PORT"
-    std::string node;                          // own name
-  };
   // `loop` outlives this object and all that it makes.
-  SocketTransport(boost::asio::io_context& loop, Options options);
+  SocketTransport(boost::asio::io_context& loop, const Options& options);
 
   absl::Status Listen(Accepted accepted) override;
   uint64_t turned_away() const override;

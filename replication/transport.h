@@ -9,6 +9,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+
+#include <boost/asio/ip/tcp.hpp>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -32,6 +35,13 @@ class Transport {
   using Accepted = std::function<void(std::unique_ptr<Connection>)>;
   using Dialed = std::function<void(DialResult, std::unique_ptr<Connection>)>;
 
+  struct Options {
+    boost::asio::ip::tcp::endpoint own, peer;  // the replication endpoints
+    std::string key;                           // shared by the pair (auth.h); empty: anybody is believed
+    std::string service;                       // "IP:PORT"
+    std::string node;                          // own name
+  };
+
   virtual ~Transport() = default;
 
   // From now on `accepted` is called for each connection from the peer's address. Once. Unavailable or
@@ -40,7 +50,8 @@ class Transport {
   // Connections from other addresses, which were closed at once.
   virtual uint64_t turned_away() const = 0;
 
-  // Dials the peer once. `done` gets kConnected with the connection, or why there is none, at most `timeout` later.
+  // Dials the peer once. `done` gets kConnected with the connection, or why there is none, at most `timeout`
+  // later.
   virtual void Dial(std::chrono::milliseconds timeout, Dialed done) = 0;
 
   // `dialed`: this end did. `handler` outlives the link, or the link is closed first.

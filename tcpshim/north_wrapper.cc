@@ -147,6 +147,25 @@ class EpollNorthWrapper final : public NorthWrapper {
     accept_timer_.cancel();
   }
 
+  absl::Status Restore(ConnectionId id, const Endpoint& endpoint, bool expect_input) override {
+    auto fd = tcpshim::Restore(endpoint);
+    if (!fd.ok()) return fd.status();
+    Adopt(id, *std::move(fd), expect_input);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Endpoint> Capture(ConnectionId id, CapturedBytes& storage) override {
+    return tcpshim::Capture(fd(id), storage);
+  }
+
+  uint32_t UnackedBytes(ConnectionId id) const override { return tcpshim::UnackedBytes(fd(id)); }
+  uint32_t UnsentBytes(ConnectionId id) const override { return tcpshim::UnsentBytes(fd(id)); }
+  uint32_t UnreadBytes(ConnectionId id) const override { return tcpshim::UnreadBytes(fd(id)); }
+  size_t SegmentSize(ConnectionId id) const override { return tcpshim::SegmentSize(fd(id)); }
+  bool HasRoundTripTime(ConnectionId id) const override { return tcpshim::HasRoundTripTime(fd(id)); }
+  uint32_t CurrentTimestamp(ConnectionId id) const override { return tcpshim::CurrentTimestamp(fd(id)); }
+  uint64_t Cookie(int accepted) const override { return tcpshim::SocketCookie(accepted); }
+
   void Adopt(ConnectionId id, UniqueFd fd, bool expect_input) override {
     if (const char* refused = SetClientOptions(fd.get(), options_.keepalive)) {
       PLOG(WARNING) << "connection " << id << ": " << refused;

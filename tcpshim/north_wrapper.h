@@ -22,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "tcpshim/endpoint.h"
 #include "tcpshim/tcp_types.h"
 #include "tcpshim/unique_fd.h"
 
@@ -82,7 +83,12 @@ class NorthWrapper {
   virtual SocketAddress listening() const = 0;  // with the port chosen, when 0 was asked for
   virtual void StopListening() = 0;
 
-  // Takes a restored socket under `id`. `expect_input` false: the client's stream has ended already.
+  // Restores an endpoint (endpoint.h, with its errors) and takes it under `id`. `expect_input` false: the
+  // client's stream has ended already.
+  virtual absl::Status Restore(ConnectionId id, const Endpoint& endpoint, bool expect_input) = 0;
+  // tcpshim::Capture of a connection that is here: what follows is ForgetSilently.
+  virtual absl::StatusOr<Endpoint> Capture(ConnectionId id, CapturedBytes& storage) = 0;
+  // Takes a socket that is connected already; the same.
   virtual void Adopt(ConnectionId id, UniqueFd fd, bool expect_input) = 0;
 
   // Writes as much as TCP takes now, gathers; returns the bytes taken. Less than asked: OnWritable follows.
@@ -92,7 +98,17 @@ class NorthWrapper {
   virtual void Abort(ConnectionId id) = 0;           // RST, and forgotten
   virtual void Forget(ConnectionId id) = 0;          // closed as the kernel does it, and forgotten
   virtual void ForgetSilently(ConnectionId id) = 0;  // neither FIN nor RST is sent
-  virtual int fd(ConnectionId id) const = 0;         // -1: unknown
+
+  // What TCP says of a connection: see endpoint.h. Of one that is unknown, as of a socket that is no more.
+  virtual uint32_t UnackedBytes(ConnectionId id) const = 0;
+  virtual uint32_t UnsentBytes(ConnectionId id) const = 0;
+  virtual uint32_t UnreadBytes(ConnectionId id) const = 0;
+  virtual size_t SegmentSize(ConnectionId id) const = 0;
+  virtual bool HasRoundTripTime(ConnectionId id) const = 0;
+  virtual uint32_t CurrentTimestamp(ConnectionId id) const = 0;
+  // tcpshim::SocketCookie of what OnAccepted was called with.
+  virtual uint64_t Cookie(int accepted) const = 0;
+  virtual int fd(ConnectionId id) const = 0;  // -1: unknown
 
   // After BeginReceive refused: read again. Nothing happens when it did not, or is not known any more.
   virtual void Resume(ConnectionId id) = 0;

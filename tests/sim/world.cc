@@ -1,14 +1,14 @@
 #include "tests/sim/world.h"
 
-#include <sys/eventfd.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "replication/last_word.h"
 #include "replication/record.h"
-#include "tests/sim/seams.h"
+#include "tests/sim/sim_host.h"
+#include "tests/sim/sim_north.h"
+#include "tests/sim/sim_transport.h"
 
 namespace understudy::sim {
 
@@ -29,12 +29,6 @@ constexpr Nanos kLivenessBound = seconds(30);
 constexpr uint32_t kGhosts = 0xc6130000;         // addresses from here on are nobody's
 constexpr Nanos kBeginning = milliseconds(210);  // about when the first primary begins to serve
 constexpr int64_t kWallEpochUs = 1'700'000'000'000'000;
-
-// A descriptor that is one, because Asio sets it to non-blocking. Nothing is ever read from it.
-int SouthEventFd() {
-  static const int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  return fd;
-}
 
 class HostClock final : public Clock {
  public:
@@ -104,8 +98,8 @@ Process::Process(World* world, Host* host, Manner manner)
     : world(world),
       host(host),
       clock(std::make_unique<HostClock>(world, host)),
+      sim_host(std::make_unique<SimHost>(this)),
       south(world->mutations()),
-      event_fd(SouthEventFd()),
       shadow(manner) {}
 
 Process::~Process() {
@@ -224,7 +218,6 @@ World::~World() {
   for (Host& host : hosts_) host.process.reset();
   buried_.clear();
   ForgetLinks();
-  ForgetReactors();
   now_in = nullptr;
 }
 
@@ -266,12 +259,12 @@ void World::StartProcess(Host& host, Role role) {
   process.witness = std::make_unique<SimWitness>(Bytes(*this, replication::kLastWordSize),
                                                  [this, &process] { SayLastWord(process); });
   Running here(&process);
-  process.node = std::make_unique<PairNode>(
-      process.loop, config, std::move(server), process.clock.get(), std::make_unique<SimTransport>(&process),
-      process.witness.get(), [this, &process](absl::Status why) {
-        process.failed = true;
-        Note(absl::StrCat(process.host->name, " gives up: ", why.ToString()));
-      });
+  process.node =
+      std::make_unique<PairNode>(process.sim_host.get(), config, std::move(server), process.witness.get(),
+                                 [this, &process](absl::Status why) {
+                                   process.failed = true;
+                                   Note(absl::StrCat(process.host->name, " gives up: ", why.ToString()));
+                                 });
   const absl::Status started = process.node->Start();
   if (!started.ok()) Violate("start", started.ToString());
   Wake(process, Nanos(0));
@@ -350,11 +343,9 @@ void World::Turn(Process& process) {
     if (!process.dead) done();
   }
   if (!sockets_first && process.north != nullptr && !process.dead) process.north->Turn();
-  int handlers = 0;
-  while (!process.dead && process.loop.poll_one() > 0 && ++handlers < kHandlersPerTurn) {
-  }
-  if (handlers == kHandlersPerTurn)
+  if (!process.sim_host->Run(kHandlersPerTurn)) {
     Violate("spin", absl::StrCat(process.host->name, "'s loop does not come to rest"));
+  }
   const bool replays = Chance(60) && !process.host->replay_hangs;
   if (process.replay && !process.dead && replays) process.replay();
   if (!process.dead) Wake(process, kTurnInterval);

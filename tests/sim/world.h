@@ -2,10 +2,9 @@
 // the client network and the clients, in one thread on a simulated clock. One seed decides all.
 //
 // What runs on the hosts is the shipping node: PairNode and Serving with all they are made of, the
-// protocol cores, the executor, output commit. What they stand on is modelled, at the seams of
-// tcpshim/ and of the replication link, which are filled in at link time (seams.cc): kernel TCP
-// (tcp.h), the south wrapper's verdicts (south.h), the north wrapper, the service address, the
-// link's connections.
+// protocol cores, the executor, output commit. What they stand on is a Host of the simulator's (sim_host.h):
+// kernel TCP (tcp.h) under a north wrapper (sim_north.h), the south wrapper's verdicts (south.h), the service
+// address, the links of the pair (sim_transport.h).
 //
 // Safety (DESIGN section 5) is checked at each packet that leaves a host for a client, at each
 // takeover, and at each byte a client receives; liveness at the end, when everything is mended.
@@ -13,8 +12,6 @@
 #define UNDERSTUDY_TESTS_SIM_WORLD_H_
 
 #include <array>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -45,6 +42,7 @@ using tcpshim::FourTuple;
 
 class World;
 struct Host;
+class SimHost;
 class SimNorth;
 
 // What a node that has stored the log up to here would have said: a second executor beside the
@@ -98,10 +96,8 @@ struct Process {
   bool anew = false;    // the host has had another one before, which died
   Nanos began{0};
   std::unique_ptr<Clock> clock;
-  boost::asio::io_context loop{1};
-  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work{loop.get_executor()};
+  std::unique_ptr<SimHost> sim_host;  // as the node sees all that is below
   South south;
-  int event_fd = -1;
   SimNorth* north = nullptr;
   replication::Transport::Accepted accept_link;
   std::function<void(bool)> carrier_changed;

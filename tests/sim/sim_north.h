@@ -1,16 +1,15 @@
-// What the simulator needs of its own seams (see seams.cc).
-#ifndef UNDERSTUDY_TESTS_SIM_SEAMS_H_
-#define UNDERSTUDY_TESTS_SIM_SEAMS_H_
+// The north wrapper on a simulated kernel.
+#ifndef UNDERSTUDY_TESTS_SIM_SIM_NORTH_H_
+#define UNDERSTUDY_TESTS_SIM_SIM_NORTH_H_
 
 #include <map>
 
-#include "replication/transport.h"
 #include "tcpshim/north_wrapper.h"
 #include "tests/sim/world.h"
 
 namespace understudy::sim {
 
-// The north wrapper on a simulated kernel. Turn() does what one readiness of its epoll set does.
+// Turn() does what one readiness of its epoll set does.
 class SimNorth final : public tcpshim::NorthWrapper {
  public:
   SimNorth(Process* process, Log* log);
@@ -22,13 +21,22 @@ class SimNorth final : public tcpshim::NorthWrapper {
   absl::Status LimitSegments(uint32_t) override { return absl::OkStatus(); }  // segments have no size here
   SocketAddress listening() const override { return process_->world->service(); }
   void StopListening() override { is_listening_ = false; }
+  absl::Status Restore(ConnectionId id, const tcpshim::Endpoint& endpoint, bool expect_input) override;
+  absl::StatusOr<tcpshim::Endpoint> Capture(ConnectionId id, tcpshim::CapturedBytes& storage) override;
   void Adopt(ConnectionId id, tcpshim::UniqueFd fd, bool expect_input) override;
   size_t Write(ConnectionId id, absl::Span<const iovec> bytes) override;
   void ShutdownWrite(ConnectionId id) override;
   void Abort(ConnectionId id) override;
   void Forget(ConnectionId id) override;
   void ForgetSilently(ConnectionId id) override;
-  int fd(ConnectionId id) const override;
+  uint32_t UnackedBytes(ConnectionId id) const override;
+  uint32_t UnsentBytes(ConnectionId id) const override;
+  uint32_t UnreadBytes(ConnectionId id) const override;
+  size_t SegmentSize(ConnectionId) const override { return 0; }
+  bool HasRoundTripTime(ConnectionId id) const override;
+  uint32_t CurrentTimestamp(ConnectionId id) const override;
+  uint64_t Cookie(int accepted) const override { return static_cast<uint64_t>(accepted); }
+  int fd(ConnectionId) const override { return -1; }
   void Resume(ConnectionId id) override;
   size_t connections() const override { return known_.size(); }
 
@@ -56,36 +64,6 @@ class SimNorth final : public tcpshim::NorthWrapper {
   std::map<ConnectionId, Known> known_;
 };
 
-// The replication network.
-class SimTransport final : public replication::Transport {
- public:
-  explicit SimTransport(Process* process) : process_(process) {}
-  ~SimTransport() override;
-  absl::Status Listen(Accepted accepted) override;
-  uint64_t turned_away() const override { return 0; }
-  void Dial(std::chrono::milliseconds timeout, Dialed done) override;
-  std::shared_ptr<replication::Link> StartLink(std::unique_ptr<Connection> connection,
-                                               replication::Link::Handler* handler, bool dialed) override;
-  absl::StatusOr<std::unique_ptr<replication::PulseLink>> OpenPulse(
-      replication::PulseLink::Heard heard) override;
-
- private:
-  Process* const process_;
-};
-
-// The kernel closes the connections of a process that has died; after a power cut nobody does.
-void CloseLinksOf(Process& process);
-// Both ends find all connections of the replication network broken.
-void ResetLinks(World& world);
-// Connections of the replication network, for the next world to begin without.
-void ForgetLinks();
-// Of all event loops (reactor.cc).
-void ForgetReactors();
-
-// A socket's number as a file descriptor, above all real ones, so that closing it by mistake does
-// nothing.
-constexpr int kFirstFd = 1 << 24;
-
 }  // namespace understudy::sim
 
-#endif  // UNDERSTUDY_TESTS_SIM_SEAMS_H_
+#endif  // UNDERSTUDY_TESTS_SIM_SIM_NORTH_H_

@@ -1,4 +1,4 @@
-#include "framework/replayer.h"
+#include "framework/replay_thread.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -75,15 +75,15 @@ class Source {
 
 void Unexpected(std::string what) { ADD_FAILURE() << what; }
 
-TEST(ReplayerTest, FinishAppliesAllThatWasPushed) {
+TEST(ReplayThreadTest, FinishAppliesAllThatWasPushed) {
   Source source;
   Echo server;
   Executor executor(&server);
-  Replayer replayer(&executor, Unexpected);
+  ReplayThread replayer(&executor, Unexpected);
   for (int i = 0; i < 1000; ++i) {
     source.Receive("some bytes");
     RecordBatch batch = source.Seal();
-    replayer.Push(std::move(batch), source.executed(), source.hash());
+    replayer.Push({std::move(batch), source.executed(), source.hash()});
   }
   EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), source.executed());
@@ -94,23 +94,23 @@ TEST(ReplayerTest, FinishAppliesAllThatWasPushed) {
   EXPECT_EQ(executor.output_hash(), source.hash());
 }
 
-TEST(ReplayerTest, FinishWithNothingPushed) {
+TEST(ReplayThreadTest, FinishWithNothingPushed) {
   Echo server;
   Executor executor(&server);
-  Replayer replayer(&executor, Unexpected);
+  ReplayThread replayer(&executor, Unexpected);
   EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), 0u);
 }
 
-TEST(ReplayerTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
+TEST(ReplayThreadTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
   Source source;
   Echo server;
   Executor executor(&server);
-  Replayer replayer(&executor, Unexpected);
+  ReplayThread replayer(&executor, Unexpected);
   source.Receive("wait");
   RecordBatch first = source.Seal();
   const size_t first_size = first.bytes().size();
-  replayer.Push(std::move(first), 0, 0);
+  replayer.Push({std::move(first), 0, 0});
   server.waiting.acquire();  // the replay stands still inside the Server
   EXPECT_EQ(replayer.applied_lsn(), 3u) << "Begin, Open, Connect";
   size_t behind = 0;
@@ -118,7 +118,7 @@ TEST(ReplayerTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
     source.Receive("more");
     RecordBatch batch = source.Seal();
     behind += batch.bytes().size();
-    replayer.Push(std::move(batch), source.executed(), source.hash());
+    replayer.Push({std::move(batch), source.executed(), source.hash()});
   }
   EXPECT_EQ(replayer.backlog_bytes(), first_size + behind);
   EXPECT_EQ(replayer.applied_lsn(), 3u);
@@ -139,7 +139,7 @@ class Expecting : public Server {
   std::vector<std::pair<bool, std::string>> calls;  // whether it is only expected
 };
 
-TEST(ReplayerTest, EachRecordIsExpectedSomeRecordsAhead) {
+TEST(ReplayThreadTest, EachRecordIsExpectedSomeRecordsAhead) {
   constexpr size_t kCount = 1000;
   LogForTest log;
   log.Begin(1);
@@ -147,12 +147,12 @@ TEST(ReplayerTest, EachRecordIsExpectedSomeRecordsAhead) {
   log.Connect(1);
   Expecting server;
   Executor executor(&server);
-  Replayer replayer(&executor, Unexpected);
+  ReplayThread replayer(&executor, Unexpected);
   for (size_t i = 0; i < kCount; ++i) {
     log.Receive(1, absl::StrCat(i));
-    if (i % 7 == 6) replayer.Push(log.Seal(), 0, 0);
+    if (i % 7 == 6) replayer.Push({log.Seal(), 0, 0});
   }
-  replayer.Push(log.Seal(), 0, 0);
+  replayer.Push({log.Seal(), 0, 0});
   ASSERT_TRUE(replayer.Finish(kPatience).ok());
   size_t expected = 0, given = 0, most = 0;
   for (const auto& [ahead, bytes] : server.calls) {
@@ -165,114 +165,114 @@ TEST(ReplayerTest, EachRecordIsExpectedSomeRecordsAhead) {
   EXPECT_EQ(most, Executor::kExpectAhead + 1) << "told of before the first of them is applied";
 }
 
-TEST(ReplayerTest, AnotherHashIsADivergence) {
+TEST(ReplayThreadTest, AnotherHashIsADivergence) {
   Source source;
   source.Receive("x");
   Echo server;
   Executor executor(&server);
   std::string said;
   int times = 0;
-  Replayer replayer(&executor, [&](std::string what) {
+  ReplayThread replayer(&executor, [&](std::string what) {
     said = std::move(what);
     ++times;
   });
   const Lsn lsn = source.executed();
-  replayer.Push(source.Seal(), lsn, source.hash() ^ 1);
+  replayer.Push({source.Seal(), lsn, source.hash() ^ 1});
   source.Receive("y");
-  replayer.Push(source.Seal(), source.executed(), source.hash() ^ 1);
+  replayer.Push({source.Seal(), source.executed(), source.hash() ^ 1});
   EXPECT_FALSE(replayer.Finish(kPatience).ok());
   EXPECT_THAT(said, HasSubstr("output differs from the primary's at LSN 4"));
   EXPECT_EQ(times, 1);
   EXPECT_EQ(replayer.applied_lsn(), lsn) << "the replay has stopped";
 }
 
-TEST(ReplayerTest, TheHashIsComparedOnlyWhereThePrimaryTookIt) {
+TEST(ReplayThreadTest, TheHashIsComparedOnlyWhereThePrimaryTookIt) {
   Source source;
   source.Receive("x");
   RecordBatch batch = source.Seal();
   Echo server;
   Executor executor(&server);
-  Replayer replayer(&executor, Unexpected);
+  ReplayThread replayer(&executor, Unexpected);
   // The primary had executed further, or says nothing.
-  replayer.Push(std::move(batch), source.executed() + 5, 12345);
+  replayer.Push({std::move(batch), source.executed() + 5, 12345});
   source.Receive("y");
-  replayer.Push(source.Seal(), 0, 12345);
+  replayer.Push({source.Seal(), 0, 12345});
   EXPECT_TRUE(replayer.Finish(kPatience).ok());
 }
 
-TEST(ReplayerTest, ARecordThatDoesNotFitIsADivergence) {
+TEST(ReplayThreadTest, ARecordThatDoesNotFitIsADivergence) {
   Source source;
   LogForTest& log = source.log();
   log.Receive(99, "nobody");
   Echo server;
   Executor executor(&server);
   std::string said;
-  Replayer replayer(&executor, [&](std::string what) { said = std::move(what); });
-  replayer.Push(source.Seal(), 0, 0);
+  ReplayThread replayer(&executor, [&](std::string what) { said = std::move(what); });
+  replayer.Push({source.Seal(), 0, 0});
   EXPECT_FALSE(replayer.Finish(kPatience).ok());
   EXPECT_THAT(said, HasSubstr("connection 99 is not open"));
   EXPECT_EQ(replayer.applied_lsn(), 3u) << "as far as it was sound";
 }
 
-TEST(ReplayerTest, ARunOfRecordsIsCommittedOnce) {
+TEST(ReplayThreadTest, ARunOfRecordsIsCommittedOnce) {
   Source source;
   Echo server;
   Executor executor(&server);
-  Replayer replayer(&executor, Unexpected);
+  ReplayThread replayer(&executor, Unexpected);
   source.Receive("wait");
-  replayer.Push(source.Seal(), 0, 0);
+  replayer.Push({source.Seal(), 0, 0});
   server.waiting.acquire();
   EXPECT_EQ(server.commits, 0) << "not in the middle of a run";
   for (int i = 0; i < 100; ++i) {
     source.Receive("more");
-    replayer.Push(source.Seal(), source.executed(), source.hash());
+    replayer.Push({source.Seal(), source.executed(), source.hash()});
   }
   server.go_on.release();
   EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(server.commits, 2) << "of the first batch, and of all that came meanwhile";
 }
 
-TEST(ReplayerTest, ACopyThatCannotCommitIsUnusable) {
+TEST(ReplayThreadTest, ACopyThatCannotCommitIsUnusable) {
   Source source;
   source.Receive("x");
   Echo server;
   server.broken = true;
   Executor executor(&server);
   std::string said;
-  Replayer replayer(&executor, [&](std::string why) { said = std::move(why); });
-  replayer.Push(source.Seal(), source.executed(), source.hash());
+  ReplayThread replayer(&executor, [&](std::string why) { said = std::move(why); });
+  replayer.Push({source.Seal(), source.executed(), source.hash()});
   const absl::Status finished = replayer.Finish(kPatience);
   EXPECT_THAT(std::string(finished.message()), HasSubstr("the Server cannot commit"));
   EXPECT_THAT(said, HasSubstr("disk broken"));
   EXPECT_EQ(server.commits, 1);
 }
 
-TEST(ReplayerTest, PushAfterADivergenceChangesNothing) {
+TEST(ReplayThreadTest, PushAfterADivergenceChangesNothing) {
   Source source;
   source.Receive("x");
   Echo server;
   Executor executor(&server);
   std::binary_semaphore diverged{0};
-  Replayer replayer(&executor, [&](std::string) { diverged.release(); });
-  replayer.Push(source.Seal(), source.executed(), source.hash() + 1);
+  ReplayThread replayer(&executor, [&](std::string) { diverged.release(); });
+  replayer.Push({source.Seal(), source.executed(), source.hash() + 1});
   diverged.acquire();
   const Lsn lsn = replayer.applied_lsn();
   source.Receive("y");
-  replayer.Push(source.Seal(), source.executed(), source.hash());
+  replayer.Push({source.Seal(), source.executed(), source.hash()});
   EXPECT_FALSE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), lsn);
 }
 
-TEST(ReplayerTest, FinishDoesNotWaitForEverForACallThatHangs) {
+TEST(ReplayThreadTest, FinishDoesNotWaitForEverForACallThatHangs) {
   Source source;
   Echo server;
   Executor executor(&server);
-  Replayer replayer(&executor, Unexpected);
+  ReplayThread replayer(&executor, Unexpected);
   source.Receive("wait");
-  replayer.Push(source.Seal(), source.executed(), source.hash());
+  replayer.Push({source.Seal(), source.executed(), source.hash()});
   server.waiting.acquire();
   source.Receive("behind it");
-  replayer.Push(source.Seal(), source.executed(), source.hash());
+  replayer.Push({source.Seal(), source.executed(), source.hash()});
   EXPECT_TRUE(absl::IsDeadlineExceeded(replayer.Finish(std::chrono::milliseconds(20))));
   EXPECT_LT(replayer.applied_lsn(), source.executed());
   server.go_on.release();
@@ -280,32 +280,32 @@ TEST(ReplayerTest, FinishDoesNotWaitForEverForACallThatHangs) {
   EXPECT_EQ(replayer.applied_lsn(), source.executed());
 }
 
-TEST(ReplayerDeathTest, AThreadThatHangsForEverEndsWithTheProcess) {
+TEST(ReplayThreadDeathTest, AThreadThatHangsForEverEndsWithTheProcess) {
   const auto hang = [] {
     Source source;
     Echo server;
     Executor executor(&server);
-    Replayer replayer(&executor, Unexpected);
+    ReplayThread replayer(&executor, Unexpected);
     source.Receive("wait");
-    replayer.Push(source.Seal(), 0, 0);
+    replayer.Push({source.Seal(), 0, 0});
     server.waiting.acquire();
     (void)replayer.Finish(std::chrono::milliseconds(1));
   };
   EXPECT_EXIT(hang(), testing::ExitedWithCode(1), "");
 }
 
-TEST(ReplayerTest, TheDestructorStopsWhereItIs) {
+TEST(ReplayThreadTest, TheDestructorStopsWhereItIs) {
   Source source;
   Echo server;
   Executor executor(&server);
   source.Receive("wait");
   {
-    Replayer replayer(&executor, Unexpected);
-    replayer.Push(source.Seal(), 0, 0);
+    ReplayThread replayer(&executor, Unexpected);
+    replayer.Push({source.Seal(), 0, 0});
     server.waiting.acquire();
     for (int i = 0; i < 100; ++i) {
       source.Receive("never");
-      replayer.Push(source.Seal(), 0, 0);
+      replayer.Push({source.Seal(), 0, 0});
     }
     server.go_on.release();
   }
@@ -313,18 +313,18 @@ TEST(ReplayerTest, TheDestructorStopsWhereItIs) {
   EXPECT_LE(executor.applied_lsn(), source.executed());
 }
 
-TEST(ReplayerTest, BeginsWhereTheExecutorStands) {
+TEST(ReplayThreadTest, BeginsWhereTheExecutorStands) {
   Source source;
   source.Receive("x");
   const RecordBatch whole = source.Seal();
   Echo server;
   Executor executor(&server);
   for (const replication::RecordView record : whole) ASSERT_TRUE(executor.Apply(record).ok());
-  Replayer replayer(&executor, Unexpected);
+  ReplayThread replayer(&executor, Unexpected);
   EXPECT_EQ(replayer.applied_lsn(), 4u);
   EXPECT_EQ(replayer.connections(), 1u);
   source.Receive("y");
-  replayer.Push(source.Seal(), source.executed(), source.hash());
+  replayer.Push({source.Seal(), source.executed(), source.hash()});
   EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), 5u);
 }
