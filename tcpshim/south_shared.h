@@ -32,7 +32,7 @@ struct south_connection {
 
   __u32 held;         /* 1: an ACK was taken off and not re-sent: a lone one swallowed, or one clamped that
                       * came with data. Set by egress, taken by user space (both by atomic exchange; the
-                      * reasoning is in south.bpf.c, "hold") */
+                      * reasoning is in verdict.h, south_hold) */
   __u32 held_version; /* odd while egress writes the next five: a seqlock, egress's own lock as well */
   __u32 held_ack;     /* newest of them; never moves back: */
   __u32 held_seq;

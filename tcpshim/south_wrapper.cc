@@ -38,6 +38,7 @@
 #include "tcpshim/south_fence.h"
 #include "tcpshim/south_probe.h"
 #include "tcpshim/unique_fd.h"
+#include "tcpshim/verdict.h"
 
 namespace understudy::tcpshim {
 namespace {
@@ -58,8 +59,7 @@ constexpr std::array<const char*, SOUTH_COUNTERS> kCounterNames = {
 };
 static_assert(kCounterNames.back() != nullptr, "each counter has a name");
 
-// Loads, stores and exchanges of what the programs in the kernel read and write at the same time. All
-// sequentially consistent: the reasoning about `held` (south.bpf.c, "hold") leans on it.
+// Loads and stores of what the programs in the kernel read and write at the same time.
 template <typename T>
 T Load(const T& at) {
   return std::atomic_ref<T>(const_cast<T&>(at)).load();
@@ -509,11 +509,7 @@ void SouthWrapper::CloseGate() { Store(impl_->control->gate, 0u); }
 void SouthWrapper::RenewUntil(std::chrono::steady_clock::time_point deadline) {
   // steady_clock is CLOCK_MONOTONIC, and so is bpf_ktime_get_ns.
   const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(deadline.time_since_epoch());
-  const __u64 wanted = static_cast<__u64>(std::max<int64_t>(since.count(), 0));
-  std::atomic_ref<__u64> shared(impl_->control->deadline_ns);
-  __u64 now = shared.load();
-  while (now < wanted && !shared.compare_exchange_weak(now, wanted)) {
-  }
+  south_renew(impl_->control, static_cast<__u64>(std::max<int64_t>(since.count(), 0)));
 }
 
 absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq iss, Seq stable,
@@ -533,23 +529,8 @@ absl::StatusOr<SouthWrapper::Slot> SouthWrapper::Add(const FourTuple& tuple, Seq
         absl::StrCat("south wrapper: all ", impl.options.max_connections, " slots are in use"));
   }
   const Slot slot = reuse ? impl.freed.front() : impl.next_unused;
-  south_connection fresh = {};
-  fresh.iss = iss;
-  fresh.stable = stable;
-  fresh.flags = flags;
-  fresh.rcv_wscale = rcv_wscale;
-  // Only what is after `stable` is held, and held_ack never moves back.
-  fresh.held_ack = stable;
-  if (said != nullptr) {
-    fresh.snd_max = said->snd_max;
-    fresh.last_ack = said->last_ack;
-    fresh.rcv_edge = said->rcv_edge;
-    fresh.last_tsval = said->tsval;
-    fresh.echo_from = said->tsval;
-    fresh.old_echoes = 1;
-    fresh.egress_seen = 1;
-  }
-  impl.connections[slot] = fresh;
+  south_begin(&impl.connections[slot], iss, stable, flags, rcv_wscale);
+  if (said != nullptr) south_begin_restored(&impl.connections[slot], said);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const south_tuple key = ToKey(tuple);
   if (bpf_map_update_elem(bpf_map__fd(impl.skeleton->maps.slots), &key, &slot, BPF_NOEXIST) != 0) {
@@ -588,106 +569,36 @@ void SouthWrapper::Disallow(Slot slot, uint32_t flags) {
   std::atomic_ref<__u32>(impl_->At(slot).flags).fetch_and(~flags);
 }
 
-void SouthWrapper::SetStable(Slot slot, Seq stable) {
-  south_connection& c = impl_->At(slot);
-  if (SeqAfter(stable, c.stable)) std::atomic_ref<__u32>(c.stable).exchange(stable);
-}
+void SouthWrapper::SetStable(Slot slot, Seq stable) { south_set_stable(&impl_->At(slot), stable); }
 
 void SouthWrapper::SetWindowLimit(Slot slot, uint32_t bytes) {
   std::atomic_ref<__u32>(impl_->At(slot).window_limit).store(bytes, std::memory_order_relaxed);
 }
 
 bool SouthWrapper::WakeWhenAcked(Slot slot, Seq una) {
-  south_connection& c = impl_->At(slot);
-  std::atomic_ref<__u32> armed(c.wake_armed);
-  armed.exchange(0);
-  std::atomic_ref<__u32>(c.wake_at).store(una);
-  armed.exchange(1);
-  // Armed first, then looked: ingress does it the other way round, so one of the two sees it.
-  const std::optional<ClientView> client = Client(slot);
-  if (!client || SeqBefore(client->una, una)) return false;
-  return armed.exchange(0) == 1;  // else the event is on its way
+  return south_wake_when_acked(&impl_->At(slot), una) != 0;
 }
 
 std::optional<SouthWrapper::HeldAck> SouthWrapper::TakeHeldAck(Slot slot) {
-  south_connection& c = impl_->At(slot);
-  std::atomic_ref<__u32> held(c.held);
-  if (held.load() == 0 || held.exchange(0) == 0) return std::nullopt;
-
-  HeldAck out = {};
-  for (int tries = 1;; ++tries) {
-    const uint32_t before = Load(c.held_version);
-    out.ack = Load(c.held_ack);
-    out.seq = Load(c.held_seq);
-    out.tsval = Load(c.held_tsval);
-    out.tsecr = Load(c.held_tsecr);
-    out.window = Load(c.held_window);
-    if ((before & 1) == 0 && Load(c.held_version) == before) break;
-    if (tries % 64 == 0) sched_yield();  // the writer cannot be preempted, but be interrupted
-  }
-  Seq edge = out.ack + (static_cast<uint32_t>(out.window) << c.rcv_wscale);
-  const Seq stable = c.stable;
-  const bool whole = !SeqBefore(stable, out.ack);
-  if (!whole) {
-    out.ack = stable;
-    uint32_t none = 0;
-    held.compare_exchange_strong(none, 1);
-  }
-  const std::optional<ServerView> sent = Sent(slot);
-  if (sent) {
-    // TCP may have sent more since then. An older sequence number, time stamp or window would be
-    // dropped by the client, or take room back.
-    edge = SeqMax(edge, sent->rcv_edge);
-    out.seq = SeqMax(out.seq, sent->snd_max);
-    if (out.tsval != 0) out.tsval = SeqMax(out.tsval, sent->tsval);
-  }
-  // As fit_window in south.bpf.c.
-  uint32_t room = edge - out.ack;
-  if (c.window_limit != 0) room = std::min(room, c.window_limit);
-  uint32_t window = room >> c.rcv_wscale;
-  if (sent && SeqAfter(sent->rcv_edge, out.ack + (window << c.rcv_wscale))) {
-    window = (sent->rcv_edge - out.ack + (1u << c.rcv_wscale) - 1) >> c.rcv_wscale;
-  }
-  out.window = static_cast<uint16_t>(std::min<uint32_t>(window, 65535));
-  if (!sent || SeqAfter(out.ack, sent->last_ack)) return out;
-  // The number has been said. Worth a segment of its own is only a window that has not.
-  if (whole && SeqAfter(out.ack + (static_cast<uint32_t>(out.window) << c.rcv_wscale), sent->rcv_edge)) {
-    return out;
-  }
-  return std::nullopt;
+  HeldAck held;
+  if (!south_take_held(&impl_->At(slot), &held)) return std::nullopt;
+  return held;
 }
 
 std::optional<SouthWrapper::ClientView> SouthWrapper::Client(Slot slot) const {
-  const south_connection& c = impl_->At(slot);
-  if (Load(c.ingress_seen) == 0) return std::nullopt;
-  south_connection copy;
-  copy.una_and_window = Load(c.una_and_window);
-  return ClientView{copy.una, static_cast<uint16_t>(copy.window), Load(c.client_tsval)};
+  ClientView client;
+  if (!south_read_client(&impl_->At(slot), &client)) return std::nullopt;
+  return client;
 }
 
 void SouthWrapper::NotePast(Slot slot, Seq snd_max, Seq una) {
-  south_connection& c = impl_->At(slot);
-  // Else the next segment tells, that leaves or that comes.
-  if (Load(c.egress_seen) != 0) {
-    std::atomic_ref<__u32> at(c.snd_max);
-    for (Seq before = at.load(); SeqAfter(snd_max, before) && !at.compare_exchange_weak(before, snd_max);) {
-    }
-  }
-  if (Load(c.ingress_seen) == 0) return;
-  std::atomic_ref<__u64> both(c.una_and_window);
-  south_connection copy;
-  copy.una_and_window = both.load();
-  __u64 before = copy.una_and_window;
-  if (!SeqAfter(una, copy.una)) return;
-  copy.una = una;
-  // What an arriving segment has put there meanwhile is newer.
-  (void)both.compare_exchange_strong(before, copy.una_and_window);
+  south_note_past(&impl_->At(slot), snd_max, una);
 }
 
 std::optional<SouthWrapper::ServerView> SouthWrapper::Sent(Slot slot) const {
-  const south_connection& c = impl_->At(slot);
-  if (Load(c.egress_seen) == 0) return std::nullopt;
-  return ServerView{Load(c.snd_max), Load(c.last_ack), Load(c.rcv_edge), Load(c.last_tsval)};
+  ServerView sent;
+  if (!south_read_sent(&impl_->At(slot), &sent)) return std::nullopt;
+  return sent;
 }
 
 int SouthWrapper::gate_fd() const { return bpf_map__fd(impl_->skeleton->maps.control); }

@@ -1,7 +1,7 @@
 // The south wrapper: sits between TCP and the network interface, as an eBPF program on tcx, or on clsact
 // where the kernel has no tcx (before 6.6).
 //
-// Claims 15-26 (the second wrapper). Its verdicts are in south.bpf.c, one place; this is its user space.
+// Claims 15-26 (the second wrapper). Its verdicts are in verdict.h, one place; this is its user space.
 //
 // What stays true without anyone's help:
 //  - A process that stops is silent at its deadline: the program compares it with the kernel's clock.
@@ -42,6 +42,7 @@
 #include "absl/status/statusor.h"
 #include "tcpshim/south_shared.h"
 #include "tcpshim/tcp_types.h"
+#include "tcpshim/verdict.h"
 
 namespace understudy::tcpshim {
 
@@ -104,10 +105,7 @@ class SouthWrapper {
   // `said`: of a restored connection, what may have left from another host: snd_max and rcv_edge are what
   // the client may know, and nothing will contradict them; an echo of a TSval before `tsval` is kept from
   // TCP, whose clock it is not. nullptr: nothing has left.
-  struct ServerView {
-    Seq snd_max, last_ack, rcv_edge;
-    uint32_t tsval;
-  };
+  using ServerView = south_sent;
   absl::StatusOr<Slot> Add(const FourTuple& tuple, Seq iss, Seq stable, uint32_t flags, uint8_t rcv_wscale,
                            const ServerView* said = nullptr);
   // Offers the client no window beyond `bytes`, except what was offered already. 0: no limit.
@@ -122,19 +120,11 @@ class SouthWrapper {
   // now: to be sent by hand, alone.
   // Call after SetStable, and after the output that became stable with it was written: when that has
   // carried the acknowledgement, there is none to take. What is held beyond the stable point stays held.
-  struct HeldAck {
-    Seq seq, ack;
-    uint16_t window;  // as in the header, widened so that the right edge stays where the kernel put it
-    uint32_t tsval, tsecr;
-  };
+  using HeldAck = south_held;
   std::optional<HeldAck> TakeHeldAck(Slot slot);
 
   // What the client has acknowledged and offered; nullopt before its first segment after the handshake's SYN.
-  struct ClientView {
-    Seq una;
-    uint16_t window;
-    uint32_t tsval;
-  };
+  using ClientView = south_client;
   std::optional<ClientView> Client(Slot slot) const;
   // One SOUTH_EVENT_ACKED when the client acknowledges `una` or more; a new call replaces the old wish. True:
   // it has done so already, and no event comes. An event may be lost (ring buffer full): look now and then.

@@ -2,22 +2,41 @@
 
 #include <arpa/inet.h>
 
-#include <algorithm>
+#include <utility>
 
 namespace understudy::sim {
 
 using tcpshim::FourTuple;
-using tcpshim::SeqAfter;
-using tcpshim::SeqMax;
 
 namespace {
+
 FourTuple Outgoing(const Packet& packet) { return {packet.source, packet.destination}; }
 FourTuple Incoming(const Packet& packet) { return {packet.destination, packet.source}; }
+
+south_segment SegmentOf(const Packet& packet) {
+  south_segment segment = {};
+  segment.seq = packet.seq;
+  segment.ack = packet.ack;
+  segment.payload = static_cast<uint32_t>(packet.payload.size());
+  segment.window = packet.window;
+  segment.flags =
+      static_cast<uint8_t>((packet.flags.fin ? SOUTH_FIN : 0) | (packet.flags.syn ? SOUTH_SYN : 0) |
+                           (packet.flags.rst ? SOUTH_RST : 0) | (packet.flags.ack ? SOUTH_ACK : 0));
+  segment.timestamps = packet.timestamp_option;
+  segment.tsval = packet.timestamp_option ? packet.tsval : 0;
+  return segment;
+}
+
+// Segments have no size here; it is the one that all offer.
+south_offer OfferOf(const Packet& packet) {
+  return {1012, packet.wscale.value_or(0), static_cast<uint8_t>(packet.wscale.has_value())};
+}
+
 }  // namespace
 
-South::Connection* South::Find(const FourTuple& tuple) {
-  auto found = by_tuple.find(tuple);
-  return found == by_tuple.end() ? nullptr : &*slots[found->second];
+south_connection* South::Find(const FourTuple& tuple) {
+  auto found = slots.find(tuple);
+  return found == slots.end() ? nullptr : &connections[found->second];
 }
 
 south_event South::NewEvent(uint32_t kind, const Packet& packet, const FourTuple& tuple, int64_t now_ns) {
@@ -34,150 +53,96 @@ south_event South::NewEvent(uint32_t kind, const Packet& packet, const FourTuple
   return event;
 }
 
-bool South::OfOtherHandshake(const Connection& c, const Packet& packet) {
-  const bool lone = packet.flags.ack && !packet.flags.syn && !packet.flags.fin && !packet.flags.rst;
-  return lone && packet.payload.empty() && !c.ingress_seen && packet.ack - c.stable > 0xffff;
+bool South::MayTalk(int64_t now_ns) const {
+  if (!is_open()) return false;
+  return mutations_.no_deadline || !south_is_late(&control, static_cast<uint64_t>(now_ns));
 }
 
 bool South::Egress(Packet& packet, bool by_hand, const Sender& sender, int64_t now_ns) {
   if (!MayTalk(now_ns)) return false;
-  Connection* c = Find(Outgoing(packet));
-  if (by_hand) {
-    if (c != nullptr) NoteDeparture(*c, packet, true);
-    return true;
-  }
-  if (c != nullptr && packet.flags.syn && packet.flags.ack && packet.seq != c->iss &&
-      !mutations_.any_syn_ack) {
-    c = nullptr;
-  }
-  if (c != nullptr && OfOtherHandshake(*c, packet)) c = nullptr;
-  return c != nullptr ? KnownEgress(*c, packet) : UnknownEgress(packet, sender, now_ns);
+  south_connection* const c = Find(Outgoing(packet));
+  if (by_hand) return c == nullptr || HandEgress(*c, packet);
+  if (c != nullptr && BelongsTo(*c, SegmentOf(packet))) return KnownEgress(*c, packet);
+  return UnknownEgress(packet, sender, now_ns);
 }
 
-void South::NoteDeparture(Connection& c, const Packet& packet, bool by_hand) {
-  if (packet.flags.rst || !packet.flags.ack) return;
-  const Seq edge = packet.ack + (uint32_t{packet.window} << (packet.flags.syn ? 0 : c.shift));
-  if (!c.egress_seen) {
-    c.last_ack = packet.ack;
-    c.snd_max = packet.end();
-    c.rcv_edge = edge;
-    c.last_tsval = packet.tsval;
-    c.egress_seen = true;
-  } else {
-    c.last_ack = SeqMax(c.last_ack, packet.ack);
-    c.snd_max = SeqMax(c.snd_max, packet.end());
-    c.rcv_edge = SeqMax(c.rcv_edge, edge);
-    if (packet.timestamp_option) c.last_tsval = SeqMax(c.last_tsval, packet.tsval);
-  }
-  if (!by_hand && c.held && !SeqAfter(c.held_ack, packet.ack) &&
-      !SeqAfter(c.held_ack + (uint32_t{c.held_window} << c.shift), edge)) {
-    c.held = false;
-  }
+bool South::BelongsTo(const south_connection& c, const south_segment& segment) const {
+  if (!south_is_incarnation(&c, &segment) && !mutations_.any_syn_ack) return false;
+  return !south_is_other_handshake(&c, &segment);
 }
 
-uint16_t South::FitWindow(const Connection& c, const Packet& packet, Seq ack) {
-  uint32_t room = packet.ack - ack + (uint32_t{packet.window} << c.shift);
-  if (c.window_limit != 0) room = std::min(room, c.window_limit);
-  uint32_t window = room >> c.shift;
-  if (c.egress_seen && SeqAfter(c.rcv_edge, ack + (window << c.shift))) {
-    window = (c.rcv_edge - ack + (1u << c.shift) - 1) >> c.shift;
-  }
-  return static_cast<uint16_t>(std::min<uint32_t>(window, 65535));
+// The verdict is told what a mutation wants it to believe, for as long as it is asked.
+south_counter South::Judge(south_connection& c, const south_segment& segment, south_edits& edits) const {
+  const uint32_t flags = c.flags;
+  const Seq stable = c.stable;
+  if (mutations_.no_fin_rst_filter) c.flags |= SOUTH_FIN_OK | SOUTH_RST_OK;
+  if (mutations_.no_syn_ack_hold) c.flags |= SOUTH_OPEN;
+  if (mutations_.no_clamp && south_is_past(&segment, stable)) c.stable = segment.ack;
+  const south_counter verdict = south_judge(&c, &segment, &edits);
+  c.flags = flags;
+  c.stable = stable;
+  if (mutations_.no_window_fit) edits.window = segment.window;
+  return verdict;
 }
 
-bool South::LetPass(Connection& c, Packet& packet) {
-  if (packet.flags.ack && !packet.flags.syn && !packet.flags.rst && !mutations_.no_window_fit) {
-    packet.window = FitWindow(c, packet, packet.ack);
-  }
-  NoteDeparture(c, packet, false);
+bool South::KnownEgress(south_connection& c, Packet& packet) {
+  const south_segment segment = SegmentOf(packet);
+  south_edits edits = {};
+  if (!south_leaves(Judge(c, segment, edits))) return false;
+  packet.ack = edits.ack;
+  packet.window = static_cast<uint16_t>(edits.window);
+  south_note_departure(&c, &segment, &edits, SOUTH_BY_TCP);
   return true;
 }
 
-bool South::KnownEgress(Connection& c, Packet& packet) {
-  if (!mutations_.no_fin_rst_filter) {
-    if (packet.flags.rst && !(c.flags & SOUTH_RST_OK)) return false;
-    if (packet.flags.fin && !(c.flags & SOUTH_FIN_OK)) return false;
-  }
-  if (!packet.flags.rst && !(c.flags & SOUTH_OPEN) && !mutations_.no_syn_ack_hold) return false;
-  const bool past = packet.flags.ack && !packet.flags.syn && SeqAfter(packet.ack, c.stable);
-  if (!past || mutations_.no_clamp) return LetPass(c, packet);
-  if (!packet.flags.rst) {
-    if (!SeqAfter(c.held_ack, packet.ack)) {
-      c.held_ack = packet.ack;
-      c.held_seq = packet.end();
-      c.held_tsval = packet.tsval;
-      c.held_window = packet.window;
-    }
-    c.held = true;
-  }
-  if (packet.payload.empty() && !packet.flags.fin && !packet.flags.rst) return false;
-  if (!mutations_.no_window_fit) packet.window = FitWindow(c, packet, c.stable);
-  packet.ack = c.stable;
-  NoteDeparture(c, packet, false);
+bool South::HandEgress(south_connection& c, Packet& packet) {
+  south_segment segment = SegmentOf(packet);
+  if (packet.timestamp_option) packet.tsval = segment.tsval = south_newest_tsval(&c, &segment);
+  const south_edits edits = {packet.ack, south_newest_window(&c, &segment)};
+  packet.window = static_cast<uint16_t>(edits.window);
+  south_note_departure(&c, &segment, &edits, SOUTH_BY_HAND);
   return true;
 }
 
 bool South::UnknownEgress(const Packet& packet, const Sender& sender, int64_t now_ns) {
+  const south_segment segment = SegmentOf(packet);
+  switch (const south_counter verdict = south_judge_unknown(&segment, sender.open)) {
+    case SOUTH_EGRESS_RST_UNKNOWN:
+      if (mutations_.no_fin_rst_filter) return true;
+      events.push_back(NewEvent(SOUTH_EVENT_RST_UNKNOWN, packet, Outgoing(packet), now_ns));
+      return false;
+    case SOUTH_EGRESS_SYN_ACK_HELD: return ReportSynAck(packet, sender, now_ns);
+    default: return south_leaves(verdict);
+  }
+}
+
+bool South::ReportSynAck(const Packet& packet, const Sender& sender, int64_t now_ns) {
   const FourTuple tuple = Outgoing(packet);
-  if (packet.flags.rst) {
-    if (mutations_.no_fin_rst_filter) return true;
-    events.push_back(NewEvent(SOUTH_EVENT_RST_UNKNOWN, packet, tuple, now_ns));
+  const auto newest = syns_.find(tuple);
+  const south_segment segment = SegmentOf(packet);
+  const south_offer own = OfferOf(packet);
+  south_offer client;
+  if (south_match_syn(&segment, &own, newest == syns_.end() ? nullptr : &newest->second, &client) !=
+      SOUTH_EGRESS_SYN_ACK_HELD) {
     return false;
   }
-  if (packet.flags.syn && packet.flags.ack) {
-    // There may have been another SYN since the one that it answers.
-    Syn syn;
-    if (const auto found = syns_.find(tuple); found != syns_.end() && found->second.isn + 1 == packet.ack) {
-      syn = found->second;
-    }
-    if (packet.wscale.has_value() && !syn.has_shift) return false;
-    south_event event = NewEvent(SOUTH_EVENT_SYN_ACK, packet, tuple, now_ns);
-    event.own_mss = event.peer_mss = 1012;
-    if (packet.wscale.has_value()) {
-      event.window_scaling = 1;
-      event.snd_wscale = syn.shift;
-      event.rcv_wscale = *packet.wscale;
-    }
-    event.timestamps = packet.timestamp_option;
-    event.cookie = sender.cookie;
-    events.push_back(event);
-    return mutations_.no_syn_ack_hold;
-  }
-  return packet.payload.empty() && !packet.flags.fin && !sender.open;
+  south_event event = NewEvent(SOUTH_EVENT_SYN_ACK, packet, tuple, now_ns);
+  south_tell_offers(&event, &own, &client);
+  event.timestamps = packet.timestamp_option;
+  event.cookie = sender.cookie;
+  events.push_back(event);
+  return mutations_.no_syn_ack_hold;
 }
 
 bool South::Ingress(const Packet& packet, int64_t now_ns) {
-  if (!gate) return false;
+  if (!is_open()) return false;
   const FourTuple tuple = Incoming(packet);
-  Connection* c = Find(tuple);
-  if (packet.flags.syn && !packet.flags.ack && !packet.flags.rst) {
-    syns_[tuple] = {packet.seq, packet.wscale.has_value(), packet.wscale.value_or(0)};
-    if (c != nullptr) events.push_back(NewEvent(SOUTH_EVENT_SYN_KNOWN, packet, tuple, now_ns));
-  } else if (c != nullptr && packet.flags.rst) {
-    if (!c->ingress_seen && packet.seq == c->stable) {
-      events.push_back(NewEvent(SOUTH_EVENT_RST_HANDSHAKE, packet, tuple, now_ns));
-    }
-  } else if (c != nullptr) {
-    NoteArrival(*c, packet, now_ns);
-  }
-  return c == nullptr || !(c->flags & SOUTH_NO_SOCKET);
-}
-
-void South::NoteArrival(Connection& c, const Packet& packet, int64_t now_ns) {
-  if (!packet.flags.ack || packet.flags.syn || !c.egress_seen) return;
-  if (SeqAfter(packet.ack, c.snd_max)) return;
-  const Seq left = c.last_ack - 1;
-  if (packet.seq - left > c.rcv_edge - left) return;
-  if (!c.ingress_seen && c.snd_max == c.iss + 1 && packet.ack != c.snd_max) return;
-  if (!c.ingress_seen || !SeqAfter(c.una, packet.ack)) {
-    c.una = packet.ack;
-    c.window = packet.window;
-  }
-  c.ingress_seen = true;
-  if (c.wake_armed && !SeqAfter(c.wake_at, packet.ack)) {
-    c.wake_armed = false;
-    events.push_back(NewEvent(SOUTH_EVENT_ACKED, packet, c.tuple, now_ns));
-  }
+  const south_segment segment = SegmentOf(packet);
+  south_arrival arrival;
+  south_arrive(Find(tuple), &segment, &arrival);
+  if (arrival.remember_syn) syns_[tuple] = {packet.seq, OfferOf(packet)};
+  if (arrival.report != 0) events.push_back(NewEvent(arrival.report, packet, tuple, now_ns));
+  return arrival.verdict == SOUTH_INGRESS_PASSED;
 }
 
 }  // namespace understudy::sim

@@ -1,15 +1,15 @@
-// The verdicts of tcpshim/south.bpf.c, in C++, for one process's filter on one simulated host. Keep
-// the two alike: what is proven here of the pair holds for the real one as far as they are.
+// One process's south wrapper on one simulated host: the verdicts are the kernel's own (tcpshim/verdict.h),
+// on simulated packets. A mutation goes round a verdict, or lies to it; verdict.h knows of none.
 #ifndef UNDERSTUDY_TESTS_SIM_SOUTH_H_
 #define UNDERSTUDY_TESTS_SIM_SOUTH_H_
 
 #include <cstdint>
 #include <deque>
 #include <map>
-#include <optional>
 #include <vector>
 
 #include "tcpshim/south_shared.h"
+#include "tcpshim/verdict.h"
 #include "tests/sim/tcp.h"
 
 namespace understudy::sim {
@@ -36,28 +36,6 @@ struct Mutations {
 
 class South {
  public:
-  struct Connection {
-    tcpshim::FourTuple tuple;
-    Seq iss = 0;
-    Seq stable = 0;
-    uint32_t flags = 0;
-    uint8_t shift = 0;
-    uint32_t window_limit = 0;
-    bool held = false;
-    Seq held_ack = 0, held_seq = 0;
-    uint32_t held_tsval = 0;
-    uint16_t held_window = 0;
-    Seq last_ack = 0, snd_max = 0, rcv_edge = 0;
-    uint32_t last_tsval = 0;
-    bool egress_seen = false;
-    Seq una = 0;
-    uint16_t window = 0;
-    uint32_t client_tsval = 0;
-    bool ingress_seen = false;
-    bool wake_armed = false;
-    Seq wake_at = 0;
-  };
-
   uint64_t closings = 0;  // of the gate
 
   explicit South(const Mutations& mutations) : mutations_(mutations) {}
@@ -71,34 +49,29 @@ class South {
   bool Egress(Packet& packet, bool by_hand, const Sender& sender, int64_t now_ns);
   bool Ingress(const Packet& packet, int64_t now_ns);
   // Anything that is not TCP, ARP say.
-  bool MayTalk(int64_t now_ns) const { return gate && (now_ns < deadline_ns || mutations_.no_deadline); }
+  bool MayTalk(int64_t now_ns) const;
 
-  bool gate = false;
-  int64_t deadline_ns = 0;
-  std::vector<std::optional<Connection>> slots;
-  std::map<tcpshim::FourTuple, uint32_t> by_tuple;
+  bool is_open() const { return south_is_open(&control) != 0; }
+
+  south_control control = {};
+  std::vector<south_connection> connections;  // by slot; none is used twice
+  std::vector<tcpshim::FourTuple> tuples;     // of those
+  std::map<tcpshim::FourTuple, uint32_t> slots;
   std::deque<south_event> events;
   uint64_t events_made = 0;
 
  private:
-  Connection* Find(const tcpshim::FourTuple& tuple);
-  static bool OfOtherHandshake(const Connection& c, const Packet& packet);
-  void NoteArrival(Connection& c, const Packet& packet, int64_t now_ns);
-  void NoteDeparture(Connection& c, const Packet& packet, bool by_hand);
-  static uint16_t FitWindow(const Connection& c, const Packet& packet, Seq ack);
-  bool LetPass(Connection& c, Packet& packet);
-  bool KnownEgress(Connection& c, Packet& packet);
+  south_connection* Find(const tcpshim::FourTuple& tuple);
+  bool BelongsTo(const south_connection& c, const south_segment& segment) const;
+  south_counter Judge(south_connection& c, const south_segment& segment, south_edits& edits) const;
+  bool KnownEgress(south_connection& c, Packet& packet);
+  bool HandEgress(south_connection& c, Packet& packet);
   bool UnknownEgress(const Packet& packet, const Sender& sender, int64_t now_ns);
+  bool ReportSynAck(const Packet& packet, const Sender& sender, int64_t now_ns);
   south_event NewEvent(uint32_t kind, const Packet& packet, const tcpshim::FourTuple& tuple, int64_t now_ns);
 
   const Mutations mutations_;
-  // What a client offered in its newest SYN.
-  struct Syn {
-    Seq isn = 0;
-    bool has_shift = false;
-    uint8_t shift = 0;
-  };
-  std::map<tcpshim::FourTuple, Syn> syns_;
+  std::map<tcpshim::FourTuple, south_syn> syns_;
 };
 
 }  // namespace understudy::sim

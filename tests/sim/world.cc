@@ -556,7 +556,7 @@ Outcome World::RunAbsences(int count, const std::function<void(bool closed, bool
     RunUntil(now_ + milliseconds(15));
     const bool closed = south.closings > closings;
     RunUntil(now_ + milliseconds(185));
-    look(closed, south.gate);
+    look(closed, south.is_open());
   }
   return std::move(outcome_);
 }
