@@ -413,15 +413,16 @@ void Executor::Remove(ConnectionState& connection, CloseReason reason) {
   connection.counted_ = 0;
   const auto newest = by_tuple_.find(connection.opened_.tuple);
   const bool is_newest = newest != by_tuple_.end() && newest->second == id;
-  // Without the client's FIN there is nothing to acknowledge: what it sends after the end is refused.
-  if (reason == CloseReason::kDone && connection.peer_closed_ && is_newest) {
+  const bool closed = connection.peer_closed_ || connection.connected_;  // no mere handshake
+  if (reason == CloseReason::kDone && closed && is_newest) {
     ForgetDeparted();
     const uint32_t unit = 1u << connection.opened_.options.rcv_wscale;
     const uint32_t window = std::min((connection.window_limit() + unit - 1) / unit, uint32_t{65535});
     departed_[connection.opened_.tuple] = {connection.SeqOf(connection.output_.end()) + 1,
                                            connection.rcv_nxt(),
+                                           connection.peer_closed_,
+                                           connection.opened_.options,
                                            connection.timestamp_offset_,
-                                           connection.opened_.options.timestamps,
                                            static_cast<uint16_t>(window),
                                            time_us_};
     departed_order_.emplace_back(time_us_, connection.opened_.tuple);

@@ -82,11 +82,13 @@ class Executor {
   void ForEach(const std::function<void(const ConnectionState&)>& visit) const;
 
   // A connection of which both streams have ended may still be asked for the last acknowledgement
-  // (TIME_WAIT). As many as the kernel keeps (net.ipv4.tcp_max_tw_buckets), the newest.
+  // (TIME_WAIT); one whose client has not sent its FIN yet, for that of the FIN (FIN_WAIT_2). As many as the
+  // kernel keeps (net.ipv4.tcp_max_tw_buckets), the newest.
   struct Departed {
     tcpshim::Seq snd_nxt = 0, rcv_nxt = 0;
+    bool peer_closed = false;  // false: FIN_WAIT_2
+    tcpshim::TcpOptions options;
     uint32_t timestamp_offset = 0;
-    bool timestamps = false;
     uint16_t window = 0;  // as in the header: no less than was offered (I6)
     int64_t ended_us = 0;
   };

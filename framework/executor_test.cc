@@ -845,7 +845,8 @@ TEST_F(ExecutorTest, ADepartedConnectionIsKnownByItsLastNumbers) {
   EXPECT_EQ(departed->snd_nxt, 0xfffffff0u + 1 + 10 + 1);
   EXPECT_EQ(departed->rcv_nxt, 0xfffffffcu + 1 + 5 + 1);
   EXPECT_EQ(departed->timestamp_offset, 1000u);
-  EXPECT_TRUE(departed->timestamps);
+  EXPECT_TRUE(departed->options.timestamps);
+  EXPECT_TRUE(departed->peer_closed);
   EXPECT_EQ(departed->window, 65535) << "what was offered is not taken back by the last acknowledgement";
 }
 
@@ -864,9 +865,8 @@ TEST_F(ExecutorTest, OnlyAnOrderlyEndLeavesAnythingInTimeWait) {
   EXPECT_EQ(executor.FindDeparted(LogForTest::TupleOf(2)), nullptr);
 }
 
-// The Server has closed, the client goes on sending for longer than anybody listens: it shall get its RST,
-// not acknowledgements of a connection that is no more.
-TEST_F(ExecutorTest, WhoseStreamHasNotEndedIsNotInTimeWait) {
+// The Server has closed, and the client has not for longer than anybody listens.
+TEST_F(ExecutorTest, WhoseStreamHasNotEndedIsInFinWait2) {
   Connected();
   server.on_data = [](Connection& c, std::string_view unread) {
     c.Close();
@@ -874,7 +874,11 @@ TEST_F(ExecutorTest, WhoseStreamHasNotEndedIsNotInTimeWait) {
   };
   Ok(log.Receive(1, "x"));
   Ok(log.End(1));
-  EXPECT_EQ(executor.FindDeparted(LogForTest::TupleOf(1)), nullptr);
+  const Executor::Departed* departed = executor.FindDeparted(LogForTest::TupleOf(1));
+  ASSERT_NE(departed, nullptr);
+  EXPECT_FALSE(departed->peer_closed);
+  EXPECT_EQ(departed->snd_nxt, 0xfffffff0u + 1 + 1);
+  EXPECT_EQ(departed->rcv_nxt, 0xfffffffcu + 1 + 1);
 }
 
 TEST_F(ExecutorTest, TheDepartedAreForgottenAfterTimeWait) {

@@ -324,12 +324,14 @@ void Serving::HandleUnknownRst(const south_event& event) {
   Segment segment;
   segment.source = tuple.local;
   segment.destination = tuple.remote;
-  if (const Executor::Departed* departed = executor_->FindDeparted(tuple)) {
+  const Executor::Departed* departed = executor_->FindDeparted(tuple);
+  if (departed != nullptr && !departed->peer_closed && RestoreFinWait(tuple, *departed)) return;
+  if (departed != nullptr && departed->peer_closed) {
     segment.seq = departed->snd_nxt;
     segment.ack = departed->rcv_nxt;
     segment.window = departed->window;
     segment.flags.ack = true;
-    if (departed->timestamps) {
+    if (departed->options.timestamps) {
       segment.timestamps = {{departed->timestamp_offset + Milliseconds32(clock_->Monotonic()), 0}};
     }
     ++counters_.time_wait_acks;

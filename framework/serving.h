@@ -151,6 +151,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     uint64_t bytes_received = 0, bytes_sent = 0, segments_resent = 0;
     uint64_t segments_refused = 0;  // of these, by this host: too large
     uint64_t regripped = 0;         // see TakeGrip
+    uint64_t fin_waits_restored = 0;
   };
   const Counters& counters() const { return counters_; }
 
@@ -291,6 +292,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   bool IsRestoredLate(const ConnectionState& state) const;
   bool RestoreOne(const ConnectionState& state);
   bool RestoreLocal(Live& live, const tcpshim::Endpoint& endpoint);
+  bool RestoreFinWait(const tcpshim::FourTuple& tuple, const Executor::Departed& departed);
   // Unavailable: there is no route to the client.
   absl::Status RestoreSocket(Live& live, const tcpshim::Endpoint& endpoint);
   void AwaitRoute(Live& live, const absl::Status& why);
@@ -361,6 +363,8 @@ class Serving final : public tcpshim::NorthWrapper::Log {
     std::chrono::steady_clock::time_point until;
   };
   std::deque<Routeless> routeless_;
+  // Given to this host's TCP (RestoreFinWait): logged time of their end.
+  absl::flat_hash_map<tcpshim::FourTuple, int64_t> fin_waits_;
   uint32_t timestamp_shift_ = 0;  // while taking over, before EpochBegan has it applied
   ConnectionId receiving_ = 0;
   size_t receive_room_ = 0;

@@ -31,6 +31,7 @@ inline void AppendServingCounters(const Serving::Counters& c,
   out.emplace_back("segments_resent_total", c.segments_resent);
   out.emplace_back("segments_refused_total", c.segments_refused);
   out.emplace_back("connections_regripped_total", c.regripped);
+  out.emplace_back("fin_waits_restored_total", c.fin_waits_restored);
   out.emplace_back("received_bytes_total", c.bytes_received);
   out.emplace_back("sent_bytes_total", c.bytes_sent);
 }

@@ -131,6 +131,29 @@ absl::Status Serving::RestoreSocket(Live& live, const Endpoint& endpoint) {
   return absl::OkStatus();
 }
 
+// The Server had closed, and the client has not: the TCP that waited for its FIN (FIN_WAIT_2) has died with
+// its host. What the client has sent just now cannot be seen from here. When it comes again, TCP acknowledges
+// it if it is a FIN, and refuses data. False: it has refused, or cannot be told.
+bool Serving::RestoreFinWait(const tcpshim::FourTuple& tuple, const Executor::Departed& departed) {
+  if (fin_waits_.size() >= Executor::kMaxDeparted) fin_waits_.clear();
+  if (int64_t& known = fin_waits_[tuple]; std::exchange(known, departed.ended_us) == departed.ended_us)
+    return false;
+  Endpoint endpoint;
+  endpoint.tuple = tuple;
+  endpoint.options = departed.options;
+  endpoint.snd_una = departed.snd_nxt - 1;
+  endpoint.fin_sent = true;
+  endpoint.rcv_nxt = departed.rcv_nxt;
+  endpoint.rcv_edge = departed.rcv_nxt + (uint32_t{departed.window} << departed.options.rcv_wscale);
+  endpoint.timestamp = departed.timestamp_offset + Milliseconds32(clock_->Monotonic());
+  if (const absl::Status made = north_->RestoreClosed(endpoint); !made.ok()) {
+    LOG_EVERY_T(WARNING, 10) << "cannot wait for the FIN of " << tuple.remote.ToString() << ": " << made;
+    return false;
+  }
+  ++counters_.fin_waits_restored;
+  return true;
+}
+
 // A client of this host: what it says goes by loopback from now on, where no south wrapper sees it, and
 // nothing is sent by hand. It goes on when TCP's timers say so.
 bool Serving::RestoreLocal(Live& live, const Endpoint& endpoint) {

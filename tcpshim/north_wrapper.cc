@@ -154,6 +154,10 @@ class EpollNorthWrapper final : public NorthWrapper {
     return absl::OkStatus();
   }
 
+  absl::Status RestoreClosed(const Endpoint& endpoint) override {
+    return tcpshim::Restore(endpoint).status();
+  }
+
   absl::StatusOr<Endpoint> Capture(ConnectionId id, CapturedBytes& storage) override {
     return tcpshim::Capture(fd(id), storage);
   }

@@ -86,6 +86,8 @@ class NorthWrapper {
   // Restores an endpoint (endpoint.h, with its errors) and takes it under `id`. `expect_input` false: the
   // client's stream has ended already.
   virtual absl::Status Restore(ConnectionId id, const Endpoint& endpoint, bool expect_input) = 0;
+  // Restores an endpoint that nobody will use, and closes it: what is left to say to its client, TCP says.
+  virtual absl::Status RestoreClosed(const Endpoint& endpoint) = 0;
   // tcpshim::Capture of a connection that is here: what follows is ForgetSilently.
   virtual absl::StatusOr<Endpoint> Capture(ConnectionId id, CapturedBytes& storage) = 0;
   // Takes a socket that is connected already; the same.

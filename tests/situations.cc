@@ -360,8 +360,6 @@ const std::vector<SituationKind>& AllSituations() {
       Of<FullWindow>("FullWindow"),
       Of<Unread>("Unread"),
       Of<Timers>("Timers"),
-      // The last to begin, as a server that has closed waits for its client no longer than a minute: where
-      // all run together on a slow machine, the others take that long to begin.
       Of<BothClosing>("BothClosing"),
   };
   return all;

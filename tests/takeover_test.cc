@@ -106,6 +106,34 @@ TEST_F(LossTest, WhatTheHeirResendsIsResentBeforeTheKernelWould) {
   ExpectServes();
 }
 
+using LateFinTest = PairTest;
+
+// The Server has closed long ago, and as far as it goes all is over: only TCP waits for the client's FIN, as
+// it does for a minute. That host dies, and then the client closes: the FIN is acknowledged like any other.
+TEST_F(LateFinTest, OfAClientThatThePrimaryHasForgotten) {
+  ASSERT_NO_FATAL_FAILURE(StartPair());
+  Fleet fleet(client());
+  const auto late = fleet.AddMany(3, [](int) {
+    Plan plan = AskPlan("CLOSE\n", "");
+    plan.half_close_after_send = true;
+    plan.hold_fin = true;
+    return plan;
+  });
+  const auto forgotten_by = [&](Host host) {
+    const auto now = status(host).Status();
+    return now.ok() && now->connections == 0;
+  };
+  const auto closed = [](auto* one) { return one->end_seen(); };
+  ASSERT_EQ(fleet.RunUntil([&] { return std::all_of(late.begin(), late.end(), closed); }, kPatience), "");
+  ASSERT_EQ(fleet.RunUntil([&] { return forgotten_by(Host::kA) && forgotten_by(Host::kB); }, kPatience), "");
+  Strike(primary(), Way::kPowerCut);
+  ExpectTakenOverBy(Host::kB, &fleet);
+  for (StreamClient* one : late) one->ReleaseFin();
+  EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
+  EXPECT_EQ(status(Host::kB).Metric("understudy_fin_waits_restored_total").value_or(-1), 3);
+  ExpectServes();
+}
+
 class LostWindowTest : public PairTest, public testing::WithParamInterface<bool> {};
 
 // A whole window is lost with the primary, far more than an heir resends at once. Where no timestamps tell

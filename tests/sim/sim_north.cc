@@ -163,6 +163,12 @@ absl::Status SimNorth::Restore(ConnectionId id, const tcpshim::Endpoint& endpoin
   return absl::OkStatus();
 }
 
+absl::Status SimNorth::RestoreClosed(const tcpshim::Endpoint& endpoint) {
+  if (absl::Status made = Restore(0, endpoint, /*expect_input=*/false); !made.ok()) return made;
+  Forget(0);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<tcpshim::Endpoint> SimNorth::Capture(ConnectionId id, tcpshim::CapturedBytes& storage) {
   Socket* socket = SocketOf(id);
   if (socket == nullptr || !socket->tcp->established()) {
