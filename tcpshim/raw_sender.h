@@ -5,33 +5,28 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "tcpshim/segment.h"
-#include "tcpshim/unique_fd.h"
 
 namespace understudy::tcpshim {
 
 class RawSender {
  public:
-  // PermissionDenied without CAP_NET_RAW.
+  virtual ~RawSender() = default;
+  // A raw socket. PermissionDenied without CAP_NET_RAW.
   static absl::StatusOr<std::unique_ptr<RawSender>> Open();
   // For SouthWrapper::Options: the socket's, no other socket of the system has it while this lives; and the
   // IP identification of all that is sent here, random and never 0.
-  uint64_t cookie() const { return cookie_; }
-  uint16_t ip_id() const { return ip_id_; }
+  virtual uint64_t cookie() const = 0;
+  virtual uint16_t ip_id() const = 0;
   // Does not block. InvalidArgument: larger than the route takes. Unavailable when the system takes no packet
   // now: as good as a lost segment.
-  absl::Status Send(const Segment& segment);
+  virtual absl::Status Send(const Segment& segment) = 0;
 
- private:
-  RawSender(UniqueFd fd, uint64_t cookie, uint16_t ip_id)
-      : fd_(std::move(fd)), cookie_(cookie), ip_id_(ip_id) {}
-  UniqueFd fd_;
-  uint64_t cookie_;
-  uint16_t ip_id_;
+ protected:
+  RawSender() = default;
 };
 
 }  // namespace understudy::tcpshim

@@ -1,18 +1,19 @@
 #include "tcpshim/south_gate.h"
 
-#include <sys/mman.h>
+#include <algorithm>
+#include <cstdint>
 
-#include <atomic>
-
-#include "tcpshim/south_shared.h"
+#include "tcpshim/verdict.h"
 
 namespace understudy::tcpshim {
 
-SouthGate::SouthGate(int gate_fd) {
-  void* const memory = mmap(nullptr, sizeof(south_control), PROT_READ | PROT_WRITE, MAP_SHARED, gate_fd, 0);
-  if (memory != MAP_FAILED) control_ = memory;
-}
+void SouthGate::Open() const { SOUTH_STORE(control()->gate, 1u); }
+void SouthGate::Close() const { SOUTH_STORE(control()->gate, 0u); }
 
-void SouthGate::Close() { std::atomic_ref(static_cast<south_control*>(control_)->gate).store(0u); }
+void SouthGate::RenewUntil(std::chrono::steady_clock::time_point deadline) const {
+  // steady_clock is CLOCK_MONOTONIC, and so is bpf_ktime_get_ns.
+  const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(deadline.time_since_epoch());
+  south_renew(control(), static_cast<__u64>(std::max<int64_t>(since.count(), 0)));
+}
 
 }  // namespace understudy::tcpshim

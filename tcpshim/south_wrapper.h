@@ -1,7 +1,9 @@
 // The south wrapper: sits between TCP and the network interface, as an eBPF program on tcx, or on clsact
 // where the kernel has no tcx (before 6.6).
 //
-// Claims 15-26 (the second wrapper). Its verdicts are in verdict.h, one place; this is its user space.
+// Claims 15-26 (the second wrapper). Its verdicts are in verdict.h, one place; this is its user space: an
+// interface, which bpf_south_wrapper.cc implements from its parts (south_program, south_table, south_gate,
+// south_events, south_fence), and the simulator in its own way.
 //
 // What stays true without anyone's help:
 //  - A process that stops is silent at its deadline: the program compares it with the kernel's clock.
@@ -76,28 +78,28 @@ class SouthWrapper {
   static void RemoveLeftovers(const SocketAddress& service);
   // Detaches; clsact goes too if it was made here and nobody else has filters there. The service address
   // must have been removed before, or its packets are no longer filtered.
-  ~SouthWrapper();
+  virtual ~SouthWrapper() = default;
 
   // --- That nothing gets past it ---
   // Tries whether packets meet the programs, puts them back in front of all others when not, and on
   // interfaces that are new. To be called whenever change_fd is readable, and now and then: not all changes
   // are reported. FailedPrecondition: packets get past, and it cannot be mended; the node must not speak.
   // Says what is in the way. An interface that takes no packets is no error.
-  absl::Status Check();
+  virtual absl::Status Check() = 0;
   // Readable when interfaces or filters have changed; -1: there are no reports.
-  int change_fd() const;
+  virtual int change_fd() const = 0;
   // How often Check had to put the programs back.
-  uint64_t mended() const;
+  virtual uint64_t mended() const = 0;
 
   // An interface has come in the place of the one of that name: goes on there, with all that it knows. Errors
   // as Attach.
-  absl::Status FollowInterface();
+  virtual absl::Status FollowInterface() = 0;
 
   // --- The gate (I3) ---
-  void OpenGate();
-  void CloseGate();
+  virtual void OpenGate() = 0;
+  virtual void CloseGate() = 0;
   // Egress is silent from `deadline` on, gate open or not. Never shortens; see CloseGate.
-  void RenewUntil(std::chrono::steady_clock::time_point deadline);
+  virtual void RenewUntil(std::chrono::steady_clock::time_point deadline) = 0;
 
   // --- Connections ---
   // `iss`: ours; a SYN-ACK with another one is reported as that of a new connection. `stable`: first
@@ -110,7 +112,7 @@ class SouthWrapper {
                            const ServerView* said = nullptr);
   // Offers the client no window beyond `bytes`, except what was offered already. 0: no limit.
   void SetWindowLimit(Slot slot, uint32_t bytes);
-  void Remove(Slot slot);
+  virtual void Remove(Slot slot) = 0;
   void Allow(Slot slot, uint32_t flags);     // adds to the flags
   void Disallow(Slot slot, uint32_t flags);  // takes from them
   // Moves the stable point forward (never back).
@@ -139,19 +141,22 @@ class SouthWrapper {
   // Readable when there are events. PollEvents hands them over, at most `limit`; returns how many. The
   // kernel wakes for an event only when those before it have been taken: poll until less than `limit` come.
   // The handler may call all but PollEvents.
-  int event_fd() const;
-  int PollEvents(const std::function<void(const south_event&)>& handle, int limit = 1024);
+  virtual int event_fd() const = 0;
+  virtual int PollEvents(const std::function<void(const south_event&)>& handle, int limit = 1024) = 0;
 
   // Of the map that holds the gate, for a SouthGate in another process. Belongs to this object.
-  int gate_fd() const;
+  virtual int gate_fd() const = 0;
 
-  std::array<uint64_t, SOUTH_COUNTERS> Counters() const;
+  virtual std::array<uint64_t, SOUTH_COUNTERS> Counters() const = 0;
   static const char* CounterName(int counter);  // "egress_ack_held", ...
 
+ protected:
+  SouthWrapper() = default;
+
  private:
-  struct Impl;
-  explicit SouthWrapper(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  // What the calls about connections stand on. At REQUIRES: inserted, and not removed.
+  virtual absl::StatusOr<Slot> Insert(const FourTuple& tuple, const south_connection& connection) = 0;
+  virtual south_connection& At(Slot slot) const = 0;
 };
 
 }  // namespace understudy::tcpshim

@@ -527,6 +527,14 @@ SOUTH_INLINE int south_read_client(const struct south_connection* c, struct sout
   return 1;
 }
 
+// Adds to SOUTH_OPEN and so on, and takes from them.
+SOUTH_INLINE void south_allow(struct south_connection* c, __u32 flags) {
+  __atomic_fetch_or(&c->flags, flags, __ATOMIC_SEQ_CST);
+}
+SOUTH_INLINE void south_disallow(struct south_connection* c, __u32 flags) {
+  __atomic_fetch_and(&c->flags, ~flags, __ATOMIC_SEQ_CST);
+}
+
 // The stable point moves forward, never back.
 SOUTH_INLINE void south_set_stable(struct south_connection* c, __u32 stable) {
   if (south_after(stable, c->stable)) SOUTH_EXCHANGE(c->stable, stable);

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "framework/record_body.h"
 #include "tests/sim/sim_north.h"
+#include "tests/sim/sim_south.h"
 #include "tests/sim/sim_transport.h"
 
 namespace understudy::sim {
@@ -222,12 +223,12 @@ absl::StatusOr<std::unique_ptr<tcpshim::ServiceAddress>> SimHost::NewServiceAddr
 }
 
 absl::StatusOr<std::unique_ptr<tcpshim::RawSender>> SimHost::OpenRawSender() {
-  return tcpshim::RawSender::Open();
+  return std::make_unique<SimRawSender>(process_);
 }
 
 absl::StatusOr<std::unique_ptr<tcpshim::SouthWrapper>> SimHost::AttachSouth(
-    const tcpshim::SouthWrapper::Options& options) {
-  return tcpshim::SouthWrapper::Attach(options);
+    const tcpshim::SouthWrapper::Options&) {
+  return std::make_unique<SimSouth>(process_);
 }
 
 // No descriptor is a listener here: SimNorth knows whether it listens.
