@@ -281,7 +281,7 @@ void PairNode::Claim(const Register& from) {
 
 void PairNode::BeginFirst(const Register& held) {
   LOG(INFO) << "beginning as primary: " << held.ToString();
-  primary_ = std::make_unique<PrimaryCore>(protocol_, held, 0, Now());
+  primary_ = std::make_unique<PrimaryCore>(protocol_, held, &log_, Now());
   primary_->OnServiceCarrier(CanReachClients(), Now());
   serving_ = NewServing();
   if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok())
@@ -302,7 +302,7 @@ void PairNode::BeginSecondary() {
     secondary_->OnCopyUnusable(why, Now());
     Pump();
   });
-  secondary_ = std::make_unique<SecondaryCore>(protocol_, Now());
+  secondary_ = std::make_unique<SecondaryCore>(protocol_, &log_, Now());
   secondary_->OnServiceCarrier(CanReachClients(), Now());
   TellObstacle();
   Pump();
@@ -326,7 +326,7 @@ void PairNode::TakeOver(const replication::TakeOver& granted) {
   CHECK_EQ(executor_->applied_lsn(), granted.last_lsn);
 
   const auto replayed = Now();
-  primary_ = std::make_unique<PrimaryCore>(protocol_, granted.granted, granted.last_lsn, Now());
+  primary_ = std::make_unique<PrimaryCore>(protocol_, granted.granted, &log_, Now());
   primary_->OnServiceCarrier(CanReachClients(), Now());
   serving_ = NewServing();
   if (absl::Status started = serving_->Start({config_.client_keepalive}); !started.ok())

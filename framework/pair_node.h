@@ -10,7 +10,6 @@
 #ifndef UNDERSTUDY_FRAMEWORK_PAIR_NODE_H_
 #define UNDERSTUDY_FRAMEWORK_PAIR_NODE_H_
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -29,6 +28,7 @@
 #include "framework/replayer.h"
 #include "framework/serving.h"
 #include "framework/witness.h"
+#include "replication/memory_log.h"
 #include "replication/primary.h"
 #include "replication/pulse.h"
 #include "replication/secondary.h"
@@ -108,7 +108,6 @@ class PairNode final : public Node, private Journal, private replication::Link::
   void Carry(replication::Action& action);
   void Leased(replication::MonotonicTime until);
   void FallSilentForNow(const std::string& reason);
-  void ForgetReplayed(replication::Lsn applied);
   void SetPulse(std::optional<uint64_t> epoch);
   void NoteStall(replication::MonotonicTime now);
   void LookAtHost(replication::MonotonicTime now);
@@ -176,6 +175,7 @@ class PairNode final : public Node, private Journal, private replication::Link::
 
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Replayer> replayer_;  // secondary
+  replication::MemoryLog log_;          // of both cores, one after the other
   std::unique_ptr<replication::SecondaryCore> secondary_;
   std::unique_ptr<replication::PrimaryCore> primary_;
   std::unique_ptr<Serving> serving_;  // primary
@@ -208,8 +208,6 @@ class PairNode final : public Node, private Journal, private replication::Link::
   bool stopping_ = false;          // Stop was called
   std::function<void()> stopped_;  // its answer, still owed
   replication::MonotonicTime stop_limit_{};
-  // As primary: batches that the secondary has not replayed yet, by last LSN and bytes.
-  std::deque<std::pair<replication::Lsn, size_t>> replay_lag_;
   // The Server threw, or packets get past the south wrapper: this node ends when the other has the log up to
   // `last`, or in any case at `at_most`.
   struct Dying {
@@ -218,7 +216,6 @@ class PairNode final : public Node, private Journal, private replication::Link::
     replication::MonotonicTime at_most;
   };
   std::optional<Dying> dying_;
-  size_t replay_lag_bytes_ = 0;
   bool peer_cannot_write_ = false;  // as the secondary says
   // Old primary's CLOCK_MONOTONIC less ours: the largest seen, which is the nearest, since a message
   // only ever arrives late.

@@ -19,8 +19,6 @@ namespace wire = replication::wire;
 namespace {
 constexpr std::chrono::milliseconds kDialTimeout{200};
 constexpr std::chrono::milliseconds kWitnessPause{1'000};
-// Bytes of records that the secondary holds and has not replayed; beyond, clients are slowed down (I7).
-constexpr size_t kMaxReplayLag = 64 << 20;
 constexpr size_t kMaxWarning = 300;  // of the peer's
 // A logged time that is later is none, and a log would refuse it.
 constexpr int64_t kLatestUs = int64_t{1} << 59;
@@ -200,26 +198,13 @@ void PairNode::OnAppendReply(Link& link, const wire::AppendReply& reply) {
     heir_warns_ = std::move(warning);
     if (!heir_warns_.empty()) LogAgain(absl::StrCat("the secondary says: ", heir_warns_));
   }
-  const bool lagged = replay_lag_bytes_ >= kMaxReplayLag;
   primary_->OnAppendReply(reply, Now());
   // That it has not looked yet is said by each secondary that joins, and not so a moment later.
   const std::string& cannot = primary_->peer_cannot_take_over();
   if (!cannot.empty() && cannot != replication::kNotChecked) {
     LogAgain(absl::StrCat("NOT PROTECTED: ", primary_->peer(), " could not take over: ", cannot));
   }
-  ForgetReplayed(primary_->peer_applied_lsn());
   DieIfTold();
-  if (silent_) return;
-  if (lagged && replay_lag_bytes_ < kMaxReplayLag && serving_ != nullptr) {
-    serving_->OnStable(primary_->stable_lsn());  // reads on
-  }
-}
-
-void PairNode::ForgetReplayed(Lsn applied) {
-  while (!replay_lag_.empty() && replay_lag_.front().first <= applied) {
-    replay_lag_bytes_ -= replay_lag_.front().second;
-    replay_lag_.pop_front();
-  }
 }
 
 void PairNode::OnHandoverReply(Link& link, const wire::HandoverReply& reply) {
@@ -558,10 +543,6 @@ std::optional<replication::PulseMessage> PairNode::OnPulse(std::string_view data
 
 void PairNode::Append(replication::RecordBatch batch, Lsn executed_lsn, uint64_t output_hash) {
   ++counters_.batches;
-  // Without a secondary there is nobody to lag behind.
-  if (primary_->state() != PrimaryCore::State::kProtected) ForgetReplayed(batch.last_lsn());
-  replay_lag_.emplace_back(batch.last_lsn(), batch.bytes().size());
-  replay_lag_bytes_ += batch.bytes().size();
   primary_->OnAppended(std::move(batch), executed_lsn, output_hash, Now());
   Pump();
 }
@@ -594,9 +575,6 @@ void PairNode::OnCommitFailed(absl::Status why) {
   GiveUp(absl::UnavailableError(absl::StrCat("the Server cannot commit: ", why.message())));
 }
 
-bool PairNode::CanAppend() const {
-  if (!primary_->CanAppend()) return false;
-  return primary_->state() != PrimaryCore::State::kProtected || replay_lag_bytes_ < kMaxReplayLag;
-}
+bool PairNode::CanAppend() const { return primary_->CanAppend(); }
 
 }  // namespace understudy

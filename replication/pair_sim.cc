@@ -26,8 +26,8 @@ PairSim::PairSim(uint32_t seed) : random_(seed), now_(std::chrono::seconds(1000)
     nodes_[i].name = kNames[i];
     nodes_[i].last_word = absl::StrCat(kNames[i], 0);
   }
-  nodes_[0].primary = std::make_unique<PrimaryCore>(ConfigOf(0), register_, 0, now_);
-  nodes_[1].secondary = std::make_unique<SecondaryCore>(ConfigOf(1), now_);
+  nodes_[0].primary = std::make_unique<PrimaryCore>(ConfigOf(0), register_, nodes_[0].log.get(), now_);
+  nodes_[1].secondary = std::make_unique<SecondaryCore>(ConfigOf(1), nodes_[1].log.get(), now_);
   NewPulse(0);
   for (int i = 0; i < 2; ++i) {
     Carry(i);
@@ -116,7 +116,7 @@ void PairSim::AppendSome(int i) {
     builder.Append(1, 1, absl::StrCat(node.name, "-", ++made_, "-"), std::string(random_() % 200, 'x'));
   }
   RecordBatch batch = builder.Seal();
-  Store(node, batch);
+  Note(node, batch);
   node.primary->OnAppended(std::move(batch), node.primary->last_lsn(), 0, now_);
   Carry(i);
 }
@@ -169,11 +169,7 @@ void PairSim::Kill(int i) {
   node.pulse.reset();
   ++node.life;
   node.inbox.clear();
-  node.primary.reset();
-  node.secondary.reset();
-  node.log.clear();
-  node.stable_checked = 0;
-  node.batches.clear();
+  Forget(node);
   node.silent = true;
   node.conn = -1;
   for (size_t c = 0; c < conns_.size(); ++c) {
@@ -208,7 +204,7 @@ void PairSim::Hang(int i, bool hung) {
   Node& node = nodes_[i];
   if (!node.alive || node.hung == hung || node.secondary == nullptr) return;
   Note(absl::StrCat(node.name, hung ? "'s replay hangs" : "'s replay goes on"));
-  node.hung_at = node.log.size();
+  node.hung_at = node.bodies.size();
   node.hung = hung;
 }
 
@@ -257,7 +253,7 @@ bool PairSim::CanBeSpared(int i) const {
   // What it has asked for may be granted to the dead.
   if (node.secondary && node.secondary->state() == SecondaryCore::State::kAsking) return false;
   if (node.primary && node.primary->state() == PrimaryCore::State::kAlone) return false;
-  if (!other.alive || other.hung || other.log.size() < stable_.size()) return false;
+  if (!other.alive || other.hung || other.bodies.size() < stable_.size()) return false;
   return other.primary != nullptr || other.secondary->state() != SecondaryCore::State::kJoining;
 }
 
@@ -335,7 +331,7 @@ void PairSim::CarryOne(int i, const Action& action) {
     Note(absl::StrCat(node.name, " deposed: ", deposed->reason));
     BecomeSecondary(i);
   } else if (auto* replay = std::get_if<Replay>(&action)) {
-    Store(node, replay->batch);
+    Note(node, replay->batch);
   } else if (auto* takeover = std::get_if<TakeOver>(&action)) {
     BecomePrimary(i, *takeover);
   }
@@ -344,15 +340,12 @@ void PairSim::CarryOne(int i, const Action& action) {
 void PairSim::BecomeSecondary(int i) {
   Node& node = nodes_[i];
   ++node.life;
-  node.primary.reset();
   node.pulse.reset();
-  node.log.clear();
-  node.stable_checked = 0;
-  node.batches.clear();
+  Forget(node);
   node.conn = -1;
   node.silent = true;
   node.hung = false;
-  node.secondary = std::make_unique<SecondaryCore>(ConfigOf(i), now_);
+  node.secondary = std::make_unique<SecondaryCore>(ConfigOf(i), node.log.get(), now_);
   node.secondary->OnServiceCarrier(node.carrier, now_);
   Carry(i);
   Tick(i, node.life);
@@ -363,39 +356,46 @@ void PairSim::BecomePrimary(int i, const TakeOver& takeover) {
   Note(absl::StrCat(node.name, " takes over: ", takeover.why, "; ", takeover.granted.ToString()));
   ++takeovers_;
   if (nodes_[1 - i].serves_until_now(now_)) Fail("takeover while the other serves");
-  if (takeover.last_lsn != node.log.size()) Fail("takeover with a wrong end of the log");
+  if (takeover.last_lsn != node.bodies.size()) Fail("takeover with a wrong end of the log");
   if (takeover.last_lsn < stable_.size()) Fail("takeover without stable records");
-  for (size_t k = 0; k < std::min(stable_.size(), node.log.size()); ++k) {
-    if (stable_[k] != node.log[k]) Fail(absl::StrCat("takeover with another record ", k + 1));
+  for (size_t k = 0; k < std::min(stable_.size(), node.bodies.size()); ++k) {
+    if (stable_[k] != node.bodies[k]) Fail(absl::StrCat("takeover with another record ", k + 1));
   }
   if (node.cannot_serve || node.hung) return GiveBack(i, takeover.granted);
   ++node.life;
   node.secondary.reset();
   if (node.conn >= 0) CloseConn(node.conn, i, "took over");
   node.conn = -1;
-  node.primary =
-      std::make_unique<PrimaryCore>(ConfigOf(i), takeover.granted, takeover.last_lsn, now_, node.batches);
+  node.primary = std::make_unique<PrimaryCore>(ConfigOf(i), takeover.granted, node.log.get(), now_);
   node.primary->OnServiceCarrier(node.carrier, now_);
   NewPulse(i);
   Carry(i);
   Tick(i, node.life);
 }
 
-void PairSim::Store(Node& node, RecordBatch batch) {
+// As a process that begins, or the core of another role that has no use for it.
+void PairSim::Forget(Node& node) {
+  node.primary.reset();
+  node.secondary.reset();
+  node.log = std::make_unique<MemoryLog>();
+  node.bodies.clear();
+  node.stable_checked = 0;
+}
+
+void PairSim::Note(Node& node, const RecordBatch& batch) {
   for (const RecordView& record : batch) {
-    if (record.lsn != node.log.size() + 1) Fail(absl::StrCat("gap at ", record.lsn));
-    node.log.emplace_back(record.body);
+    if (record.lsn != node.bodies.size() + 1) Fail(absl::StrCat("gap at ", record.lsn));
+    node.bodies.emplace_back(record.body);
   }
-  node.batches.push_back(std::move(batch));
 }
 
 void PairSim::CheckStable(int i, Lsn lsn) {
   Node& node = nodes_[i];
-  if (lsn > node.log.size()) return Fail("stable beyond the end");
+  if (lsn > node.bodies.size()) return Fail("stable beyond the end");
   for (Lsn& at = node.stable_checked; at < lsn; ++at) {
     if (at >= stable_.size()) {
-      stable_.push_back(node.log[at]);
-    } else if (stable_[at] != node.log[at]) {
+      stable_.push_back(node.bodies[at]);
+    } else if (stable_[at] != node.bodies[at]) {
       return Fail(absl::StrCat("record ", at + 1, " is stable twice, differently"));
     }
   }

@@ -9,7 +9,6 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "replication/memory_log.h"
 #include "replication/primary.h"
 #include "replication/pulse.h"
 #include "replication/secondary.h"
@@ -41,11 +41,11 @@ class PairSim {
     bool cannot_serve = false;  // a takeover fails: it gives the epoch back and ends
     std::string last_word;
     int life = 0;  // counts processes and roles: late answers find their asker
+    std::unique_ptr<MemoryLog> log = std::make_unique<MemoryLog>();
     std::unique_ptr<PrimaryCore> primary;
     std::unique_ptr<SecondaryCore> secondary;
     std::unique_ptr<Pulse> pulse;  // as primary
-    std::vector<std::string> log;  // bodies; log[i] has LSN i + 1
-    std::deque<RecordBatch> batches;
+    std::vector<std::string> bodies;  // of the records that it has ever had: bodies[i] has LSN i + 1
     Lsn stable_checked = 0;
     MonotonicTime lease_until{};
     bool silent = true;
@@ -125,7 +125,7 @@ class PairSim {
   void DeliverHandover(int to, int conn, const wire::HandoverRequest& request);
   void SayLastWord(int of);
   void GiveBack(int i, const Register& granted);
-  Lsn AppliedBy(const Node& node) const { return node.hung ? node.hung_at : node.log.size(); }
+  Lsn AppliedBy(const Node& node) const { return node.hung ? node.hung_at : node.bodies.size(); }
   // pair_sim_pulse.cc
   void NewPulse(int i);
   void UpdatePulse(int i);
@@ -140,7 +140,8 @@ class PairSim {
   void ArbiterAnswer(int i, int life, absl::StatusOr<Arbiter::Outcome> outcome);
   void BecomeSecondary(int i);
   void BecomePrimary(int i, const TakeOver& takeover);
-  void Store(Node& node, RecordBatch batch);
+  void Forget(Node& node);
+  void Note(Node& node, const RecordBatch& batch);
   void CheckStable(int i, Lsn lsn);
   ProtocolConfig ConfigOf(int i) const;
 

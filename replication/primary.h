@@ -1,25 +1,26 @@
-// The primary's half of the pair's protocol: append, acknowledge, lease, solo, handover. Pure (protocol.h).
+// The primary's half of the pair's protocol. Pure (protocol.h). Its parts:
 //
-// Claims 1-3, 13, 20: a record is stable when the secondary has stored it, and only StableUpTo lets what
-// depends on it leave.
+//   Destination   the secondary: what it was sent, and has                 destination.h
+//   Stability     what of the log is stable (claims 1-3, 13, 20)           stability.h
+//   LeaseTerm     until when this node may emit                            lease.h
+//   Membership    what the arbiter has granted, and what is asked of it    membership.h
 //
-// The right to serve: while the register names a secondary, the lease runs suspect_after - lease_guard
-// from the sending of the newest append the secondary has answered. The secondary suspects suspect_after
-// from the arrival of the newest append, which is later. So when it may take over, this node is silent.
-// (A pulse counts as an append that carries nothing: pulse.h.)
-// While the register names none, nobody can take the epoch, and the lease only proves that this process
-// runs: it is renewed with each Tick.
+// This object decides what follows from what: whom to let join, when to share the right to serve with the
+// secondary and when to go on without it, and the handover. A pulse that was answered counts as an append that
+// carries nothing (pulse.h).
 #ifndef UNDERSTUDY_REPLICATION_PRIMARY_H_
 #define UNDERSTUDY_REPLICATION_PRIMARY_H_
 
-#include <deque>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
+#include "replication/destination.h"
+#include "replication/lease.h"
+#include "replication/log.h"
+#include "replication/membership.h"
 #include "replication/protocol.h"
-#include "replication/retained_log.h"
+#include "replication/stability.h"
 
 namespace understudy::replication {
 
@@ -34,30 +35,30 @@ class PrimaryCore {
     kDeposed,      // silent for good
   };
 
-  // `held`: what the arbiter granted to this node, with no secondary. The log ends at `last_lsn`;
-  // `history`: its records still at hand, ending at last_lsn (may be empty).
-  PrimaryCore(ProtocolConfig config, Register held, Lsn last_lsn, MonotonicTime now,
-              std::deque<RecordBatch> history = {});
+  // `held`: what the arbiter granted to this node, with no secondary. All that is in the log counts as stable.
+  // The log outlives this object, and nobody else appends to it meanwhile.
+  PrimaryCore(ProtocolConfig config, Register held, Log* log, MonotonicTime now);
 
   State state() const { return state_; }
-  const Register& held() const { return held_; }
-  Lsn last_lsn() const { return last_lsn_; }
-  Lsn stable_lsn() const { return stable_lsn_; }
+  const Register& held() const { return membership_.held(); }
+  Lsn last_lsn() const { return stability_.last_lsn(); }
+  Lsn stable_lsn() const { return stability_.stable_lsn(); }
   // Node that is joined or catching up; empty: none.
-  const std::string& peer() const { return peer_; }
+  const std::string& peer() const { return peer_.node(); }
   // Why that node could not take over, by its own word. While this says something no joiner becomes the
   // secondary, and one that is protects nobody.
-  const std::string& peer_cannot_take_over() const { return peer_cannot_; }
+  const std::string& peer_cannot_take_over() const { return peer_.cannot_take_over(); }
   // The epoch in which the lease rests on the answers of the node at the other end of the link, so that
   // answered pulses may extend it; nullopt: it does not.
   std::optional<uint64_t> pulse_epoch() const;
   // How far the secondary says it has replayed.
-  Lsn peer_applied_lsn() const { return peer_applied_lsn_; }
+  Lsn peer_applied_lsn() const { return peer_.applied_lsn(); }
   // While there is no secondary: why, and since when. The newest refusal of a join is part of it.
   const std::string& why_alone() const { return why_alone_; }
   MonotonicTime alone_since() const { return alone_since_; }
 
-  // False when max_unstable_bytes are reached: stop reading from clients until a StableUpTo.
+  // False while more would be unstable, or wait for the secondary's replay, than may be (max_unstable_bytes,
+  // max_replay_lag): stop reading from clients until a StableUpTo.
   bool CanAppend() const;
 
   // --- Events; each leaves actions for Take() ---
@@ -121,108 +122,67 @@ class PrimaryCore {
     kShared,   // the register names a secondary, or may name one: JoinedBy has been asked for. Stability
                // and the lease come from that node's answers alone
   };
-  enum class Asked { kNothing, kRead, kSwap };
-  // An append that has not been answered.
-  struct Sent {
-    int64_t sent_at_ns;
-    uint64_t epoch;
-    Lsn next_lsn;  // the LSN behind it
-    size_t bytes;
-  };
 
-  nanoseconds LeaseSpan() const { return config_.suspect_after - config_.lease_guard; }
   bool Serves() const { return state_ == State::kSolo || state_ == State::kProtected; }
   // Silent, but not for good: what is appended is kept, and nobody is told.
   bool Waits() const { return state_ == State::kHandingOver || state_ == State::kReplaced; }
   bool OwnsAlone() const { return state_ == State::kSolo && gate_ != Gate::kShared; }
 
   Refusal CheckJoin(const wire::JoinRequest& request, MonotonicTime now);
-  Refusal CheckSettings(const wire::JoinRequest& request) const;
   Refusal CheckFreshJoin(const wire::JoinRequest& request) const;
   Refusal CheckResume(const wire::JoinRequest& request, MonotonicTime now);
   bool LogFits(const wire::JoinRequest& request, Lsn at_least) const;
   wire::Refused Refuse(wire::RefuseReason::type reason, std::string detail) const;
   void Link(const wire::JoinRequest& request, MonotonicTime now);
-
-  std::string FaultOf(const wire::AppendReply& reply) const;
   void Breach(const std::string& reason, MonotonicTime now);
   void LinkLost(const std::string& reason, MonotonicTime now);
-  void Unlink();
+  void CloseAndDisconnect(const std::string& reason);
   void CheckJoiner(MonotonicTime now);
   void CheckReplay(MonotonicTime told_at, MonotonicTime now);
-  void BeAlone(std::string why, MonotonicTime now);
 
   void SendOne(MonotonicTime now);
   bool FellBehind(MonotonicTime now);
   void SendWaiting(MonotonicTime now);
   void Advance();
   void SayStable();
+
   void Answered(MonotonicTime sent_at, MonotonicTime now);
   void ExtendLease(MonotonicTime until, MonotonicTime now);
+  void BeSilent(const std::string& reason);
+  void BeAlone(std::string why, MonotonicTime now);
+  void EnterAlone(const std::string& why, MonotonicTime now);
   void MaybeTakeOn(MonotonicTime now);
   void StartHandover(const std::string& why, MonotonicTime now);
 
-  void EnterAlone(const std::string& why, MonotonicTime now);
-  void BeSilent(const std::string& reason);
   void AskNext(MonotonicTime now);
-  void Ask(const Register& desired) { Ask(held_, desired); }
-  void Ask(const Register& expected, const Register& desired);
-  void CheckRegister(MonotonicTime now);
-  void Adopt(const Register& current, MonotonicTime now);
-  void Decide(const Register& current, bool swap_failed, MonotonicTime now);
-  void Replaced(const Register& current, MonotonicTime now);
+  void OnGranted(MonotonicTime now);
+  void OnReplaced(const Register& current, MonotonicTime now);
+  void EnterReplaced(const Register& current, MonotonicTime now);
   void Depose(const Register& current);
 
   ProtocolConfig config_;
-  Register held_;
-  State state_;
-  Lsn last_lsn_;
-  Lsn stable_lsn_;
-  std::string peer_;
-  Lsn peer_applied_lsn_ = 0;
-  std::string peer_cannot_;
-  MonotonicTime replay_moved_at_;  // or had nothing to do
+  const uint64_t first_epoch_;  // granted to this object: later ones have its log
+  Log* log_;
+  Stability stability_;
+  Destination peer_;
+  LeaseTerm lease_;
+  Membership membership_;
+  Actions actions_;
+
+  State state_ = State::kSolo;
+  Gate gate_ = Gate::kOpen;
+  bool carrier_up_ = true;
+  bool dialing_ = false;
+  Lsn keep_from_;                 // what is older need not be kept for anybody
+  MonotonicTime replaced_until_;  // kReplaced
+  std::string why_alone_;
+  MonotonicTime alone_since_;
   // Of a node that was left behind because its replay hung: it comes back when that has moved on.
   struct Stuck {
     std::string node;
     Lsn applied_lsn;
   };
   std::optional<Stuck> stuck_;
-  std::string why_alone_;
-  MonotonicTime alone_since_;
-  Actions actions_;
-
-  RetainedLog log_;
-  const uint64_t first_epoch_;  // granted to this object: later ones have its log
-  Gate gate_ = Gate::kOpen;
-  bool carrier_up_ = true;
-  Lsn executed_lsn_ = 0;
-  uint64_t output_hash_ = 0;
-
-  // The link; its members mean nothing while !linked_.
-  bool linked_ = false;
-  bool has_answered_ = false;
-  Lsn next_send_ = 0;
-  Lsn acked_ = 0;
-  size_t in_flight_bytes_ = 0;
-  std::deque<Sent> in_flight_;
-  MonotonicTime last_sent_;
-  bool dialing_ = false;
-
-  // The right to serve.
-  MonotonicTime lease_until_;  // the newest Lease given
-  MonotonicTime counts_from_;  // answers to what was sent before give no lease
-  MonotonicTime lost_at_;      // kShared: without a further answer the secondary is lost then
-  bool grace_used_ = false;    // a rejoin has put lost_at_ off, and no answer has come since
-  bool silent_ = false;        // FallSilent was the newest said about it
-
-  // The arbiter.
-  Asked asked_ = Asked::kNothing;
-  std::vector<Register> wishes_;  // asked for from held_, in all; one may yet come true
-  bool unsure_ = false;           // the newest swap's outcome is unknown: Read before the next
-  std::optional<MonotonicTime> ask_at_;
-  MonotonicTime check_at_;        // the register is looked at then, though nothing has happened
-  MonotonicTime replaced_until_;  // kReplaced
 };
 
 }  // namespace understudy::replication

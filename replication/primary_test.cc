@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "replication/memory_log.h"
 #include "replication/replication_constants.h"
 
 namespace understudy::replication {
@@ -42,6 +43,12 @@ class PrimaryTest : public testing::Test {
     Do([] {});
   }
 
+  // Another primary, with an empty log.
+  void BeginAnew(const ProtocolConfig& config) {
+    core_.reset();
+    log_.emplace();
+    core_.emplace(config, kHeld, &*log_, now_);
+  }
   // One event and its actions.
   template <typename Event>
   void Do(Event event) {
@@ -157,7 +164,8 @@ class PrimaryTest : public testing::Test {
   const Register kHeld{5, "a", ""};
   const Register kPair{6, "a", "b"};
   MonotonicTime now_{std::chrono::seconds(1000)};
-  std::optional<PrimaryCore> core_{std::in_place, Config(), kHeld, 0, now_};
+  std::optional<MemoryLog> log_{std::in_place};
+  std::optional<PrimaryCore> core_{std::in_place, Config(), kHeld, &*log_, now_};
   Actions actions_;
   std::vector<wire::AppendRequest> open_;
   wire::AppendRequest member_;
@@ -207,7 +215,7 @@ TEST_F(PrimaryTest, AJoinerThatFallsBehindBetweenTwoHeartbeats) {
   config.retain_bytes = 1500;
   bool found_by_heartbeat = false;
   for (int records = 1; records < 30; ++records) {
-    core_.emplace(config, kHeld, 0, now_);
+    BeginAnew(config);
     Do([] {});
     ASSERT_FALSE(Join(JoinRequest()).refused.has_value());
     bool closed = false;
@@ -323,7 +331,8 @@ TEST_F(PrimaryTest, RefusesWhoCannotJoin) {
 TEST_F(PrimaryTest, RefusesANodeWithOtherSettingsAndNamesTheFirst) {
   ProtocolConfig config = Config();
   config.settings = {{"--a", "1"}, {"--b", "2"}};
-  PrimaryCore core(config, kHeld, 0, now_);
+  MemoryLog log;
+  PrimaryCore core(config, kHeld, &log, now_);
   const auto refusal = [&](const std::map<std::string, std::string>& settings) {
     wire::JoinRequest request = JoinRequest();
     request.__set_settings(settings);
@@ -344,7 +353,8 @@ TEST_F(PrimaryTest, RefusesANodeWithOtherSettingsAndNamesTheFirst) {
 }
 
 TEST_F(PrimaryTest, WhatIsNotRetainedNeedsAStateTransfer) {
-  PrimaryCore late(Config(), kHeld, 50, now_);
+  MemoryLog log(50);
+  PrimaryCore late(Config(), kHeld, &log, now_);
   EXPECT_EQ(ReasonOf(*late.OnJoin(JoinRequest(49), now_).refused), RefuseReason::NEEDS_STATE_TRANSFER);
   EXPECT_FALSE(late.OnJoin(JoinRequest(50), now_).refused.has_value());
 }
@@ -541,7 +551,7 @@ TEST_F(PrimaryTest, AnswersThatBreakTheProtocolCloseTheLink) {
                          {"replayed what it has not", [](auto& r) { r.applied_lsn = r.stored_lsn + 1; }}}) {
     SCOPED_TRACE(c.what);
     now_ = start;
-    core_.emplace(Config(), kHeld, 0, now_);
+    BeginAnew(Config());
     Protect();
     Pass(milliseconds(5));
     AppendRecords();
@@ -659,7 +669,7 @@ TEST_F(PrimaryTest, WhatWasGivenBackToOthersOrTakenUpByAnotherIsNotOurs) {
   for (const Register& other :
        {Register{8, "", "", {"c", "b"}}, Register{9, "", "", {"a", "b"}}, Register{9, "b", ""}}) {
     SCOPED_TRACE(other.ToString());
-    core_.emplace(Config(), kHeld, 0, now_);
+    BeginAnew(Config());
     open_.clear();
     Do([] {});
     Protect();
@@ -1069,7 +1079,8 @@ TEST_F(PrimaryTest, UnstableRecordsAreBounded) {
 TEST_F(PrimaryTest, AJoinerThatFallsBehindTheRetainedLogIsDropped) {
   ProtocolConfig config = Config();
   config.retain_bytes = 1500;
-  PrimaryCore core(config, kHeld, 0, now_);
+  MemoryLog log;
+  PrimaryCore core(config, kHeld, &log, now_);
   ASSERT_FALSE(core.OnJoin(JoinRequest(), now_).refused.has_value());
   bool closed = false;
   for (int i = 0; i < 40; ++i) {
@@ -1090,7 +1101,8 @@ TEST_F(PrimaryTest, RandomEvents) {
   std::mt19937 random(seed);
   const auto small = [&random] { return static_cast<int64_t>(random() % 8) - 1; };
   for (int run = 0; run < 300; ++run) {
-    PrimaryCore core(Config(), kHeld, 0, now_);
+    MemoryLog log;
+    PrimaryCore core(Config(), kHeld, &log, now_);
     std::deque<wire::AppendRequest> open;
     Register wanted = kHeld;
     for (int step = 0; step < 200; ++step) {

@@ -6,7 +6,6 @@
 #ifndef UNDERSTUDY_REPLICATION_PROTOCOL_H_
 #define UNDERSTUDY_REPLICATION_PROTOCOL_H_
 
-#include <chrono>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -15,15 +14,11 @@
 #include <vector>
 
 #include "replication/arbiter.h"
+#include "replication/monotonic_time.h"
 #include "replication/record.h"
 #include "replication/replication_types.h"  // generated from replication.thrift
 
 namespace understudy::replication {
-
-// CLOCK_MONOTONIC; the caller passes the current time with each event, never smaller than before.
-using MonotonicTime = std::chrono::time_point<std::chrono::steady_clock, std::chrono::nanoseconds>;
-using std::chrono::milliseconds;
-using std::chrono::nanoseconds;
 
 struct ProtocolConfig {
   std::string node;     // own name
@@ -48,6 +43,9 @@ struct ProtocolConfig {
   size_t max_unstable_bytes = 16u << 20;
   // Bytes of records sent to the secondary but not yet acknowledged while it catches up.
   size_t max_catch_up_bytes = 4u << 20;
+  // Bytes of records sent to the secondary that it has not replayed; beyond, one that catches up is sent no
+  // more, and for one that is a member CanAppend() is false (I7).
+  size_t max_replay_lag = 64u << 20;
   // Bytes of stable records kept so that a secondary that was away for a moment can go on from where it
   // was. Without them it needs a state transfer.
   size_t retain_bytes = 64u << 20;

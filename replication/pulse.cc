@@ -24,8 +24,6 @@ struct Head {
 };
 static_assert(sizeof(Head) == 24, "no padding: it goes over the wire as it lies here");
 
-int64_t ToNs(MonotonicTime time) { return time.time_since_epoch().count(); }
-
 uint16_t Version() { return static_cast<uint16_t>(wire::g_replication_constants.PROTOCOL_VERSION); }
 
 // What proves a datagram; longer than a CRC, so that a node without a key takes none of one that has it.

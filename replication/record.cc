@@ -79,18 +79,28 @@ uint32_t Crc32c(std::string_view bytes, uint32_t seed) {
   return ~crc;
 }
 
+RecordBatch::RecordBatch(std::string bytes, Lsn first, size_t count) {
+  if (count == 0) return;
+  bytes_ = std::make_shared<const std::string>(std::move(bytes));
+  first_ = first;
+  count_ = count;
+}
+
+const std::string& RecordBatch::bytes() const {
+  static const std::string* const none = new std::string();
+  return bytes_ == nullptr ? *none : *bytes_;
+}
+
 absl::StatusOr<RecordBatch> RecordBatch::Parse(std::string bytes, Lsn first) {
-  RecordBatch batch;
+  size_t count = 0;
   std::string_view rest = bytes;
   while (!rest.empty()) {
-    absl::StatusOr<size_t> size = CheckRecord(rest, first + batch.count_);
+    absl::StatusOr<size_t> size = CheckRecord(rest, first + count);
     if (!size.ok()) return size.status();
     rest.remove_prefix(*size);
-    ++batch.count_;
+    ++count;
   }
-  if (batch.count_ > 0) batch.first_ = first;
-  batch.bytes_ = std::move(bytes);
-  return batch;
+  return RecordBatch(std::move(bytes), first, count);
 }
 
 RecordView RecordBatch::Iterator::operator*() const {
@@ -106,15 +116,11 @@ RecordBatch::Iterator& RecordBatch::Iterator::operator++() {
 }
 
 RecordBatch RecordBatch::After(Lsn lsn) const {
-  RecordBatch rest;
-  if (empty() || lsn >= last_lsn()) return rest;
+  if (empty() || lsn >= last_lsn()) return RecordBatch();
   if (lsn < first_) return *this;
-  const char* at = bytes_.data();
+  const char* at = bytes_->data();
   for (Lsn skip = first_; skip <= lsn; ++skip) at += kRecordHeaderSize + BodyLength(at);
-  rest.bytes_.assign(at, bytes_.data() + bytes_.size());
-  rest.first_ = lsn + 1;
-  rest.count_ = last_lsn() - lsn;
-  return rest;
+  return RecordBatch(std::string(at, bytes_->data() + bytes_->size()), lsn + 1, last_lsn() - lsn);
 }
 
 // Makes room behind the whole records and returns where it begins.
@@ -177,20 +183,18 @@ void BatchBuilder::Truncate(size_t at, Lsn lsn) {
 
 RecordBatch BatchBuilder::Seal() {
   CHECK(!reserved_) << "Seal within Reserve";
-  RecordBatch batch;
-  batch.first_ = count_ == 0 ? 0 : next_ - count_;
-  batch.count_ = count_;
+  std::string bytes;
   // Batches are kept for long: one must not hold on to a work space much larger than itself.
   if (used_ > 0 && used_ >= space_.size() / 2) {
     space_.resize(used_);
-    batch.bytes_ = std::move(space_);
+    bytes = std::move(space_);
     space_.clear();
   } else {
-    batch.bytes_.assign(space_, 0, used_);
+    bytes.assign(space_, 0, used_);
   }
   used_ = 0;
-  count_ = 0;
-  return batch;
+  const size_t count = std::exchange(count_, 0);
+  return RecordBatch(std::move(bytes), next_ - count, count);
 }
 
 }  // namespace understudy::replication

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -43,7 +44,7 @@ struct RecordView {
   std::string_view body;
 };
 
-// One or more records with consecutive LSNs, encoded. Movable, not shared: whoever stores one owns it.
+// One or more records with consecutive LSNs, encoded. Immutable: copies share the bytes, on any thread.
 class RecordBatch {
  public:
   RecordBatch() = default;
@@ -57,7 +58,7 @@ class RecordBatch {
   size_t count() const { return count_; }
   Lsn first_lsn() const { return first_; }              // REQUIRES: !empty()
   Lsn last_lsn() const { return first_ + count_ - 1; }  // REQUIRES: !empty()
-  const std::string& bytes() const { return bytes_; }
+  const std::string& bytes() const;
 
   // Forward iteration over RecordView, in LSN order. Does not check again what Parse checked.
   class Iterator {
@@ -76,15 +77,17 @@ class RecordBatch {
    private:
     const char* at_;
   };
-  Iterator begin() const { return Iterator(bytes_.data()); }
-  Iterator end() const { return Iterator(bytes_.data() + bytes_.size()); }
+  Iterator begin() const { return Iterator(bytes().data()); }
+  Iterator end() const { return Iterator(bytes().data() + bytes().size()); }
 
   // The same records less those up to and including `lsn`.
   RecordBatch After(Lsn lsn) const;
 
  private:
   friend class BatchBuilder;
-  std::string bytes_;
+  RecordBatch(std::string bytes, Lsn first, size_t count);
+
+  std::shared_ptr<const std::string> bytes_;  // null: empty
   Lsn first_ = 0;
   size_t count_ = 0;
 };

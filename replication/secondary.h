@@ -1,6 +1,5 @@
-// The secondary's half of the pair's protocol: join, store, suspect, ask, take over. Pure (protocol.h).
-//
-// Claims 10, 13, 29: the secondary stores the log before it acknowledges; it does not execute first.
+// The secondary's half of the pair's protocol: a Receiver (receiver.h), which has the log, and an Heir (heir.h),
+// which may take the primary's place. Pure (protocol.h).
 #ifndef UNDERSTUDY_REPLICATION_SECONDARY_H_
 #define UNDERSTUDY_REPLICATION_SECONDARY_H_
 
@@ -8,12 +7,12 @@
 #include <string>
 #include <string_view>
 
+#include "replication/heir.h"
+#include "replication/log.h"
 #include "replication/protocol.h"
+#include "replication/receiver.h"
 
 namespace understudy::replication {
-
-// What keeps a secondary from taking over until it has asked the arbiter for the first time.
-inline constexpr char kNotChecked[] = "it has not looked at the arbiter yet";
 
 class SecondaryCore {
  public:
@@ -26,19 +25,21 @@ class SecondaryCore {
                   // (a state transfer is needed)
   };
 
-  SecondaryCore(ProtocolConfig config, MonotonicTime now);
+  // The log outlives this object, and nobody else appends to it meanwhile.
+  SecondaryCore(ProtocolConfig config, Log* log, MonotonicTime now);
 
-  State state() const { return state_; }
-  uint64_t epoch() const { return epoch_; }  // newest epoch a primary has told, 0: none
-  Lsn stored_lsn() const { return stored_lsn_; }
-  const std::string& primary() const { return primary_; }
-  const std::string& why() const { return why_; }  // of kSilent, or of the last failure to join
-  // Of late: not for suspect_after, and its process is not known to be gone.
-  bool HearsPrimary(MonotonicTime now) const { return !Suspicious(now); }
+  State state() const;
+  uint64_t epoch() const { return receiver_.following().epoch; }  // newest a primary has told, 0: none
+  Lsn stored_lsn() const { return receiver_.stored_lsn(); }
+  const std::string& primary() const { return receiver_.following().primary; }
+  // Of kSilent, of the takeover, or of the last failure to join.
+  const std::string& why() const;
+  // Of late: within suspect_after, and its process is not known to be gone.
+  bool HearsPrimary(MonotonicTime now) const { return !heir_.Suspicious(receiver_.following(), now); }
   // Why this node could not take over, as far as it knows: it cannot use the arbiter, or that is another one
   // than the primary's; or what OnObstacle said. Empty: it could, if it is kProtected. A primary that takes
   // no joiner of which it does not know that it could is told with each answer.
-  const std::string& cannot_take_over() const { return obstacle_.empty() ? cannot_take_over_ : obstacle_; }
+  const std::string& cannot_take_over() const { return heir_.cannot_take_over(); }
 
   // --- Events; each leaves actions for Take() ---
 
@@ -91,73 +92,20 @@ class SecondaryCore {
   void CheckInvariants() const;
 
  private:
-  enum class LinkState {
-    kNone,
-    kDialing,
-    kJoinSent,
-    kJoined,
-  };
-  enum class Asked { kNothing, kRead, kSwap };
-
-  nanoseconds SlowDown(nanoseconds most);
-  nanoseconds BackOff(const wire::Refused& refused);
-  bool Active() const { return state_ == State::kJoining || state_ == State::kProtected; }
-
-  wire::Refused Refuse(wire::RefuseReason::type reason, std::string detail) const;
-  std::string FaultOf(const wire::JoinReply& reply) const;
-  std::optional<wire::Refused> CheckAppend(const wire::AppendRequest& request) const;
-  std::optional<wire::Refused> CheckHandover(const wire::HandoverRequest& request) const;
-  std::optional<wire::Refused> Store(wire::AppendRequest* request);
-
-  void StartDial();
-  void DialLater(nanoseconds pause, MonotonicTime now);
-  void CloseAndRetry(const std::string& reason, MonotonicTime now);
-  void LinkLost(MonotonicTime now);
-  void CheckLink(MonotonicTime now);
-
-  bool CanServe() const { return carrier_up_ && obstacle_.empty(); }
-  bool Suspicious(MonotonicTime now) const;
+  // Joined or on the way to it, and nothing asked: the primary is answered.
+  bool Active() const { return !receiver_.stopped(); }
+  void After(Receiver::Change change, MonotonicTime now);
   void MaybeAsk(MonotonicTime now);
   void AskToTakeOver(const std::string& why);
-  void AskAgain(MonotonicTime now);
-  void Read();
-  void CheckArbiterNow();
-  void CheckOften(MonotonicTime now);
-  void DecideMembership(const Register& current, MonotonicTime now);
-  void DecideTakeover(const Register& current, bool swap_failed, MonotonicTime now);
-  void BackToJoining(const std::string& why, MonotonicTime now);
   void BecomeSilent(const std::string& why);
 
   ProtocolConfig config_;
-  State state_ = State::kJoining;
-  uint64_t epoch_ = 0;  // told by the primary on a link of this process
-  Lsn stored_lsn_ = 0;
-  uint64_t record_epoch_ = 0;  // of the last record
-  std::string primary_;
-  std::string why_;
   Actions actions_;
-
-  LinkState link_ = LinkState::kNone;
-  MonotonicTime link_since_;  // of kJoinSent
-  std::optional<MonotonicTime> dial_at_;
-  nanoseconds back_off_{0};
-
-  MonotonicTime last_heard_;    // newest accepted append, or what counts as one
-  std::string last_word_hash_;  // of the primary's process; empty: it has no witness
-  bool process_gone_ = false;   // its last word was heard
-  bool carrier_up_ = true;
-
-  std::string obstacle_;          // see OnObstacle
-  std::string cannot_take_over_;  // of the arbiter; see there
-  bool checking_ = false;         // CheckArbiter has not been answered
-  bool check_stale_ = false;      // what is being checked has changed since it was asked for
-  MonotonicTime check_since_;     // checking_: asked for
-  std::optional<MonotonicTime> check_at_;
-
-  Asked asked_ = Asked::kNothing;
-  Register expected_;  // of the newest swap
-  std::string takeover_why_;
-  std::optional<MonotonicTime> ask_at_;
+  Receiver receiver_;
+  Heir heir_;
+  enum class End { kNone, kTakingOver, kSilent };
+  End end_ = End::kNone;
+  std::string why_silent_;
 };
 
 }  // namespace understudy::replication

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "replication/last_word.h"
+#include "replication/memory_log.h"
 #include "replication/replication_constants.h"
 
 namespace understudy::replication {
@@ -47,12 +49,12 @@ class SecondaryTest : public testing::Test {
   template <typename Event>
   void Do(Event event) {
     event();
-    core_.CheckInvariants();
-    actions_ = core_.Take();
+    core_->CheckInvariants();
+    actions_ = core_->Take();
   }
   void Pass(milliseconds span) {
     now_ += span;
-    Do([&] { core_.OnTick(now_); });
+    Do([&] { core_->OnTick(now_); });
   }
 
   template <typename T>
@@ -75,19 +77,19 @@ class SecondaryTest : public testing::Test {
   }
 
   void Dialed(DialResult result) {
-    Do([&] { core_.OnDialed(result, now_); });
+    Do([&] { core_->OnDialed(result, now_); });
   }
   wire::JoinReply JoinReply() const {
     wire::JoinReply reply;
     reply.node = "a";
     reply.epoch = 5;
-    reply.next_lsn = static_cast<int64_t>(core_.stored_lsn()) + 1;
+    reply.next_lsn = static_cast<int64_t>(core_->stored_lsn()) + 1;
     reply.suspect_after_ms = 80;
     reply.last_word_hash = HashOfLastWord(word_);
     return reply;
   }
   void Joined(const wire::JoinReply& reply) {
-    Do([&] { core_.OnJoinReply(reply, now_); });
+    Do([&] { core_->OnJoinReply(reply, now_); });
   }
   void Join() {
     Dialed(DialResult::kConnected);
@@ -97,7 +99,7 @@ class SecondaryTest : public testing::Test {
   wire::AppendRequest Append(int count, int64_t epoch = 5, bool member = false) const {
     wire::AppendRequest request;
     request.epoch = epoch;
-    request.first_lsn = static_cast<int64_t>(core_.stored_lsn()) + 1;
+    request.first_lsn = static_cast<int64_t>(core_->stored_lsn()) + 1;
     if (count > 0) request.records = Records(request.first_lsn, count);
     request.sent_at_ns = 12345;
     request.member = member;
@@ -107,7 +109,7 @@ class SecondaryTest : public testing::Test {
   }
   SecondaryCore::AppendOutcome Appended(const wire::AppendRequest& request) {
     SecondaryCore::AppendOutcome outcome;
-    Do([&] { outcome = core_.OnAppend(request, 1, now_); });
+    Do([&] { outcome = core_->OnAppend(request, 1, now_); });
     return outcome;
   }
   RefuseReason::type Refusal(const wire::AppendRequest& request) {
@@ -116,31 +118,31 @@ class SecondaryTest : public testing::Test {
     return outcome.refused.has_value() ? ReasonOf(*outcome.refused) : RefuseReason::type();
   }
   void Checked(const Register& seen) {
-    Do([&] { core_.OnArbiterChecked(std::optional(seen), now_); });
+    Do([&] { core_->OnArbiterChecked(std::optional(seen), now_); });
   }
   void LinkDown() {
-    Do([&] { core_.OnLinkDown("reset", now_); });
+    Do([&] { core_->OnLinkDown("reset", now_); });
   }
   void Granted(bool swapped, const Register& current) {
-    Do([&] { core_.OnArbiter(Arbiter::Outcome{swapped, current}, now_); });
+    Do([&] { core_->OnArbiter(Arbiter::Outcome{swapped, current}, now_); });
   }
   void ArbiterUnavailable() {
-    Do([&] { core_.OnArbiter(absl::UnavailableError("lost"), now_); });
+    Do([&] { core_->OnArbiter(absl::UnavailableError("lost"), now_); });
   }
   void Protect() {
     Join();
     ASSERT_FALSE(Appended(Append(3, 6, true)).refused.has_value());
-    ASSERT_EQ(core_.state(), State::kProtected);
+    ASSERT_EQ(core_->state(), State::kProtected);
   }
   void Suspect() {
     Protect();
     Pass(milliseconds(80));
-    ASSERT_EQ(core_.state(), State::kAsking);
+    ASSERT_EQ(core_->state(), State::kAsking);
   }
 
   bool HeardLastWord(const std::string& word) {
     bool fits = false;
-    Do([&] { fits = core_.OnLastWord(word, now_); });
+    Do([&] { fits = core_->OnLastWord(word, now_); });
     return fits;
   }
 
@@ -149,7 +151,8 @@ class SecondaryTest : public testing::Test {
   const Register kTaken{7, "b", ""};
   const Register kSolo{5, "a", ""};
   MonotonicTime now_{std::chrono::seconds(1000)};
-  SecondaryCore core_{Config(), now_};
+  std::optional<MemoryLog> log_{std::in_place};
+  std::optional<SecondaryCore> core_{std::in_place, Config(), &*log_, now_};
   Actions actions_;
 };
 
@@ -158,10 +161,10 @@ class SecondaryTest : public testing::Test {
 TEST_F(SecondaryTest, LooksAtTheArbiterWhenItJoinsAndNowAndThen) {
   Join();
   EXPECT_TRUE(Has<CheckArbiter>());
-  EXPECT_NE(core_.cannot_take_over(), "");
+  EXPECT_NE(core_->cannot_take_over(), "");
   EXPECT_NE(Appended(Append(1, 5, false)).reply.cannot_take_over, "") << "it has not looked yet";
   Checked(kSolo);
-  EXPECT_EQ(core_.cannot_take_over(), "");
+  EXPECT_EQ(core_->cannot_take_over(), "");
   EXPECT_EQ(Appended(Append(2, 5, false)).reply.cannot_take_over, "");
   // Every few seconds, as long as it hears from the primary.
   int checks = 0;
@@ -185,25 +188,25 @@ TEST_F(SecondaryTest, AsAMemberItLooksAgain) {
   EXPECT_NE(outcome.reply.cannot_take_over, "") << "the old look was at another register";
   // A register that looked like it, but has not followed: a copy, say.
   Checked(kSolo);
-  EXPECT_THAT(core_.cannot_take_over(), HasSubstr("is --arbiter the same for both?"));
+  EXPECT_THAT(core_->cannot_take_over(), HasSubstr("is --arbiter the same for both?"));
   Pass(milliseconds(50));
   Appended(Append(0, 6, true));  // or it would have reason to suspect the primary
   Pass(milliseconds(50));
   EXPECT_TRUE(Has<CheckArbiter>()) << "soon again";
   Checked(kPair);
-  EXPECT_EQ(core_.cannot_take_over(), "");
+  EXPECT_EQ(core_->cannot_take_over(), "");
 }
 
 TEST_F(SecondaryTest, AnArbiterThatIsNoneOrAnother) {
   Join();
-  Do([&] { core_.OnArbiterChecked(absl::UnavailableError("no such\nfolder"), now_); });
-  EXPECT_EQ(core_.cannot_take_over(), "it cannot use the arbiter: no such\\nfolder");
+  Do([&] { core_->OnArbiterChecked(absl::UnavailableError("no such\nfolder"), now_); });
+  EXPECT_EQ(core_->cannot_take_over(), "it cannot use the arbiter: no such\\nfolder");
   for (const Register& other : {Register{}, Register{5, "c", ""}, Register{99, "a", ""}}) {
     Checked(other);
-    EXPECT_THAT(core_.cannot_take_over(), HasSubstr("is --arbiter the same for both?")) << other.ToString();
+    EXPECT_THAT(core_->cannot_take_over(), HasSubstr("is --arbiter the same for both?")) << other.ToString();
   }
-  Do([&] { core_.OnArbiterChecked(std::optional<Register>(), now_); });
-  EXPECT_EQ(core_.cannot_take_over(), "") << "unsafe-none has nothing to compare";
+  Do([&] { core_->OnArbiterChecked(std::optional<Register>(), now_); });
+  EXPECT_EQ(core_->cannot_take_over(), "") << "unsafe-none has nothing to compare";
 }
 
 TEST_F(SecondaryTest, AnArbiterThatHangs) {
@@ -212,15 +215,15 @@ TEST_F(SecondaryTest, AnArbiterThatHangs) {
     Pass(milliseconds(10));
     Appended(Append(0, 5, false));
   }
-  EXPECT_EQ(core_.cannot_take_over(), "the arbiter does not answer");
+  EXPECT_EQ(core_->cannot_take_over(), "the arbiter does not answer");
   Checked(kSolo);
-  EXPECT_EQ(core_.cannot_take_over(), "");
+  EXPECT_EQ(core_->cannot_take_over(), "");
 }
 
 // It asks all the same when the primary dies: who knows, perhaps it is answered now.
 TEST_F(SecondaryTest, ABadLookDoesNotKeepItFromAsking) {
   Protect();
-  Do([&] { core_.OnArbiterChecked(absl::UnavailableError("no"), now_); });
+  Do([&] { core_->OnArbiterChecked(absl::UnavailableError("no"), now_); });
   Pass(milliseconds(100));
   EXPECT_TRUE(Has<SwapRegister>());
 }
@@ -240,9 +243,9 @@ TEST_F(SecondaryTest, WhoIsRefusedOverAndOverAsksLessOften) {
     Dialed(DialResult::kConnected);
     wire::Refused refused;
     refused.reason = RefuseReason::ALREADY_HAVE_ONE;
-    Do([&] { core_.OnRefused(refused, now_); });
-    pauses.push_back((core_.NextTick() - now_) / milliseconds(1));
-    now_ = core_.NextTick();
+    Do([&] { core_->OnRefused(refused, now_); });
+    pauses.push_back((core_->NextTick() - now_) / milliseconds(1));
+    now_ = core_->NextTick();
     Pass(milliseconds(0));
   }
   EXPECT_EQ(pauses.front(), 1);
@@ -258,7 +261,7 @@ TEST_F(SecondaryTest, DialsAtOnceAndThenWithPauses) {
     Dialed(i % 2 == 0 ? DialResult::kUnreachable : DialResult::kRefused);
     EXPECT_FALSE(Has<Dial>());
     const MonotonicTime before = now_;
-    const MonotonicTime next = core_.NextTick();
+    const MonotonicTime next = core_->NextTick();
     now_ = next - milliseconds(1);
     Pass(milliseconds(0));
     EXPECT_FALSE(Has<Dial>());
@@ -298,7 +301,7 @@ TEST_F(SecondaryTest, ChecksTheAnswer) {
     c.damage(reply);
     Joined(reply);
     EXPECT_THAT(Only<CloseLink>().reason, HasSubstr(c.fault));
-    EXPECT_THAT(core_.why(), HasSubstr(c.fault));
+    EXPECT_THAT(core_->why(), HasSubstr(c.fault));
     Pass(milliseconds(100));
     EXPECT_TRUE(Has<Dial>());
   }
@@ -322,18 +325,18 @@ TEST_F(SecondaryTest, WhatTimeDoesNotMendIsRetriedSlowly) {
     wire::Refused refused;
     refused.reason = reason;
     refused.detail = "because";
-    Do([&] { core_.OnRefused(refused, now_); });
+    Do([&] { core_->OnRefused(refused, now_); });
     EXPECT_TRUE(Has<CloseLink>());
-    EXPECT_EQ(core_.why(), "refused: because");
-    EXPECT_EQ(core_.NextTick(), now_ + milliseconds(1000));
+    EXPECT_EQ(core_->why(), "refused: because");
+    EXPECT_EQ(core_->NextTick(), now_ + milliseconds(1000));
     Pass(milliseconds(1000));
     EXPECT_TRUE(Has<Dial>());
   }
   Dialed(DialResult::kConnected);
   wire::Refused refused;
   refused.reason = RefuseReason::ALREADY_HAVE_ONE;
-  Do([&] { core_.OnRefused(refused, now_); });
-  EXPECT_LE(core_.NextTick(), now_ + milliseconds(100));
+  Do([&] { core_->OnRefused(refused, now_); });
+  EXPECT_LE(core_->NextTick(), now_ + milliseconds(100));
 }
 
 TEST_F(SecondaryTest, APrimaryThatDoesNotAnswerIsDialedAgain) {
@@ -352,7 +355,7 @@ TEST_F(SecondaryTest, ASilentPrimaryIsDialedAgainWhileJoining) {
   Join();
   Pass(milliseconds(80));
   EXPECT_TRUE(Has<CloseLink>());
-  EXPECT_EQ(core_.state(), State::kJoining);
+  EXPECT_EQ(core_->state(), State::kJoining);
 }
 
 // --- Appends -------------------------------------------------------------------------------------
@@ -365,11 +368,11 @@ TEST_F(SecondaryTest, StoresAndAnswers) {
   EXPECT_EQ(outcome.reply.stored_lsn, 3);
   EXPECT_EQ(outcome.reply.sent_at_ns, 12345);
   EXPECT_EQ(outcome.reply.applied_lsn, 1);
-  EXPECT_EQ(core_.stored_lsn(), 3u);
+  EXPECT_EQ(core_->stored_lsn(), 3u);
   EXPECT_EQ(Only<Replay>().batch.last_lsn(), 3u);
   EXPECT_EQ(Only<Replay>().executed_lsn, 1u);
   EXPECT_EQ(Only<Replay>().output_hash, 2u);
-  EXPECT_EQ(core_.state(), State::kJoining);
+  EXPECT_EQ(core_->state(), State::kJoining);
   EXPECT_FALSE(Appended(Append(0)).refused.has_value());
   EXPECT_FALSE(Has<Replay>());
 }
@@ -408,8 +411,8 @@ TEST_F(SecondaryTest, RefusesWhatDoesNotFit) {
   EXPECT_EQ(Refusal(Append(1, 5)), RefuseReason::WRONG_EPOCH);
   EXPECT_EQ(Refusal(Append(1, -1)), RefuseReason::WRONG_EPOCH);
   EXPECT_EQ(Refusal(Append(1, 6, false)), RefuseReason::WRONG_EPOCH);
-  EXPECT_EQ(core_.stored_lsn(), 3u);
-  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_EQ(core_->stored_lsn(), 3u);
+  EXPECT_EQ(core_->state(), State::kProtected);
 }
 
 TEST_F(SecondaryTest, TheNextJoinTellsWhatIsStored) {
@@ -422,7 +425,7 @@ TEST_F(SecondaryTest, TheNextJoinTellsWhatIsStored) {
   wire::JoinReply reply = JoinReply();
   reply.epoch = 6;
   Joined(reply);
-  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_EQ(core_->state(), State::kProtected);
   EXPECT_FALSE(Appended(Append(1, 6, true)).refused.has_value());
 }
 
@@ -433,7 +436,7 @@ TEST_F(SecondaryTest, APrimaryThatWentOnAloneHasToTakeItOnAgain) {
   wire::JoinReply reply = JoinReply();
   reply.epoch = 7;
   Joined(reply);
-  EXPECT_EQ(core_.state(), State::kJoining);
+  EXPECT_EQ(core_->state(), State::kJoining);
   Pass(milliseconds(200));
   EXPECT_FALSE(Has<SwapRegister>());
 }
@@ -443,17 +446,17 @@ TEST_F(SecondaryTest, APrimaryThatWentOnAloneHasToTakeItOnAgain) {
 TEST_F(SecondaryTest, SilenceIsSuspicious) {
   Protect();
   Pass(milliseconds(79));
-  EXPECT_EQ(core_.state(), State::kProtected);
-  EXPECT_EQ(core_.NextTick(), now_ + milliseconds(1));
+  EXPECT_EQ(core_->state(), State::kProtected);
+  EXPECT_EQ(core_->NextTick(), now_ + milliseconds(1));
   Pass(milliseconds(1));
-  EXPECT_EQ(core_.state(), State::kAsking);
+  EXPECT_EQ(core_->state(), State::kAsking);
   EXPECT_TRUE(Has<CloseLink>());
   EXPECT_EQ(Only<SwapRegister>().expected, kPair);
   EXPECT_EQ(Only<SwapRegister>().desired, kTaken);
   // Nothing is answered any more: it would make the primary's lease longer.
   EXPECT_EQ(Refusal(Append(1, 6, true)), RefuseReason::WRONG_EPOCH);
   Granted(true, kTaken);
-  EXPECT_EQ(core_.state(), State::kTakingOver);
+  EXPECT_EQ(core_->state(), State::kTakingOver);
   EXPECT_EQ(Only<TakeOver>().granted, kTaken);
   EXPECT_EQ(Only<TakeOver>().last_lsn, 3u);
   EXPECT_THAT(Only<TakeOver>().why, HasSubstr("silent"));
@@ -467,7 +470,7 @@ TEST_F(SecondaryTest, EachAppendIsASignOfLife) {
     Pass(milliseconds(50));
     EXPECT_FALSE(Appended(Append(0, 6, true)).refused.has_value());
   }
-  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_EQ(core_->state(), State::kProtected);
 }
 
 // A firewall that rejects refuses for a primary that lives and has its lease.
@@ -477,23 +480,25 @@ TEST_F(SecondaryTest, ARefusedDialIsNoProofOfDeath) {
   LinkDown();
   EXPECT_TRUE(Has<Dial>());
   for (int waited = 10; waited < 80; ++waited) {
-    ASSERT_EQ(core_.state(), State::kProtected) << waited;
+    ASSERT_EQ(core_->state(), State::kProtected) << waited;
     if (Has<Dial>()) Dialed(DialResult::kRefused);
     EXPECT_FALSE(Has<SwapRegister>());
     Pass(milliseconds(1));
   }
-  EXPECT_EQ(core_.state(), State::kAsking) << "80 ms from the last append";
+  EXPECT_EQ(core_->state(), State::kAsking) << "80 ms from the last append";
 }
 
 TEST_F(SecondaryTest, TheLastWordIsProofOfDeath) {
   for (const bool link_down_first : {true, false}) {
-    core_ = SecondaryCore(Config(), now_);
+    core_.reset();
+    log_.emplace();
+    core_.emplace(Config(), &*log_, now_);
     Protect();
     if (link_down_first) LinkDown();
     EXPECT_FALSE(HeardLastWord(std::string(32, 'x')));
-    EXPECT_EQ(core_.state(), State::kProtected);
+    EXPECT_EQ(core_->state(), State::kProtected);
     EXPECT_TRUE(HeardLastWord(word_));
-    EXPECT_EQ(core_.state(), State::kAsking);
+    EXPECT_EQ(core_->state(), State::kAsking);
     EXPECT_EQ(Has<CloseLink>(), !link_down_first);
     EXPECT_THAT(Only<SwapRegister>().desired.holder, "b");
     Granted(true, kTaken);
@@ -512,7 +517,7 @@ TEST_F(SecondaryTest, TheLastWordOfAFormerLifeSaysNothing) {
   reply.last_word_hash = HashOfLastWord(std::string(32, 'n'));
   Joined(reply);
   EXPECT_FALSE(HeardLastWord(word_));
-  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_EQ(core_->state(), State::kProtected);
 }
 
 TEST_F(SecondaryTest, WithoutAWitnessThereIsNoLastWord) {
@@ -523,7 +528,7 @@ TEST_F(SecondaryTest, WithoutAWitnessThereIsNoLastWord) {
   ASSERT_FALSE(Appended(Append(3, 6, true)).refused.has_value());
   EXPECT_FALSE(HeardLastWord(""));
   EXPECT_FALSE(HeardLastWord(std::string(32, '\0')));
-  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_EQ(core_->state(), State::kProtected);
 }
 
 TEST_F(SecondaryTest, AnUnreachablePrimaryIsWaitedFor) {
@@ -531,43 +536,43 @@ TEST_F(SecondaryTest, AnUnreachablePrimaryIsWaitedFor) {
   Pass(milliseconds(10));
   LinkDown();
   Dialed(DialResult::kUnreachable);
-  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_EQ(core_->state(), State::kProtected);
   Pass(milliseconds(20));
   EXPECT_TRUE(Has<Dial>());
   Pass(milliseconds(49));
-  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_EQ(core_->state(), State::kProtected);
   Pass(milliseconds(1));
-  EXPECT_EQ(core_.state(), State::kAsking) << "80 ms from the last append, not from the link's end";
+  EXPECT_EQ(core_->state(), State::kAsking) << "80 ms from the last append, not from the link's end";
 }
 
 TEST_F(SecondaryTest, WithoutCarrierItDoesNotAsk) {
   Protect();
-  Do([&] { core_.OnServiceCarrier(false, now_); });
+  Do([&] { core_->OnServiceCarrier(false, now_); });
   Pass(milliseconds(500));
-  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_EQ(core_->state(), State::kProtected);
   EXPECT_FALSE(Has<SwapRegister>());
-  Do([&] { core_.OnServiceCarrier(true, now_); });
+  Do([&] { core_->OnServiceCarrier(true, now_); });
   EXPECT_TRUE(Has<SwapRegister>());
 }
 
 TEST_F(SecondaryTest, WhereSomethingIsInTheWayItDoesNotAsk) {
   Protect();
-  Do([&] { core_.OnObstacle("the port is taken", now_); });
+  Do([&] { core_->OnObstacle("the port is taken", now_); });
   EXPECT_EQ(Appended(Append(0, 6, true)).reply.cannot_take_over, "the port is taken");
   Pass(milliseconds(500));
-  EXPECT_FALSE(core_.HearsPrimary(now_));
-  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_FALSE(core_->HearsPrimary(now_));
+  EXPECT_EQ(core_->state(), State::kProtected);
   EXPECT_FALSE(Has<SwapRegister>());
-  Do([&] { core_.OnObstacle("", now_); });
+  Do([&] { core_->OnObstacle("", now_); });
   EXPECT_TRUE(Has<SwapRegister>());
 }
 
 TEST_F(SecondaryTest, CarrierAfterThePrimaryCameBack) {
   Protect();
-  Do([&] { core_.OnServiceCarrier(false, now_); });
+  Do([&] { core_->OnServiceCarrier(false, now_); });
   Pass(milliseconds(500));
   EXPECT_FALSE(Appended(Append(0, 6, true)).refused.has_value());
-  Do([&] { core_.OnServiceCarrier(true, now_); });
+  Do([&] { core_->OnServiceCarrier(true, now_); });
   EXPECT_FALSE(Has<SwapRegister>());
 }
 
@@ -593,25 +598,25 @@ TEST_F(SecondaryTest, TheRegisterTellsThatItIsAMember) {
   EXPECT_TRUE(Has<ReadRegister>() && Has<Dial>());
   now_ += milliseconds(30);
   Granted(false, kPair);
-  EXPECT_EQ(core_.state(), State::kProtected);
-  EXPECT_EQ(core_.epoch(), 6u);
+  EXPECT_EQ(core_->state(), State::kProtected);
+  EXPECT_EQ(core_->epoch(), 6u);
   Dialed(DialResult::kUnreachable);
   Pass(milliseconds(79));
-  EXPECT_EQ(core_.state(), State::kProtected) << "the wait begins when it learns of it";
+  EXPECT_EQ(core_->state(), State::kProtected) << "the wait begins when it learns of it";
   Pass(milliseconds(1));
-  EXPECT_EQ(core_.state(), State::kAsking);
+  EXPECT_EQ(core_->state(), State::kAsking);
 }
 
 TEST_F(SecondaryTest, TheRegisterTellsAfterTheLastWord) {
   Join();
   LinkDown();
   EXPECT_TRUE(HeardLastWord(word_));
-  EXPECT_EQ(core_.state(), State::kJoining);
+  EXPECT_EQ(core_->state(), State::kJoining);
   Granted(false, Register{5, "a", ""});  // not yet
   Pass(milliseconds(80));
   EXPECT_TRUE(Has<ReadRegister>());
   Granted(false, kPair);
-  EXPECT_EQ(core_.state(), State::kAsking);
+  EXPECT_EQ(core_->state(), State::kAsking);
 }
 
 TEST_F(SecondaryTest, TheRegisterMaySpeakOfAFormerLife) {
@@ -627,7 +632,7 @@ TEST_F(SecondaryTest, TheRegisterMaySpeakOfAFormerLife) {
                                 Register{6, "a", "c"}, Register{6, "b", ""}, Register{}}) {
     SCOPED_TRACE(other.ToString());
     Granted(false, other);
-    EXPECT_EQ(core_.state(), State::kJoining);
+    EXPECT_EQ(core_->state(), State::kJoining);
     Pass(milliseconds(80));
     EXPECT_TRUE(Has<ReadRegister>());
   }
@@ -646,7 +651,7 @@ TEST_F(SecondaryTest, ALostReadIsRepeated) {
 TEST_F(SecondaryTest, ThePrimaryWentOnAlone) {
   Suspect();
   Granted(false, GoneSolo(kPair));
-  EXPECT_EQ(core_.state(), State::kJoining);
+  EXPECT_EQ(core_->state(), State::kJoining);
   EXPECT_TRUE(Has<Dial>());
   Dialed(DialResult::kConnected);
   EXPECT_EQ(Only<SendJoin>().request.last_lsn, 3);
@@ -655,26 +660,26 @@ TEST_F(SecondaryTest, ThePrimaryWentOnAlone) {
 TEST_F(SecondaryTest, AnotherNodeServes) {
   Suspect();
   Granted(false, Register{9, "c", ""});
-  EXPECT_EQ(core_.state(), State::kSilent);
-  EXPECT_THAT(core_.why(), HasSubstr("c serves"));
+  EXPECT_EQ(core_->state(), State::kSilent);
+  EXPECT_THAT(core_->why(), HasSubstr("c serves"));
   EXPECT_EQ(Refusal(Append(1, 9)), RefuseReason::NEEDS_STATE_TRANSFER);
-  EXPECT_EQ(core_.NextTick(), MonotonicTime::max());
+  EXPECT_EQ(core_->NextTick(), MonotonicTime::max());
 }
 
 TEST_F(SecondaryTest, AnArbiterThatHasForgotten) {
   Suspect();
   Granted(false, Register{});
-  EXPECT_EQ(core_.state(), State::kSilent);
+  EXPECT_EQ(core_->state(), State::kSilent);
 }
 
 TEST_F(SecondaryTest, ALostAnswerIsReadAgain) {
   Suspect();
   ArbiterUnavailable();
-  EXPECT_EQ(core_.NextTick(), now_ + milliseconds(20));
+  EXPECT_EQ(core_->NextTick(), now_ + milliseconds(20));
   Pass(milliseconds(20));
   EXPECT_TRUE(Has<ReadRegister>());
   Granted(false, kTaken);
-  EXPECT_EQ(core_.state(), State::kTakingOver);
+  EXPECT_EQ(core_->state(), State::kTakingOver);
 }
 
 TEST_F(SecondaryTest, ALostRequestIsMadeAgain) {
@@ -684,17 +689,17 @@ TEST_F(SecondaryTest, ALostRequestIsMadeAgain) {
   Granted(false, kPair);
   EXPECT_EQ(Only<SwapRegister>().desired, kTaken);
   Granted(false, kTaken);  // the first one came through after all
-  EXPECT_EQ(core_.state(), State::kTakingOver);
+  EXPECT_EQ(core_->state(), State::kTakingOver);
 }
 
 TEST_F(SecondaryTest, ARequestIsNotMadeAgainWithoutCarrier) {
   Suspect();
   ArbiterUnavailable();
-  Do([&] { core_.OnServiceCarrier(false, now_); });
+  Do([&] { core_->OnServiceCarrier(false, now_); });
   Pass(milliseconds(20));
   Granted(false, kPair);
   EXPECT_FALSE(Has<SwapRegister>());
-  Do([&] { core_.OnServiceCarrier(true, now_); });
+  Do([&] { core_->OnServiceCarrier(true, now_); });
   Pass(milliseconds(80));
   EXPECT_TRUE(Has<ReadRegister>());
   Granted(false, kPair);
@@ -709,7 +714,7 @@ TEST_F(SecondaryTest, AReadFromBeforeItWasAMemberIsNotTheAnswer) {
   Join();
   Appended(Append(0, 6, true));
   Pass(milliseconds(80));
-  EXPECT_EQ(core_.state(), State::kAsking);
+  EXPECT_EQ(core_->state(), State::kAsking);
   EXPECT_FALSE(Has<SwapRegister>()) << "one at a time";
   Granted(false, Register{5, "a", ""});
   EXPECT_EQ(Only<SwapRegister>().expected, kPair);
@@ -724,7 +729,7 @@ TEST_F(SecondaryTest, HandoverIsAskedForAtOnce) {
   request.last_lsn = 3;
   request.why = "upgrade";
   SecondaryCore::HandoverOutcome outcome;
-  Do([&] { outcome = core_.OnHandover(request, now_); });
+  Do([&] { outcome = core_->OnHandover(request, now_); });
   EXPECT_FALSE(outcome.refused.has_value());
   EXPECT_EQ(outcome.reply.epoch, 6);
   EXPECT_TRUE(Has<SwapRegister>());
@@ -738,17 +743,17 @@ TEST_F(SecondaryTest, HandoverThatDoesNotFit) {
   request.epoch = 6;
   request.last_lsn = 3;
   Join();
-  EXPECT_EQ(ReasonOf(*core_.OnHandover(request, now_).refused), RefuseReason::NOT_JOINED);
+  EXPECT_EQ(ReasonOf(*core_->OnHandover(request, now_).refused), RefuseReason::NOT_JOINED);
   Appended(Append(3, 6, true));
   request.last_lsn = 4;
-  EXPECT_EQ(ReasonOf(*core_.OnHandover(request, now_).refused), RefuseReason::OUT_OF_ORDER);
+  EXPECT_EQ(ReasonOf(*core_->OnHandover(request, now_).refused), RefuseReason::OUT_OF_ORDER);
   request.last_lsn = 3;
   request.epoch = 5;
-  EXPECT_EQ(ReasonOf(*core_.OnHandover(request, now_).refused), RefuseReason::WRONG_EPOCH);
+  EXPECT_EQ(ReasonOf(*core_->OnHandover(request, now_).refused), RefuseReason::WRONG_EPOCH);
   request.epoch = 6;
-  Do([&] { core_.OnServiceCarrier(false, now_); });
-  EXPECT_TRUE(core_.OnHandover(request, now_).refused.has_value());
-  EXPECT_EQ(core_.state(), State::kProtected);
+  Do([&] { core_->OnServiceCarrier(false, now_); });
+  EXPECT_TRUE(core_->OnHandover(request, now_).refused.has_value());
+  EXPECT_EQ(core_->state(), State::kProtected);
 }
 
 // --- Pulses --------------------------------------------------------------------------------------
@@ -757,39 +762,39 @@ TEST_F(SecondaryTest, APulsePutsSuspicionOff) {
   Protect();
   for (int i = 0; i < 20; ++i) {
     Pass(milliseconds(70));
-    EXPECT_EQ(core_.state(), State::kProtected);
-    EXPECT_TRUE(core_.OnPulse(6, now_));
+    EXPECT_EQ(core_->state(), State::kProtected);
+    EXPECT_TRUE(core_->OnPulse(6, now_));
   }
   Pass(milliseconds(79));
-  EXPECT_EQ(core_.state(), State::kProtected);
+  EXPECT_EQ(core_->state(), State::kProtected);
   Pass(milliseconds(1));
-  EXPECT_EQ(core_.state(), State::kAsking);
+  EXPECT_EQ(core_->state(), State::kAsking);
 }
 
 TEST_F(SecondaryTest, APulseOfAnotherEpochIsNotHeard) {
   Protect();
   Pass(milliseconds(70));
-  EXPECT_FALSE(core_.OnPulse(5, now_));
-  EXPECT_FALSE(core_.OnPulse(7, now_)) << "a member learns of a new epoch by joining in it";
+  EXPECT_FALSE(core_->OnPulse(5, now_));
+  EXPECT_FALSE(core_->OnPulse(7, now_)) << "a member learns of a new epoch by joining in it";
   Pass(milliseconds(10));
-  EXPECT_EQ(core_.state(), State::kAsking);
+  EXPECT_EQ(core_->state(), State::kAsking);
 }
 
 TEST_F(SecondaryTest, WhoHasAskedAnswersNoPulse) {
   Suspect();
-  EXPECT_FALSE(core_.OnPulse(6, now_));
+  EXPECT_FALSE(core_->OnPulse(6, now_));
   Granted(true, kTaken);
-  EXPECT_FALSE(core_.OnPulse(6, now_));
-  EXPECT_FALSE(core_.OnPulse(7, now_));
+  EXPECT_FALSE(core_->OnPulse(6, now_));
+  EXPECT_FALSE(core_->OnPulse(7, now_));
 }
 
 TEST_F(SecondaryTest, WithoutALinkNoPulseIsHeard) {
-  EXPECT_FALSE(core_.OnPulse(0, now_));
+  EXPECT_FALSE(core_->OnPulse(0, now_));
   Protect();
   LinkDown();
-  EXPECT_FALSE(core_.OnPulse(6, now_));
+  EXPECT_FALSE(core_->OnPulse(6, now_));
   Pass(milliseconds(80));
-  EXPECT_EQ(core_.state(), State::kAsking);
+  EXPECT_EQ(core_->state(), State::kAsking);
 }
 
 TEST_F(SecondaryTest, AJoinerHearsPulsesOfThisEpochAndOfTheOneInWhichItIsAMember) {
@@ -797,11 +802,11 @@ TEST_F(SecondaryTest, AJoinerHearsPulsesOfThisEpochAndOfTheOneInWhichItIsAMember
   ASSERT_FALSE(Appended(Append(3)).refused.has_value());
   for (int i = 0; i < 5; ++i) {
     Pass(milliseconds(70));
-    EXPECT_TRUE(core_.OnPulse(5 + i % 2, now_));
+    EXPECT_TRUE(core_->OnPulse(5 + i % 2, now_));
     EXPECT_FALSE(Has<CloseLink>());
   }
-  EXPECT_FALSE(core_.OnPulse(4, now_));
-  EXPECT_FALSE(core_.OnPulse(7, now_));
+  EXPECT_FALSE(core_->OnPulse(4, now_));
+  EXPECT_FALSE(core_->OnPulse(7, now_));
   Pass(milliseconds(80));
   EXPECT_TRUE(Has<CloseLink>()) << "silent";
 }
@@ -810,20 +815,20 @@ TEST_F(SecondaryTest, AJoinerHearsPulsesOfThisEpochAndOfTheOneInWhichItIsAMember
 
 TEST_F(SecondaryTest, ACopyThatDivergedNeverServes) {
   Protect();
-  Do([&] { core_.OnCopyUnusable("hash at 2", now_); });
-  EXPECT_EQ(core_.state(), State::kSilent);
+  Do([&] { core_->OnCopyUnusable("hash at 2", now_); });
+  EXPECT_EQ(core_->state(), State::kSilent);
   EXPECT_TRUE(Has<CloseLink>());
-  EXPECT_THAT(core_.why(), HasSubstr("hash at 2"));
+  EXPECT_THAT(core_->why(), HasSubstr("hash at 2"));
   Pass(milliseconds(1000));
   EXPECT_THAT(actions_, IsEmpty());
 }
 
 TEST_F(SecondaryTest, ACopyThatDivergedWhileAskingNeverServes) {
   Suspect();
-  Do([&] { core_.OnCopyUnusable("hash at 2", now_); });
+  Do([&] { core_->OnCopyUnusable("hash at 2", now_); });
   Granted(true, kTaken);
   EXPECT_THAT(actions_, IsEmpty());
-  EXPECT_EQ(core_.state(), State::kSilent);
+  EXPECT_EQ(core_->state(), State::kSilent);
 }
 
 TEST_F(SecondaryTest, AConnectionNobodyWaitsForIsClosed) {
@@ -838,7 +843,8 @@ TEST_F(SecondaryTest, RandomEvents) {
   std::mt19937 random(seed);
   const auto small = [&random] { return static_cast<int64_t>(random() % 8) - 1; };
   for (int run = 0; run < 300; ++run) {
-    SecondaryCore core(Config(), now_);
+    MemoryLog log;
+    SecondaryCore core(Config(), &log, now_);
     for (int step = 0; step < 200; ++step) {
       now_ += milliseconds(random() % 30);
       switch (random() % 10) {

@@ -1,0 +1,61 @@
+#include "replication/join_check.h"
+
+#include <map>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "replication/names.h"
+#include "replication/replication_constants.h"
+
+namespace understudy::replication {
+namespace {
+
+using wire::RefuseReason;
+using Settings = std::map<std::string, std::string>;
+
+std::string Shown(const std::string& text) { return absl::CEscape(text.substr(0, 200)); }
+
+std::string ValueIn(const Settings& settings, const std::string& name) {
+  const auto found = settings.find(name);
+  return found == settings.end() ? "nothing" : absl::StrCat("\"", Shown(found->second), "\"");
+}
+
+}  // namespace
+
+std::optional<JoinFault> FaultOfJoiner(const ProtocolConfig& config, const wire::JoinRequest& request) {
+  if (!IsNodeName(request.node)) {
+    return JoinFault{RefuseReason::NOT_AUTHENTIC, absl::StrCat("a node's name is ", kNodeNameWants)};
+  }
+  if (request.protocol_version != wire::g_replication_constants.PROTOCOL_VERSION) {
+    return JoinFault{RefuseReason::WRONG_VERSION,
+                     absl::StrCat("this node speaks version ", wire::g_replication_constants.PROTOCOL_VERSION,
+                                  ", not ", request.protocol_version)};
+  }
+  if (request.service_address != config.service) {
+    return JoinFault{RefuseReason::WRONG_SERVICE, absl::StrCat("this node serves ", config.service, ", not ",
+                                                               Printable(request.service_address, 40))};
+  }
+  if (request.node == config.node) {
+    return JoinFault{RefuseReason::SAME_NODE, absl::StrCat("this node is ", config.node, " too")};
+  }
+  if (request.epoch < 0 || request.last_lsn < 0 || (request.last_lsn > 0 && request.epoch == 0) ||
+      request.applied_lsn < 0 || request.applied_lsn > request.last_lsn) {
+    return JoinFault{RefuseReason::OUT_OF_ORDER, "a log that cannot be"};
+  }
+  return std::nullopt;
+}
+
+std::optional<JoinFault> FaultOfSettings(const ProtocolConfig& config, const wire::JoinRequest& request) {
+  Settings all = config.settings;
+  all.insert(request.settings.begin(), request.settings.end());
+  for (const auto& [name, unused] : all) {
+    const std::string here = ValueIn(config.settings, name), there = ValueIn(request.settings, name);
+    if (here == there) continue;
+    return JoinFault{RefuseReason::OTHER_SETTINGS,
+                     absl::StrCat(Shown(name), " must be the same on both nodes, and is ", here, " on ",
+                                  config.node, " and ", there, " on ", request.node)};
+  }
+  return std::nullopt;
+}
+
+}  // namespace understudy::replication
