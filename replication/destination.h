@@ -66,8 +66,8 @@ class Destination {
   // Of the oldest append that has not been answered.
   std::optional<MonotonicTime> waits_since() const;
 
-  // An answer. Returns what is wrong with it, and changes nothing then; empty: it is the one to the oldest append
-  // that has none.
+  // An answer. Returns what is wrong with it, and changes nothing then; empty: it is the one to the oldest
+  // append that has none.
   std::string OnReply(const wire::AppendReply& reply, MonotonicTime now);
 
   // Panics (CHECK) when an internal invariant does not hold.

@@ -1,5 +1,5 @@
-// What makes a copy of the log a secondary: suspects the primary, asks the arbiter for its epoch, and finds out
-// beforehand whether it could. Pure.
+// What makes a copy of the log a secondary: suspects the primary, asks the arbiter for its epoch, and finds
+// out beforehand whether it could. Pure.
 //
 // May a node take its name in the register for itself? The register may speak of a former life of it, with a
 // log that this process does not hold. So only an epoch counts that this process was told on a link it
@@ -55,8 +55,8 @@ class Heir {
 
   // --- The arbiter ---
 
-  // Asks for the epoch that the primary had. From here on nothing may be answered to it: its lease is at an end,
-  // or given up, and stays so.
+  // Asks for the epoch that the primary had. From here on nothing may be answered to it: its lease is at an
+  // end, or given up, and stays so.
   void AskToTakeOver(const std::string& why, const Following& following, Actions& out);
   // The link is lost, and this node was no member: perhaps the register has made it one.
   void FindOutMembership(const Following& following, Actions& out);

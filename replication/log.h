@@ -17,8 +17,8 @@
 
 namespace understudy::replication {
 
-// What the primary's Server has sent in all, up to a record: a hash by which another node can tell whether its
-// own has sent the same. LSN 0: nothing is known.
+// What the primary's Server has sent in all, up to a record: a hash by which another node can tell whether
+// its own has sent the same. LSN 0: nothing is known.
 struct OutputHash {
   Lsn lsn = 0;
   uint64_t hash = 0;

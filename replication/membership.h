@@ -1,5 +1,5 @@
-// The primary's dialogue with the arbiter: what it holds, what it has asked for, and what of that may yet come
-// true. Pure; nobody else on the primary talks to the arbiter.
+// The primary's dialogue with the arbiter: what it holds, what it has asked for, and what of that may yet
+// come true. Pure; nobody else on the primary talks to the arbiter.
 //
 // An answer may be lost, and the request carried out later than its sender believes. So a wish stays on the
 // list until the epoch has moved: after a lost answer the node goes on asking, for the same or for another
@@ -37,8 +37,8 @@ class Membership {
 
   // --- Asking. Questions are added to `out` ---
 
-  // Whether a change may be asked for now. Not while a question is out; not while the outcome of the last change
-  // is unknown, which is read then.
+  // Whether a change may be asked for now. Not while a question is out; not while the outcome of the last
+  // change is unknown, which is read then.
   bool ReadyToAsk(MonotonicTime now);
   // REQUIRES: !asking().
   void Ask(const Register& expected, const Register& desired, Actions& out);

@@ -44,7 +44,7 @@ class PairSim {
     std::unique_ptr<MemoryLog> log = std::make_unique<MemoryLog>();
     std::unique_ptr<PrimaryCore> primary;
     std::unique_ptr<SecondaryCore> secondary;
-    std::unique_ptr<Pulse> pulse;  // as primary
+    std::unique_ptr<Pulse> pulse;     // as primary
     std::vector<std::string> bodies;  // of the records that it has ever had: bodies[i] has LSN i + 1
     Lsn stable_checked = 0;
     MonotonicTime lease_until{};

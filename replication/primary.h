@@ -6,8 +6,8 @@
 //   Membership    what the arbiter has granted, and what is asked of it    membership.h
 //
 // This object decides what follows from what: whom to let join, when to share the right to serve with the
-// secondary and when to go on without it, and the handover. A pulse that was answered counts as an append that
-// carries nothing (pulse.h).
+// secondary and when to go on without it, and the handover. A pulse that was answered counts as an append
+// that carries nothing (pulse.h).
 #ifndef UNDERSTUDY_REPLICATION_PRIMARY_H_
 #define UNDERSTUDY_REPLICATION_PRIMARY_H_
 
@@ -35,7 +35,7 @@ class PrimaryCore {
     kDeposed,      // silent for good
   };
 
-  // `held`: what the arbiter granted to this node, with no secondary. All that is in the log counts as stable.
+  // `held`: what the arbiter granted to this node, with no secondary. All that is in the log is stable.
   // The log outlives this object, and nobody else appends to it meanwhile.
   PrimaryCore(ProtocolConfig config, Register held, Log* log, MonotonicTime now);
 

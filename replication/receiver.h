@@ -32,7 +32,7 @@ class Receiver {
     kJoined,
     kLost,  // it had been joined
   };
-  // Dials at once. All actions are added to `out`. The log outlives this object, and nobody else appends to it.
+  // Dials at once. All actions are added to `out`. The log outlives this object; nobody else appends to it.
   Receiver(ProtocolConfig config, Log* log, MonotonicTime now, Actions& out);
 
   const Following& following() const { return following_; }

@@ -1,5 +1,5 @@
-// The secondary's half of the pair's protocol: a Receiver (receiver.h), which has the log, and an Heir (heir.h),
-// which may take the primary's place. Pure (protocol.h).
+// The secondary's half of the pair's protocol: a Receiver (receiver.h), which has the log, and an Heir
+// (heir.h), which may take the primary's place. Pure (protocol.h).
 #ifndef UNDERSTUDY_REPLICATION_SECONDARY_H_
 #define UNDERSTUDY_REPLICATION_SECONDARY_H_
 
