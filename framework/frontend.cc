@@ -55,7 +55,7 @@ absl::Status Frontend::Open(bool port_must_be_free) {
   // Left behind by a process that died; the filter it also left keeps this host silent until here.
   if (absl::Status removed = address_->Remove(); !removed.ok()) return removed;
   watch_ = std::make_unique<HostWatch>(address_.get(), config_->service, [this] {
-    return host_->OpenListener(config_->service, /*movable=*/true);
+    return host_->OpenListener(config_->service, tcpshim::Connections::kMayMove);
   });
   if (absl::Status opened = watch_->OpenListener(); !opened.ok()) {
     if (port_must_be_free || !absl::IsAlreadyExists(opened)) return opened;

@@ -20,6 +20,7 @@
 #include "framework/replayer.h"
 #include "replication/arbiter.h"
 #include "replication/transport.h"
+#include "tcpshim/listener.h"
 #include "tcpshim/north_wrapper.h"
 #include "tcpshim/raw_sender.h"
 #include "tcpshim/service_address.h"
@@ -78,7 +79,7 @@ class Host {
       const tcpshim::SouthWrapper::Options& options) = 0;
   // tcpshim::OpenListener.
   virtual absl::StatusOr<tcpshim::UniqueFd> OpenListener(const tcpshim::SocketAddress& address,
-                                                         bool movable) = 0;
+                                                         tcpshim::Connections connections) = 0;
   // `log` outlives it.
   virtual absl::StatusOr<std::unique_ptr<tcpshim::NorthWrapper>> NewNorth(
       tcpshim::NorthWrapper::Log* log, const tcpshim::NorthWrapper::Options& options) = 0;

@@ -33,6 +33,11 @@ bool NothingPending(const ConnectionState& state) {
   return state.output().size() == 0 && !state.fin_wanted() && !state.abort_wanted() && state.connected();
 }
 
+tcpshim::NorthWrapper::Input InputOf(const ConnectionState& state) {
+  using Input = tcpshim::NorthWrapper::Input;
+  return state.peer_closed() ? Input::kEnded : Input::kExpected;
+}
+
 }  // namespace
 
 Serving::RestoreOutcome Serving::RestoreEndpoints(uint32_t timestamp_shift) {
@@ -120,7 +125,7 @@ bool Serving::RestoreOne(const ConnectionState& state) {
 }
 
 absl::Status Serving::RestoreSocket(Live& live, const Endpoint& endpoint) {
-  const absl::Status made = north_->Restore(live.id, endpoint, !live.state->peer_closed());
+  const absl::Status made = north_->Restore(live.id, endpoint, InputOf(*live.state));
   if (!made.ok()) return made;
   live.has_socket = true;
   live.written = live.state->view().acked + endpoint.sent.size();
@@ -381,7 +386,7 @@ void Serving::TakeGrip(Live& live) {
     --endpoint->rcv_nxt;
   }
   north_->ForgetSilently(live.id);
-  const absl::Status made = north_->Restore(live.id, *endpoint, !state.peer_closed());
+  const absl::Status made = north_->Restore(live.id, *endpoint, InputOf(state));
   if (!made.ok()) {
     LOG(ERROR) << "cannot restore again: " << made;
     ++counters_.broken;

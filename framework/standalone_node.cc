@@ -20,7 +20,7 @@ StandaloneNode::StandaloneNode(Host* host, const NodeConfig& config, std::unique
 absl::Status StandaloneNode::Start() {
   if (absl::Status started = serving_.Start({config_.client_keepalive}); !started.ok()) return started;
   serving_.BeginEpoch(1, host_->Random(), 0, config_.node);
-  auto listener = host_->OpenListener(config_.service, /*movable=*/false);
+  auto listener = host_->OpenListener(config_.service, tcpshim::Connections::kStay);
   if (!listener.ok()) return listener.status();
   if (absl::Status listens = serving_.north().Listen(*std::move(listener)); !listens.ok()) return listens;
   LOG(INFO) << "serving " << serving_.north_address().ToString() << ", standalone";

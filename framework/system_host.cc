@@ -120,8 +120,8 @@ absl::StatusOr<std::unique_ptr<tcpshim::SouthWrapper>> SystemHost::AttachSouth(
 }
 
 absl::StatusOr<tcpshim::UniqueFd> SystemHost::OpenListener(const tcpshim::SocketAddress& address,
-                                                           bool movable) {
-  return tcpshim::OpenListener(address, movable);
+                                                           tcpshim::Connections connections) {
+  return tcpshim::OpenListener(address, connections);
 }
 
 absl::StatusOr<std::unique_ptr<tcpshim::NorthWrapper>> SystemHost::NewNorth(

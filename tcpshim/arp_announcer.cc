@@ -69,8 +69,8 @@ void ArpAnnouncer::Send() {
   to.sll_protocol = htons(ETH_P_ARP);
   to.sll_halen = ETH_ALEN;
   std::memset(to.sll_addr, 0xff, ETH_ALEN);
-  for (const bool reply_form : {false, true}) {
-    const std::string frame = BuildGratuitousArp(ip_, *link_.mac, reply_form);
+  for (const ArpForm form : {ArpForm::kRequest, ArpForm::kReply}) {
+    const std::string frame = BuildGratuitousArp(ip_, *link_.mac, form);
     if (::sendto(packets_.get(), frame.data(), frame.size(), 0, reinterpret_cast<sockaddr*>(&to), sizeof to) <
         0) {
       LOG_EVERY_T(WARNING, 10) << "gratuitous ARP for " << IpText(ip_) << " on " << link_.name << ": "

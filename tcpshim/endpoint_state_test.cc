@@ -128,7 +128,7 @@ TEST_F(EndpointTest, ListenerBeforeAndAfter) {
     ASSERT_TRUE(north.ok()) << north.status();
     const auto listen = [&] {
       InNamespace here(b_);  // the service address is not there yet
-      const absl::Status status = (*north)->Listen(kService, /*transparent=*/true);
+      const absl::Status status = (*north)->Listen(kService, Connections::kMayMove);
       ASSERT_TRUE(status.ok()) << status;
     };
     to_client_ = to_server_ = {};

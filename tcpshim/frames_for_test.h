@@ -17,7 +17,7 @@ inline std::string Frame(const std::string& packet, uint16_t protocol = 0x0800) 
   return frame + packet;
 }
 
-inline uint16_t Checksum(std::string_view bytes, uint32_t sum = 0) {
+inline uint16_t InternetChecksum(std::string_view bytes, uint32_t sum = 0) {
   for (size_t i = 0; i < bytes.size(); ++i) {
     const uint32_t byte = static_cast<uint8_t>(bytes[i]);
     sum += i % 2 == 0 ? byte << 8 : byte;
@@ -35,11 +35,11 @@ inline void Set16(std::string& bytes, size_t at, uint32_t value) {
 inline void Mend(std::string& packet) {
   Set16(packet, 2, static_cast<uint32_t>(packet.size()));
   Set16(packet, 10, 0);
-  Set16(packet, 10, Checksum(packet.substr(0, 20)));
+  Set16(packet, 10, InternetChecksum(packet.substr(0, 20)));
   Set16(packet, 36, 0);
-  const uint32_t pseudo =
-      static_cast<uint16_t>(~Checksum(packet.substr(12, 8))) + 6u + static_cast<uint32_t>(packet.size()) - 20;
-  Set16(packet, 36, Checksum(packet.substr(20), pseudo));
+  const uint32_t pseudo = static_cast<uint16_t>(~InternetChecksum(packet.substr(12, 8))) + 6u +
+                          static_cast<uint32_t>(packet.size()) - 20;
+  Set16(packet, 36, InternetChecksum(packet.substr(20), pseudo));
 }
 
 // `packet`, which has no options, with these (a multiple of four bytes).

@@ -35,7 +35,8 @@ absl::Status Failed(const SocketAddress& address, const char* step, int error) {
 
 }  // namespace
 
-absl::StatusOr<UniqueFd> OpenListener(const SocketAddress& address, bool movable) {
+absl::StatusOr<UniqueFd> OpenListener(const SocketAddress& address, Connections connections) {
+  const bool movable = connections == Connections::kMayMove;
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return Failed(address, "socket", errno);
   const int on = 1, off = 0;

@@ -147,10 +147,10 @@ class EpollNorthWrapper final : public NorthWrapper {
     accept_timer_.cancel();
   }
 
-  absl::Status Restore(ConnectionId id, const Endpoint& endpoint, bool expect_input) override {
+  absl::Status Restore(ConnectionId id, const Endpoint& endpoint, Input input) override {
     auto fd = tcpshim::Restore(endpoint);
     if (!fd.ok()) return fd.status();
-    Adopt(id, *std::move(fd), expect_input);
+    Adopt(id, *std::move(fd), input);
     return absl::OkStatus();
   }
 
@@ -170,11 +170,11 @@ class EpollNorthWrapper final : public NorthWrapper {
   uint32_t CurrentTimestamp(ConnectionId id) const override { return tcpshim::CurrentTimestamp(fd(id)); }
   uint64_t Cookie(int accepted) const override { return tcpshim::SocketCookie(accepted); }
 
-  void Adopt(ConnectionId id, UniqueFd fd, bool expect_input) override {
+  void Adopt(ConnectionId id, UniqueFd fd, Input input) override {
     if (const char* refused = SetClientOptions(fd.get(), options_.keepalive)) {
       PLOG(WARNING) << "connection " << id << ": " << refused;
     }
-    Watch(id, std::move(fd), /*ended=*/!expect_input);
+    Watch(id, std::move(fd), /*ended=*/input == Input::kEnded);
   }
 
   size_t Write(ConnectionId id, absl::Span<const iovec> bytes) override {
@@ -578,8 +578,8 @@ class EpollNorthWrapper final : public NorthWrapper {
 
 }  // namespace
 
-absl::Status NorthWrapper::Listen(const SocketAddress& address, bool movable) {
-  auto listener = OpenListener(address, movable);
+absl::Status NorthWrapper::Listen(const SocketAddress& address, Connections connections) {
+  auto listener = OpenListener(address, connections);
   if (!listener.ok()) return listener.status();
   return Listen(*std::move(listener));
 }

@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "tcpshim/endpoint.h"
+#include "tcpshim/listener.h"
 #include "tcpshim/tcp_types.h"
 #include "tcpshim/unique_fd.h"
 
@@ -77,21 +78,22 @@ class NorthWrapper {
   // Accepts from a listener (listener.h) from now on.
   virtual absl::Status Listen(UniqueFd listener) = 0;
   // Opens one first; errors as OpenListener's.
-  absl::Status Listen(const SocketAddress& address, bool movable);
+  absl::Status Listen(const SocketAddress& address, Connections connections);
   // See listener.h.
   virtual absl::Status LimitSegments(uint32_t mtu) = 0;
   virtual SocketAddress listening() const = 0;  // with the port chosen, when 0 was asked for
   virtual void StopListening() = 0;
 
-  // Restores an endpoint (endpoint.h, with its errors) and takes it under `id`. `expect_input` false: the
-  // client's stream has ended already.
-  virtual absl::Status Restore(ConnectionId id, const Endpoint& endpoint, bool expect_input) = 0;
+  // Whether the client's stream has ended already.
+  enum class Input { kExpected, kEnded };
+  // Restores an endpoint (endpoint.h, with its errors) and takes it under `id`.
+  virtual absl::Status Restore(ConnectionId id, const Endpoint& endpoint, Input input) = 0;
   // Restores an endpoint that nobody will use, and closes it: what is left to say to its client, TCP says.
   virtual absl::Status RestoreClosed(const Endpoint& endpoint) = 0;
   // tcpshim::Capture of a connection that is here: what follows is ForgetSilently.
   virtual absl::StatusOr<Endpoint> Capture(ConnectionId id, CapturedBytes& storage) = 0;
   // Takes a socket that is connected already; the same.
-  virtual void Adopt(ConnectionId id, UniqueFd fd, bool expect_input) = 0;
+  virtual void Adopt(ConnectionId id, UniqueFd fd, Input input) = 0;
 
   // Writes as much as TCP takes now, gathers; returns the bytes taken. Less than asked: OnWritable follows.
   // 0 also for an unknown or broken connection (OnBroken follows or has been) and after ShutdownWrite.

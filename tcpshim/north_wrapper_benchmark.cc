@@ -106,7 +106,7 @@ class NorthServer : public Server, public NorthWrapper::Log {
  public:
   NorthServer() {
     north_ = *NorthWrapper::Create(loop_, this);
-    CHECK(north_->Listen({INADDR_LOOPBACK, 0}, false).ok());
+    CHECK(north_->Listen({INADDR_LOOPBACK, 0}, Connections::kStay).ok());
     buffer_.resize(1 << 20);
   }
   uint16_t port() const override { return north_->listening().port; }

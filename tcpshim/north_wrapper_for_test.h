@@ -173,7 +173,7 @@ class NorthWrapperTest : public ::testing::Test {
     auto north = NorthWrapper::Create(loop_, &log_);
     ASSERT_TRUE(north.ok()) << north.status();
     north_ = std::move(*north);
-    ASSERT_TRUE(north_->Listen({kLoopback, 0}, false).ok());
+    ASSERT_TRUE(north_->Listen({kLoopback, 0}, Connections::kStay).ok());
   }
 
   // Runs the loop until `done`, or fails after 20 s.

@@ -46,7 +46,7 @@ TEST_F(NorthWrapperTest, AcceptsAndNamesTheConnection) {
 TEST_F(NorthWrapperTest, ListenerOnAnyAddressNamesTheOneThatWasUsed) {
   north_->StopListening();
   EXPECT_EQ(north_->listening(), SocketAddress());
-  ASSERT_TRUE(north_->Listen({INADDR_ANY, 0}, false).ok());
+  ASSERT_TRUE(north_->Listen({INADDR_ANY, 0}, Connections::kStay).ok());
   Client client(north_->listening());
   const ConnectionId id = Accepted();
   EXPECT_EQ(log_.entries[id].tuple.local.ip, kLoopback);
@@ -136,11 +136,11 @@ TEST_F(NorthWrapperTest, KeepaliveIsInheritedAndGivenToTheAdopted) {
   FakeLog log;
   auto north = NorthWrapper::Create(loop_, &log, options);
   ASSERT_TRUE(north.ok()) << north.status();
-  ASSERT_TRUE((*north)->Listen({kLoopback, 0}, false).ok());
+  ASSERT_TRUE((*north)->Listen({kLoopback, 0}, Connections::kStay).ok());
   Client client((*north)->listening());
   ASSERT_TRUE(RunUntil([&] { return log.entries.size() == 1; }));
   Client of_the_other(north_->listening());  // adopted below; its other end is of no interest
-  (*north)->Adopt(77, UniqueFd(::dup(of_the_other.fd())), true);
+  (*north)->Adopt(77, UniqueFd(::dup(of_the_other.fd())), NorthWrapper::Input::kExpected);
   const auto get = [](int fd, int level, int option) {
     int value = -1;
     socklen_t size = sizeof(value);
@@ -366,7 +366,7 @@ TEST_F(NorthWrapperTest, SameIdAdoptedAgainInTheSameTurn) {
   log_.on_received = [&](ConnectionId id) {
     if (left) {
       north_->Forget(3 - id);
-      north_->Adopt(3 - id, std::move(left), true);
+      north_->Adopt(3 - id, std::move(left), NorthWrapper::Input::kExpected);
     }
   };
   one.Send("1");
@@ -541,7 +541,7 @@ TEST_F(NorthWrapperTest, StopListeningInsideOnAccepted) {
   EXPECT_EQ(1u, log_.entries.size());
   EXPECT_EQ(1u, north_->connections()) << "the one that was accepted stays";
   log_.on_accepted = nullptr;
-  ASSERT_TRUE(north_->Listen(address, false).ok());
+  ASSERT_TRUE(north_->Listen(address, Connections::kStay).ok());
   Client four(address);
   EXPECT_TRUE(RunUntil([&] { return log_.entries.size() == 2; }));
 }
@@ -551,13 +551,13 @@ TEST_F(NorthWrapperTest, ErrorsOfListenNameTheAddress) {
   FakeLog log;
   auto other = NorthWrapper::Create(loop, &log);
   ASSERT_TRUE(other.ok());
-  absl::Status status = (*other)->Listen(north_->listening(), false);
+  absl::Status status = (*other)->Listen(north_->listening(), Connections::kStay);
   EXPECT_EQ(absl::StatusCode::kAlreadyExists, status.code()) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr(north_->listening().ToString()));
-  status = (*other)->Listen({0xC6120001, 7000}, false);
+  status = (*other)->Listen({0xC6120001, 7000}, Connections::kStay);
   EXPECT_EQ(absl::StatusCode::kNotFound, status.code()) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("198.18.0.1:7000"));
-  status = north_->Listen({kLoopback, 0}, false);
+  status = north_->Listen({kLoopback, 0}, Connections::kStay);
   EXPECT_EQ(absl::StatusCode::kFailedPrecondition, status.code()) << status;
 }
 
@@ -568,7 +568,7 @@ TEST_F(NorthWrapperTest, AdoptedConnectionWithoutInput) {
   north_->Forget(id);  // the copy keeps the connection open, and its events must be gone
   client.Send("unseen");
   EXPECT_LT(Settle(), 10);
-  north_->Adopt(77, std::move(copy), /*expect_input=*/false);
+  north_->Adopt(77, std::move(copy), NorthWrapper::Input::kEnded);
   EXPECT_LT(Settle(), 10);
   EXPECT_EQ("", log_.entries[77].received);
   EXPECT_EQ(2u, Write(77, "ok"));

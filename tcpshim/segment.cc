@@ -172,7 +172,7 @@ absl::StatusOr<std::string> BuildPacket(const Segment& segment) {
   return packet;
 }
 
-absl::StatusOr<Segment> ParsePacket(std::string_view packet, bool verify_checksum) {
+absl::StatusOr<Segment> ParsePacket(std::string_view packet, Checksum checksum) {
   auto invalid = [&packet](const char* what) {
     return absl::InvalidArgumentError(absl::StrCat(what, " (", packet.size(), " bytes)"));
   };
@@ -191,7 +191,7 @@ absl::StatusOr<Segment> ParsePacket(std::string_view packet, bool verify_checksu
   const size_t tcp_header = (Get8(tcp, 12) >> 4) * 4u;
   if (tcp_header < kTcpHeader) return invalid("TCP header length too small");
   if (tcp_header > tcp.size()) return invalid("TCP header longer than the packet");
-  if (verify_checksum) {
+  if (checksum == Checksum::kVerified) {
     if (Fold(Sum(packet.substr(0, ip_header))) != 0) return invalid("wrong IPv4 checksum");
     if (TcpChecksum(packet.substr(12, 8), tcp) != 0) return invalid("wrong TCP checksum");
   }
@@ -242,8 +242,9 @@ std::string BroadcastArp(uint16_t operation, const MacAddress& sender_mac, uint3
 }
 }  // namespace
 
-std::string BuildGratuitousArp(uint32_t ip, const MacAddress& mac, bool reply_form) {
-  return BroadcastArp(reply_form ? 2 : 1, mac, ip, reply_form ? mac : MacAddress{}, ip);
+std::string BuildGratuitousArp(uint32_t ip, const MacAddress& mac, ArpForm form) {
+  const bool reply = form == ArpForm::kReply;
+  return BroadcastArp(reply ? 2 : 1, mac, ip, reply ? mac : MacAddress{}, ip);
 }
 
 std::string BuildArpProbe(uint32_t ip, const MacAddress& mac) {

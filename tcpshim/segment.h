@@ -46,13 +46,15 @@ struct Segment {
 // packet.
 absl::StatusOr<std::string> BuildPacket(const Segment& segment);
 // From an IPv4 packet (no link header). InvalidArgument on anything that is not a whole TCP/IPv4 packet
-// with correct lengths; `verify_checksum` for tests. Unknown options are skipped. payload points into
-// `packet`.
-absl::StatusOr<Segment> ParsePacket(std::string_view packet, bool verify_checksum = false);
+// with correct lengths; TCP's checksum is looked at by tests alone. Unknown options are skipped. payload
+// points into `packet`.
+enum class Checksum { kIgnored, kVerified };
+absl::StatusOr<Segment> ParsePacket(std::string_view packet, Checksum checksum = Checksum::kIgnored);
 
 using MacAddress = std::array<uint8_t, 6>;
-// Gratuitous ARP for `ip` at `mac`, request or reply form, Ethernet broadcast, 42 bytes.
-std::string BuildGratuitousArp(uint32_t ip, const MacAddress& mac, bool reply_form);
+// Gratuitous ARP for `ip` at `mac`, Ethernet broadcast, 42 bytes.
+enum class ArpForm { kRequest, kReply };
+std::string BuildGratuitousArp(uint32_t ip, const MacAddress& mac, ArpForm form);
 // Asks who has `ip` without claiming it (RFC 5227): the sender's address is 0.0.0.0. Ethernet broadcast, 42
 // bytes.
 std::string BuildArpProbe(uint32_t ip, const MacAddress& mac);

@@ -17,10 +17,11 @@ void Expect(bool holds) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using understudy::tcpshim::BuildPacket;
+  using understudy::tcpshim::Checksum;
   using understudy::tcpshim::ParsePacket;
   const std::string_view packet(reinterpret_cast<const char*>(data), size);
   const auto read = ParsePacket(packet);
-  Expect(read.ok() || !ParsePacket(packet, /*verify_checksum=*/true).ok());
+  Expect(read.ok() || !ParsePacket(packet, Checksum::kVerified).ok());
   if (!read.ok()) return 0;
   const std::string_view payload = read->payload;
   Expect(payload.empty() ||
@@ -28,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto& segment = *read;
   const auto built = BuildPacket(segment);
   Expect(built.ok());
-  const auto again = ParsePacket(*built, /*verify_checksum=*/true);
+  const auto again = ParsePacket(*built, Checksum::kVerified);
   Expect(again.ok());
   Expect(again->source == segment.source && again->destination == segment.destination);
   Expect(again->seq == segment.seq && again->ack == segment.ack && again->window == segment.window);

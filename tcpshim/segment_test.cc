@@ -82,7 +82,7 @@ TEST(SegmentTest, BuildsTheDataTheKernelBuilt) {
 
 TEST(SegmentTest, ParsesWhatTheKernelSent) {
   const std::string syn = FromHex(kSyn);
-  absl::StatusOr<Segment> parsed = ParsePacket(syn, /*verify_checksum=*/true);
+  absl::StatusOr<Segment> parsed = ParsePacket(syn, Checksum::kVerified);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->source, kClient);
   EXPECT_EQ(parsed->destination, kService);
@@ -97,12 +97,12 @@ TEST(SegmentTest, ParsesWhatTheKernelSent) {
   EXPECT_EQ(parsed->payload, "");
 
   const std::string syn_ack = FromHex(kSynAck);
-  parsed = ParsePacket(syn_ack, true);
+  parsed = ParsePacket(syn_ack, Checksum::kVerified);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   ExpectEqual(*parsed, SynAck());
 
   const std::string data = FromHex(kOddData);
-  parsed = ParsePacket(data, true);
+  parsed = ParsePacket(data, Checksum::kVerified);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->payload, "odd");
   EXPECT_EQ(parsed->payload.data(), data.data() + 52) << "the payload is not a copy";
@@ -114,7 +114,7 @@ TEST(SegmentTest, EthernetPaddingIsNoPayload) {
   segment.destination = kClient;
   segment.flags.ack = true;
   const std::string packet = *BuildPacket(segment) + std::string(6, '\0');
-  absl::StatusOr<Segment> parsed = ParsePacket(packet, true);
+  absl::StatusOr<Segment> parsed = ParsePacket(packet, Checksum::kVerified);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->payload, "");
 }
@@ -124,7 +124,7 @@ TEST(SegmentTest, SynOptionsOnlyOnSyns) {
   segment.flags.syn = false;
   const std::string packet = *BuildPacket(segment);
   EXPECT_EQ(packet.size(), 20u + 20u + 12u);
-  absl::StatusOr<Segment> parsed = ParsePacket(packet, true);
+  absl::StatusOr<Segment> parsed = ParsePacket(packet, Checksum::kVerified);
   ASSERT_TRUE(parsed.ok());
   EXPECT_FALSE(parsed->mss || parsed->wscale || parsed->sack_permitted);
   EXPECT_EQ(parsed->timestamps, segment.timestamps);
@@ -174,9 +174,9 @@ TEST(SegmentTest, UnknownAndOddOptionsAreSkipped) {
 
 TEST(SegmentTest, MalformedPacketsAreRefusedWithAReason) {
   const std::string good = FromHex(kOddData);
-  ASSERT_TRUE(ParsePacket(good, true).ok());
-  auto reason = [](const std::string& packet, bool verify = false) {
-    absl::StatusOr<Segment> parsed = ParsePacket(packet, verify);
+  ASSERT_TRUE(ParsePacket(good, Checksum::kVerified).ok());
+  auto reason = [](const std::string& packet, Checksum checksum = Checksum::kIgnored) {
+    absl::StatusOr<Segment> parsed = ParsePacket(packet, checksum);
     EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument);
     return std::string(parsed.status().message());
   };
@@ -197,8 +197,8 @@ TEST(SegmentTest, MalformedPacketsAreRefusedWithAReason) {
   EXPECT_THAT(reason(with(7, 1)), HasSubstr("fragment"));     // not the first
   EXPECT_THAT(reason(with(32, 0x40)), HasSubstr("TCP header length too small"));
   EXPECT_THAT(reason(with(32, 0xf0)), HasSubstr("longer than the packet"));
-  EXPECT_THAT(reason(with(8, 63), true), HasSubstr("wrong IPv4 checksum"));
-  EXPECT_THAT(reason(with(54, 'e'), true), HasSubstr("wrong TCP checksum"));
+  EXPECT_THAT(reason(with(8, 63), Checksum::kVerified), HasSubstr("wrong IPv4 checksum"));
+  EXPECT_THAT(reason(with(54, 'e'), Checksum::kVerified), HasSubstr("wrong TCP checksum"));
   EXPECT_TRUE(ParsePacket(with(54, 'e')).ok());
   for (size_t size = 0; size < good.size(); ++size) {
     EXPECT_FALSE(ParsePacket(good.substr(0, size)).ok()) << size;
@@ -225,7 +225,7 @@ TEST(SegmentTest, LargestPacket) {
   segment.payload = payload;
   const std::string packet = *BuildPacket(segment);
   ASSERT_EQ(packet.size(), 65535u);
-  absl::StatusOr<Segment> parsed = ParsePacket(packet, true);
+  absl::StatusOr<Segment> parsed = ParsePacket(packet, Checksum::kVerified);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->payload, payload);
 }
@@ -279,7 +279,7 @@ TEST_F(SegmentRandomTest, RoundTrips) {
     if (Below(2) == 0) segment.timestamps = Segment::Timestamps{Any(), Any()};
     segment.payload = payload;
     const std::string packet = *BuildPacket(segment);
-    absl::StatusOr<Segment> parsed = ParsePacket(packet, true);
+    absl::StatusOr<Segment> parsed = ParsePacket(packet, Checksum::kVerified);
     ASSERT_TRUE(parsed.ok()) << parsed.status();
     ExpectEqual(segment, *parsed);
     if (HasFailure()) return;
@@ -287,7 +287,7 @@ TEST_F(SegmentRandomTest, RoundTrips) {
     std::string bad = packet;
     const uint32_t bit = Below(static_cast<uint32_t>(bad.size()) * 8);
     bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << bit % 8));
-    ASSERT_FALSE(ParsePacket(bad, true).ok()) << "bit " << bit;
+    ASSERT_FALSE(ParsePacket(bad, Checksum::kVerified).ok()) << "bit " << bit;
   }
 }
 
@@ -308,7 +308,8 @@ TEST_F(SegmentRandomTest, RandomBytesNeverReadOutOfBounds) {
       exact[9] = 6;
     }
     const std::string_view packet(exact.data(), exact.size());
-    absl::StatusOr<Segment> segment = ParsePacket(packet, Below(2) == 0);
+    absl::StatusOr<Segment> segment =
+        ParsePacket(packet, Below(2) == 0 ? Checksum::kVerified : Checksum::kIgnored);
     if (!segment.ok()) {
       ASSERT_EQ(segment.status().code(), absl::StatusCode::kInvalidArgument);
       continue;
@@ -323,14 +324,14 @@ TEST_F(SegmentRandomTest, RandomBytesNeverReadOutOfBounds) {
 TEST(SegmentTest, GratuitousArp) {
   const MacAddress mac = {0x02, 0x11, 0x22, 0x33, 0x44, 0x55};
   EXPECT_EQ(
-      BuildGratuitousArp(0xc6120001, mac, /*reply_form=*/false),
+      BuildGratuitousArp(0xc6120001, mac, ArpForm::kRequest),
       FromHex(
           "ffffffffffff 021122334455 0806 0001 0800 06 04 0001 021122334455 c6120001 000000000000 c6120001"));
   EXPECT_EQ(
-      BuildGratuitousArp(0xc6120001, mac, /*reply_form=*/true),
+      BuildGratuitousArp(0xc6120001, mac, ArpForm::kReply),
       FromHex(
           "ffffffffffff 021122334455 0806 0001 0800 06 04 0002 021122334455 c6120001 021122334455 c6120001"));
-  EXPECT_EQ(BuildGratuitousArp(1, mac, true).size(), 42u);
+  EXPECT_EQ(BuildGratuitousArp(1, mac, ArpForm::kReply).size(), 42u);
 }
 
 TEST(SegmentTest, ArpProbeClaimsNothing) {

@@ -309,7 +309,8 @@ TEST_F(ServiceAddressTest, AnnouncesInBothFormsWithGrowingPauses) {
   }));
   for (size_t i = 0; i < heard_.size(); ++i) {
     // Of 42 bytes; a driver may pad.
-    EXPECT_EQ(BuildGratuitousArp(kIp, kMac, /*reply_form=*/i % 2 == 1), heard_[i].frame.substr(0, 42));
+    EXPECT_EQ(BuildGratuitousArp(kIp, kMac, i % 2 == 1 ? ArpForm::kReply : ArpForm::kRequest),
+              heard_[i].frame.substr(0, 42));
   }
   EXPECT_GE(heard_[2].at - heard_[0].at, std::chrono::milliseconds(45));
   EXPECT_GE(heard_[4].at - heard_[2].at, std::chrono::milliseconds(90));
@@ -458,10 +459,10 @@ TEST_F(ServiceAddressTest, ProbeHearsAnnouncementsToo) {
                                                            reinterpret_cast<sockaddr*>(&to), sizeof(to)));
   };
   const MacAddress other = {0x02, 0, 0, 0, 0, 0x0c};
-  say(BuildGratuitousArp(kIp + 1, other, false));
-  say(BuildGratuitousArp(kIp, kMac, false));
+  say(BuildGratuitousArp(kIp + 1, other, ArpForm::kRequest));
+  say(BuildGratuitousArp(kIp, kMac, ArpForm::kRequest));
   say(BuildArpProbe(kIp, other));
-  say(BuildGratuitousArp(kIp, other, true));
+  say(BuildGratuitousArp(kIp, other, ArpForm::kReply));
   ASSERT_TRUE(RunUntil([&] { return result.has_value(); }));
   ASSERT_TRUE(result->ok()) << result->status();
   EXPECT_EQ(**result, other);

@@ -156,7 +156,7 @@ TEST_F(SouthWrapperTest, RawSenderSendsWhatItIsGiven) {
   bool came = false;
   EXPECT_TRUE(Eventually([&] {
     for (const Wire::Seen& seen : wire_->Look()) {
-      auto parsed = ParsePacket(seen.packet, /*verify_checksum=*/true);
+      auto parsed = ParsePacket(seen.packet, Checksum::kVerified);
       came = came || (parsed.ok() && parsed->source == segment.source && parsed->seq == 99 &&
                       parsed->payload == "by hand");
     }

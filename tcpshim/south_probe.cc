@@ -89,7 +89,7 @@ SouthProbe::Result SouthProbe::Send(int interface_index, const SocketAddress& se
   segment.ack = ntohl(segment.ack);
   segment.flags.rst = true;
   const std::string tcp = addresses + std::string("\x08\x00", 2) + *BuildPacket(segment);
-  std::string arp = BuildGratuitousArp(service.ip, *mac, /*reply_form=*/true);
+  std::string arp = BuildGratuitousArp(service.ip, *mac, ArpForm::kReply);
   arp.replace(0, addresses.size(), addresses);
 
   const uint32_t in = Load(control.probes_in);

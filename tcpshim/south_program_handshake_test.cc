@@ -331,7 +331,7 @@ TEST_F(SouthProgramTest, FinNeedsALoggedClose) {
   // Its acknowledgement is clamped like that of data.
   const Verdict clamped = Run(egress_, Frame(*BuildPacket(FromServer(51, 1100, kFinAck))));
   EXPECT_EQ(clamped.action, kPass);
-  auto parsed = ParsePacket(std::string_view(clamped.frame).substr(14), true);
+  auto parsed = ParsePacket(std::string_view(clamped.frame).substr(14), Checksum::kVerified);
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->ack, 1000u);
   EXPECT_TRUE(parsed->flags.fin);
@@ -349,7 +349,7 @@ TEST_F(SouthProgramTest, RstNeedsALoggedAbort) {
   EXPECT_FALSE(south_->Sent(slot)) << "a RST acknowledges nothing for good";
   const Verdict clamped = Run(egress_, Frame(*BuildPacket(FromServer(50, 1300, kRstAck))));
   EXPECT_EQ(clamped.action, kPass);
-  auto parsed = ParsePacket(std::string_view(clamped.frame).substr(14), true);
+  auto parsed = ParsePacket(std::string_view(clamped.frame).substr(14), Checksum::kVerified);
   ASSERT_TRUE(parsed.ok());
   EXPECT_EQ(parsed->ack, 1000u);
   south_->SetStable(slot, 1300);

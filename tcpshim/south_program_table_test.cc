@@ -184,9 +184,9 @@ TEST_F(SouthProgramTest, HandshakesElsewhereAreReported) {
 
 TEST_F(SouthProgramTest, TheServiceAddressIsNotAnnouncedElsewhere) {
   const MacAddress other = {2, 9, 9, 9, 9, 9};
-  EXPECT_EQ(Run(elsewhere_, BuildGratuitousArp(kService.ip, other, true)).action, kSwallow);
+  EXPECT_EQ(Run(elsewhere_, BuildGratuitousArp(kService.ip, other, ArpForm::kReply)).action, kSwallow);
   // A question is put without telling who asks.
-  const std::string question = BuildGratuitousArp(kService.ip, other, false);
+  const std::string question = BuildGratuitousArp(kService.ip, other, ArpForm::kRequest);
   const Verdict put = Run(elsewhere_, question);
   EXPECT_EQ(put.action, kPass);
   std::string expected = question;
@@ -196,7 +196,7 @@ TEST_F(SouthProgramTest, TheServiceAddressIsNotAnnouncedElsewhere) {
   ASSERT_TRUE(south_->Check().ok());
   const auto home = SouthProbe::MacOf(static_cast<int>(if_nametoindex("south0")));
   ASSERT_TRUE(home);
-  const std::string own = BuildGratuitousArp(kService.ip, *home, true);
+  const std::string own = BuildGratuitousArp(kService.ip, *home, ArpForm::kReply);
   EXPECT_EQ(Run(elsewhere_, own).action, kPass);
   south_->CloseGate();
   EXPECT_EQ(Run(elsewhere_, own).action, kSwallow);

@@ -34,13 +34,13 @@ TEST_F(SouthProgramTest, OthersPassUnseen) {
   segment.destination = kService;  // to it, on the way out
   EXPECT_EQ(Egress(segment), kPass);
   EXPECT_EQ(Egress(Frame(*BuildPacket(FromServer(1, 1, kRstAck)), 0x86dd)), kPass);
-  EXPECT_EQ(Egress(BuildGratuitousArp(0xc6120003, {}, true)), kPass);
+  EXPECT_EQ(Egress(BuildGratuitousArp(0xc6120003, {}, ArpForm::kReply)), kPass);
   EXPECT_THAT(Counted(), ElementsAre(Pair("egress_other", 4)));
 
   segment = FromClient(1, 1, kAck);
   segment.destination.ip = 0xc6120003;
   EXPECT_EQ(Ingress(segment), kPass);
-  EXPECT_EQ(Run(ingress_, BuildGratuitousArp(kService.ip, {}, false)).action, kPass);
+  EXPECT_EQ(Run(ingress_, BuildGratuitousArp(kService.ip, {}, ArpForm::kRequest)).action, kPass);
   EXPECT_THAT(Counted(), ElementsAre(Pair("ingress_other", 2)));
 }
 
@@ -51,7 +51,7 @@ TEST_F(SouthProgramTest, OtherProtocolsAndPortsOfTheAddressPass) {
   std::string udp = *BuildPacket(FromServer(1, 1, kRstAck));
   udp[9] = 17;
   EXPECT_EQ(Egress(Frame(udp)), kPass);
-  EXPECT_EQ(Egress(BuildGratuitousArp(kService.ip, {}, true)), kPass);
+  EXPECT_EQ(Egress(BuildGratuitousArp(kService.ip, {}, ArpForm::kReply)), kPass);
   // A fragment that is not the first has no TCP header.
   std::string fragment = *BuildPacket(FromServer(1, 1, kRstAck));
   Set16(fragment, 6, 0x0001);
@@ -128,10 +128,10 @@ TEST_F(SouthProgramTest, ClosedGateSilencesEverything) {
   EXPECT_EQ(Egress(data), kSwallow);
   EXPECT_EQ(Egress(data, kByHand), kSwallow) << "a silent node is silent by hand too";
   EXPECT_EQ(Egress(Frame(udp)), kSwallow);
-  EXPECT_EQ(Egress(BuildGratuitousArp(kService.ip, {}, true)), kSwallow);
-  EXPECT_EQ(Egress(BuildGratuitousArp(kService.ip, {}, true), kByHand), kSwallow);
+  EXPECT_EQ(Egress(BuildGratuitousArp(kService.ip, {}, ArpForm::kReply)), kSwallow);
+  EXPECT_EQ(Egress(BuildGratuitousArp(kService.ip, {}, ArpForm::kReply), kByHand), kSwallow);
   EXPECT_EQ(Ingress(FromClient(1, 1, kAck)), kSwallow);
-  EXPECT_EQ(Run(ingress_, BuildGratuitousArp(kService.ip, {}, false)).action, kPass);
+  EXPECT_EQ(Run(ingress_, BuildGratuitousArp(kService.ip, {}, ArpForm::kRequest)).action, kPass);
   south_->OpenGate();
   EXPECT_THAT(Counted(), ElementsAre(Pair("egress_silent_gate", 5), Pair("ingress_other", 1),
                                      Pair("ingress_silent", 1)));
@@ -153,7 +153,7 @@ TEST_F(SouthProgramTest, PastTheDeadlineEgressIsSilent) {
   segment = FromClient(1, 1, kAck);
   segment.destination = service;
   const std::string in = Frame(*BuildPacket(segment));
-  const std::string arp = BuildGratuitousArp(service.ip, {}, true);
+  const std::string arp = BuildGratuitousArp(service.ip, {}, ArpForm::kReply);
 
   EXPECT_EQ(Run(egress, out).action, kSwallow) << "the gate is closed at first";
   other->OpenGate();
@@ -192,7 +192,7 @@ TEST_F(SouthProgramTest, WithoutTheProcessNothingPasses) {
   segment = FromClient(1, 1, kAck);
   segment.destination = service;
   const std::string in = Frame(*BuildPacket(segment));
-  const std::string arp = BuildGratuitousArp(service.ip, {}, true);
+  const std::string arp = BuildGratuitousArp(service.ip, {}, ArpForm::kReply);
   EXPECT_EQ(Run(egress, out).action, kPass);
   EXPECT_EQ(Run(egress, arp).action, kPass);
   EXPECT_EQ(Run(ingress, in).action, kPass);
@@ -264,7 +264,7 @@ TEST_F(SouthProgramTest, RandomPackets) {
     ASSERT_TRUE(verdict.action == kPass || verdict.action == kSwallow) << verdict.action;
     ASSERT_EQ(verdict.frame.size(), packet.size() + 14);
     if (egress && verdict.action == kPass && sound && segment.flags.ack && !segment.flags.syn) {
-      auto left = ParsePacket(std::string_view(verdict.frame).substr(14), true);
+      auto left = ParsePacket(std::string_view(verdict.frame).substr(14), Checksum::kVerified);
       // Random options may be beyond parsing; the checksum is right all the same.
       if (left.ok()) {
         ASSERT_FALSE(SeqAfter(left->ack, stable));

@@ -232,7 +232,7 @@ absl::StatusOr<std::unique_ptr<tcpshim::SouthWrapper>> SimHost::AttachSouth(
 }
 
 // No descriptor is a listener here: SimNorth knows whether it listens.
-absl::StatusOr<tcpshim::UniqueFd> SimHost::OpenListener(const tcpshim::SocketAddress&, bool) {
+absl::StatusOr<tcpshim::UniqueFd> SimHost::OpenListener(const tcpshim::SocketAddress&, tcpshim::Connections) {
   return tcpshim::UniqueFd();
 }
 

@@ -36,7 +36,7 @@ class SimHost final : public understudy::Host {
   absl::StatusOr<std::unique_ptr<tcpshim::SouthWrapper>> AttachSouth(
       const tcpshim::SouthWrapper::Options& options) override;
   absl::StatusOr<tcpshim::UniqueFd> OpenListener(const tcpshim::SocketAddress& address,
-                                                 bool movable) override;
+                                                 tcpshim::Connections connections) override;
   absl::StatusOr<std::unique_ptr<tcpshim::NorthWrapper>> NewNorth(
       tcpshim::NorthWrapper::Log* log, const tcpshim::NorthWrapper::Options& options) override;
   std::unique_ptr<replication::Transport> NewTransport(

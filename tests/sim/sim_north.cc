@@ -135,7 +135,7 @@ void SimNorth::Serve(ConnectionId id) {
   }
 }
 
-absl::Status SimNorth::Restore(ConnectionId id, const tcpshim::Endpoint& endpoint, bool expect_input) {
+absl::Status SimNorth::Restore(ConnectionId id, const tcpshim::Endpoint& endpoint, Input input) {
   Host& host = *process_->host;
   if (host.sockets.contains(endpoint.tuple)) return absl::AlreadyExistsError(endpoint.tuple.ToString());
   Tcp::Config config;
@@ -159,12 +159,12 @@ absl::Status SimNorth::Restore(ConnectionId id, const tcpshim::Endpoint& endpoin
   restored.peer_shift = endpoint.options.snd_wscale;
   socket.tcp->Restore(restored);
   world.ArmSocket(host, endpoint.tuple);
-  known_[id] = Known{endpoint.tuple, socket.number, expect_input};
+  known_[id] = Known{endpoint.tuple, socket.number, input == Input::kExpected};
   return absl::OkStatus();
 }
 
 absl::Status SimNorth::RestoreClosed(const tcpshim::Endpoint& endpoint) {
-  if (absl::Status made = Restore(0, endpoint, /*expect_input=*/false); !made.ok()) return made;
+  if (absl::Status made = Restore(0, endpoint, Input::kEnded); !made.ok()) return made;
   Forget(0);
   return absl::OkStatus();
 }
@@ -190,7 +190,9 @@ absl::StatusOr<tcpshim::Endpoint> SimNorth::Capture(ConnectionId id, tcpshim::Ca
   return endpoint;
 }
 
-void SimNorth::Adopt(ConnectionId, tcpshim::UniqueFd, bool) { LOG(FATAL) << "there are no descriptors here"; }
+void SimNorth::Adopt(ConnectionId, tcpshim::UniqueFd, Input) {
+  LOG(FATAL) << "there are no descriptors here";
+}
 
 uint32_t SimNorth::UnackedBytes(ConnectionId id) const {
   const Socket* socket = SocketOf(id);

@@ -21,10 +21,10 @@ class SimNorth final : public tcpshim::NorthWrapper {
   absl::Status LimitSegments(uint32_t) override { return absl::OkStatus(); }  // segments have no size here
   SocketAddress listening() const override { return process_->world->service(); }
   void StopListening() override { is_listening_ = false; }
-  absl::Status Restore(ConnectionId id, const tcpshim::Endpoint& endpoint, bool expect_input) override;
+  absl::Status Restore(ConnectionId id, const tcpshim::Endpoint& endpoint, Input input) override;
   absl::Status RestoreClosed(const tcpshim::Endpoint& endpoint) override;
   absl::StatusOr<tcpshim::Endpoint> Capture(ConnectionId id, tcpshim::CapturedBytes& storage) override;
-  void Adopt(ConnectionId id, tcpshim::UniqueFd fd, bool expect_input) override;
+  void Adopt(ConnectionId id, tcpshim::UniqueFd fd, Input input) override;
   size_t Write(ConnectionId id, absl::Span<const iovec> bytes) override;
   void ShutdownWrite(ConnectionId id) override;
   void Abort(ConnectionId id) override;
