@@ -255,7 +255,9 @@ struct PrimaryRole::Visitor {
   void operator()(replication::Dial&) { role.parts_.links->Dial(); }
   void operator()(replication::ReadRegister&) { role.ReadRegister(); }
   void operator()(replication::SwapRegister& a) { role.SwapRegister(a.expected, a.desired); }
-  void operator()(replication::StableUpTo& a) { role.serving_->OnStable(a.lsn); }
+  void operator()(replication::StableUpTo& a) {
+    if (!role.appending_) role.serving_->OnStable(a.lsn);
+  }
   void operator()(replication::Lease& a) { role.Leased(a.until); }
   void operator()(replication::FallSilent& a) { role.FallSilentForNow(a.reason); }
   void operator()(replication::Deposed& a) {
@@ -286,10 +288,13 @@ void PrimaryRole::OnSettled() {
 
 // --- Journal -----------------------------------------------------------------------------------------
 
-void PrimaryRole::Append(replication::RecordBatch batch, Lsn executed_lsn, uint64_t output_hash) {
+Lsn PrimaryRole::Append(replication::RecordBatch batch, Lsn executed_lsn, uint64_t output_hash) {
   ++parts_.counters->batches;
   core_.OnAppended(std::move(batch), executed_lsn, output_hash, Now());
+  appending_ = true;
   parts_.owner->Pump();
+  appending_ = false;
+  return core_.stable_lsn();
 }
 
 void PrimaryRole::OnServerThrew(absl::Status why, replication::RecordBatch last, Lsn executed_lsn,
@@ -299,7 +304,7 @@ void PrimaryRole::OnServerThrew(absl::Status why, replication::RecordBatch last,
   // Not Aborted: that is a node of no use any more.
   dying_ = Dying{absl::UnavailableError(why.message()), tell ? last.last_lsn() : 0,
                  Now() + (tell ? parts_.config->suspect_after : std::chrono::milliseconds(0))};
-  if (tell) Append(std::move(last), executed_lsn, output_hash);
+  if (tell) (void)Append(std::move(last), executed_lsn, output_hash);
 }
 
 void PrimaryRole::OnCommitFailed(absl::Status why) {

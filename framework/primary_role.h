@@ -66,7 +66,8 @@ class PrimaryRole final : public NodeRole, private Journal {
   std::optional<Fault> FatalConnection(const Inheritance& inheritance) const;
 
   // --- Journal: what Serving appends ---
-  void Append(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t output_hash) override;
+  replication::Lsn Append(replication::RecordBatch batch, replication::Lsn executed_lsn,
+                          uint64_t output_hash) override;
   bool CanAppend() const override { return core_.CanAppend(); }
   bool StableAtOnce() const override { return core_.state() == State::kSolo; }
   replication::Lsn StableLsn() const override { return core_.stable_lsn(); }
@@ -80,6 +81,7 @@ class PrimaryRole final : public NodeRole, private Journal {
   bool taking_over_ = false;
   bool ready_ = false;  // listener and service address are there
   bool gate_open_ = false;
+  bool appending_ = false;          // Append says what is stable
   bool told_alone_ = true;          // of the secondary's loss
   bool peer_cannot_write_ = false;  // as the secondary says
   std::string secondary_lacks_;     // that this node has; for the status

@@ -108,8 +108,7 @@ void Serving::ServerThrew(const absl::Status& why, size_t at) {
 }
 
 void Serving::EndTurn() {
-  if (in_turn_ || silent_ || taking_over_ || ShuttingDown())
-    return;  // in_turn_: a journal that is stable at once
+  if (in_turn_ || silent_ || taking_over_ || ShuttingDown()) return;
   in_turn_ = true;
   ExecuteWaiting();
   // What became stable at once may have let more happen; but other work must get its turn too.
@@ -122,8 +121,10 @@ void Serving::EndTurn() {
     // go first, so that both work at the same time.
     const bool at_once = journal_->StableAtOnce();
     if (at_once && !Commit()) break;
-    journal_->Append(builder_.Seal(), executor_->applied_lsn(), executor_->output_hash());
+    const Lsn stable = journal_->Append(builder_.Seal(), executor_->applied_lsn(), executor_->output_hash());
     if (silent_ || (!at_once && !Commit())) break;
+    ReleaseStable(stable);
+    if (silent_) break;
   }
   in_turn_ = false;
   if (silent_) return;

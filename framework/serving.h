@@ -37,15 +37,17 @@
 
 namespace understudy {
 
-// Where the records of a turn go. Answers with Serving::OnStable, which may come inside Append.
+// Where the records of a turn go. What becomes stable later it says with Serving::OnStable, never inside a
+// call from here.
 class Journal {
  public:
   virtual ~Journal() = default;
-  virtual void Append(replication::RecordBatch batch, replication::Lsn executed_lsn,
-                      uint64_t output_hash) = 0;
+  // Returns up to where the log is stable now.
+  virtual replication::Lsn Append(replication::RecordBatch batch, replication::Lsn executed_lsn,
+                                  uint64_t output_hash) = 0;
   // False: stop reading from clients until the next OnStable (I7).
   virtual bool CanAppend() const = 0;
-  // True: what is appended now is stable at once, so output leaves inside Append.
+  // True: what is appended now is stable when Append returns.
   virtual bool StableAtOnce() const = 0;
   virtual replication::Lsn StableLsn() const = 0;
   // The other node has the records, and says that its Server cannot write now.
@@ -220,6 +222,7 @@ class Serving final : public tcpshim::NorthWrapper::Log {
   void ServerThrew(const absl::Status& why, size_t at);
   void ExecuteWaiting(size_t but = 0);
   void EndTurn();
+  void ReleaseStable(replication::Lsn lsn);
   bool Commit(bool always = false);
   void TellStorage();
   bool MustHold(replication::Lsn lsn) const;

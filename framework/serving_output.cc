@@ -25,6 +25,11 @@ constexpr uint8_t kSoonAgain = 3;
 
 void Serving::OnStable(Lsn lsn) {
   if (silent_) return;
+  ReleaseStable(lsn);
+  EndTurn();
+}
+
+void Serving::ReleaseStable(Lsn lsn) {
   if (journal_->StableAtOnce() && !taking_over_ && !CommitAlone()) return;
   commit_.ReleaseUpTo(lsn, [this](Lsn at, ConnectionId id, const Released& released) {
     if (MustHold(at) || undurable_.contains(id)) {
@@ -37,7 +42,6 @@ void Serving::OnStable(Lsn lsn) {
   if (!refused_by_log_.empty() && journal_->CanAppend()) {
     for (ConnectionId id : std::exchange(refused_by_log_, {})) north_->Resume(id);
   }
-  EndTurn();
 }
 
 void Serving::Release(ConnectionId id, const Released& released) {

@@ -32,8 +32,8 @@ void StandaloneNode::Stop(std::function<void()> stopped) {
 }
 
 // Nobody takes over, so nothing waits: stable at once.
-void StandaloneNode::Append(replication::RecordBatch batch, replication::Lsn, uint64_t) {
-  serving_.OnStable(batch.last_lsn());
+replication::Lsn StandaloneNode::Append(replication::RecordBatch batch, replication::Lsn, uint64_t) {
+  return batch.last_lsn();
 }
 
 void StandaloneNode::OnCommitFailed(absl::Status why) {

@@ -21,7 +21,7 @@ class StandaloneNode final : public Node, private Journal {
   tcpshim::SocketAddress listening() const { return serving_.north_address(); }
 
  private:
-  void Append(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t) override;
+  replication::Lsn Append(replication::RecordBatch batch, replication::Lsn executed_lsn, uint64_t) override;
   bool CanAppend() const override { return true; }
   bool StableAtOnce() const override { return true; }
   replication::Lsn StableLsn() const override { return executor_.applied_lsn(); }
