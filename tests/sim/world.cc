@@ -48,7 +48,7 @@ class HostClock final : public Clock {
   const Host* const host_;
 };
 
-// Sets what the seams look at, for as long as a process's code runs.
+// Sets whose code it is that runs, for as long as it does.
 class Running {
  public:
   explicit Running(Process* process) : before_(std::exchange(World::current, process)) {}

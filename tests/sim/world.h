@@ -253,7 +253,7 @@ class World {
   SocketAddress service() const { return {0xc6120001, 7000}; }
   replication::Register& reg() { return register_; }
 
-  // --- What the seams call ---
+  // --- What a SimHost and its parts call ---
   void Wake(Process& process, Nanos delay);
   void ToProcess(Process& process, std::function<void()> run);  // in its next turn
   bool Egress(Host& host, Packet packet, bool by_hand, const South::Sender& sender = {});
