@@ -21,7 +21,11 @@ void Say(const char* text, size_t size) {
 void Write(const char* text) {
   if (text != nullptr) return Say(text, std::strlen(text));
   if (current_call.lsn == 0) return;
-  if (fatal_call != nullptr) *fatal_call = {current_call.lsn, current_call.connection, current_call.ending};
+  if (fatal_call != nullptr) {
+    fatal_call->lsn = current_call.lsn;
+    fatal_call->connection = current_call.connection;
+    fatal_call->ending = current_call.ending;
+  }
   constexpr char kPrefix[] = "the process died inside a call of the Server: ";
   char line[sizeof kPrefix + kDescribed];
   std::memcpy(line, kPrefix, sizeof kPrefix - 1);

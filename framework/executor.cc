@@ -487,15 +487,14 @@ void Executor::Touch(ConnectionState& connection) {
 }
 
 void Executor::HashOutput(ConnectionState& connection, char what, std::string_view bytes) {
-  // Two checksums chained: of what and where, and of the bytes. Not against an attacker, but a
-  // difference in one bit anywhere shows in one of 2^32.
+  // Two checksums chained: of what and where, and of the bytes. Not against an attacker; of all other
+  // differences one in 2^64 is missed.
   char head[1 + sizeof(ConnectionId) + sizeof(uint64_t)];
   head[0] = what;
   const uint64_t id = connection.id(), end = connection.output_.end();
   std::copy_n(reinterpret_cast<const char*>(&id), sizeof id, head + 1);
   std::copy_n(reinterpret_cast<const char*>(&end), sizeof end, head + 1 + sizeof id);
-  uint32_t hash = replication::Crc32c({head, sizeof head}, static_cast<uint32_t>(output_hash_));
-  output_hash_ = replication::Crc32c(bytes, hash);
+  output_hash_ = replication::Crc64(bytes, replication::Crc64({head, sizeof head}, output_hash_));
 }
 
 std::vector<ConnectionId> Executor::TakeTouched() {

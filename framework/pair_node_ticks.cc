@@ -134,7 +134,10 @@ void PairNode::SetPulse(std::optional<uint64_t> epoch) {
   if (epoch == pulse_epoch_) return;
   pulse_epoch_ = epoch;
   if (!epoch.has_value()) return pulse_.Forbid();
-  pulse_.Allow(*epoch, Now());
+  pulse_.Allow(*epoch, role_->protocol_version(), Now());
+  if (witness_ != nullptr) {
+    witness_->fatal_call()->version = static_cast<uint64_t>(role_->protocol_version());
+  }
   pulse_link_->Beat(&pulse_);
 }
 

@@ -36,6 +36,7 @@ class PrimaryRole final : public NodeRole, private Journal {
   void OnAbsence() override;
   std::optional<int64_t> LoggedTimeUs() const override { return serving_->LoggedTimeUs(); }
   std::optional<uint64_t> pulse_epoch() const override { return core_.pulse_epoch(); }
+  int32_t protocol_version() const override { return core_.version(); }
   void OnPulseAnswered(const replication::Pulse::Answered& answered) override;
   void OnReachChanged() override;
   bool OnFenceBroken(const absl::Status& fence) override;

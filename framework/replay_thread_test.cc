@@ -83,7 +83,7 @@ TEST(ReplayThreadTest, FinishAppliesAllThatWasPushed) {
   for (int i = 0; i < 1000; ++i) {
     source.Receive("some bytes");
     RecordBatch batch = source.Seal();
-    replayer.Push({std::move(batch), source.executed(), source.hash()});
+    replayer.Push({std::move(batch), {{source.executed(), source.hash()}}});
   }
   EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), source.executed());
@@ -110,7 +110,7 @@ TEST(ReplayThreadTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
   source.Receive("wait");
   RecordBatch first = source.Seal();
   const size_t first_size = first.bytes().size();
-  replayer.Push({std::move(first), 0, 0});
+  replayer.Push({std::move(first)});
   server.waiting.acquire();  // the replay stands still inside the Server
   EXPECT_EQ(replayer.applied_lsn(), 3u) << "Begin, Open, Connect";
   size_t behind = 0;
@@ -118,7 +118,7 @@ TEST(ReplayThreadTest, WhatWaitsIsCountedAndDoesNotHoldUpPush) {
     source.Receive("more");
     RecordBatch batch = source.Seal();
     behind += batch.bytes().size();
-    replayer.Push({std::move(batch), source.executed(), source.hash()});
+    replayer.Push({std::move(batch), {{source.executed(), source.hash()}}});
   }
   EXPECT_EQ(replayer.backlog_bytes(), first_size + behind);
   EXPECT_EQ(replayer.applied_lsn(), 3u);
@@ -150,9 +150,9 @@ TEST(ReplayThreadTest, EachRecordIsExpectedSomeRecordsAhead) {
   ReplayThread replayer(&executor, Unexpected);
   for (size_t i = 0; i < kCount; ++i) {
     log.Receive(1, absl::StrCat(i));
-    if (i % 7 == 6) replayer.Push({log.Seal(), 0, 0});
+    if (i % 7 == 6) replayer.Push({log.Seal()});
   }
-  replayer.Push({log.Seal(), 0, 0});
+  replayer.Push({log.Seal()});
   ASSERT_TRUE(replayer.Finish(kPatience).ok());
   size_t expected = 0, given = 0, most = 0;
   for (const auto& [ahead, bytes] : server.calls) {
@@ -177,9 +177,9 @@ TEST(ReplayThreadTest, AnotherHashIsADivergence) {
     ++times;
   });
   const Lsn lsn = source.executed();
-  replayer.Push({source.Seal(), lsn, source.hash() ^ 1});
+  replayer.Push({source.Seal(), {{lsn, source.hash() ^ 1}}});
   source.Receive("y");
-  replayer.Push({source.Seal(), source.executed(), source.hash() ^ 1});
+  replayer.Push({source.Seal(), {{source.executed(), source.hash() ^ 1}}});
   EXPECT_FALSE(replayer.Finish(kPatience).ok());
   EXPECT_THAT(said, HasSubstr("output differs from the primary's at LSN 4"));
   EXPECT_EQ(times, 1);
@@ -194,10 +194,44 @@ TEST(ReplayThreadTest, TheHashIsComparedOnlyWhereThePrimaryTookIt) {
   Executor executor(&server);
   ReplayThread replayer(&executor, Unexpected);
   // The primary had executed further, or says nothing.
-  replayer.Push({std::move(batch), source.executed() + 5, 12345});
+  replayer.Push({std::move(batch), {{source.executed() + 5, 12345}}});
   source.Receive("y");
-  replayer.Push({source.Seal(), 0, 12345});
+  replayer.Push({source.Seal(), {{0, 12345}}});
   EXPECT_TRUE(replayer.Finish(kPatience).ok());
+}
+
+// A node that catches up gets many turns at once.
+TEST(ReplayThreadTest, EachTurnOfARunIsCompared) {
+  for (const int wrong : {0, 1, 2, 3}) {
+    Source source;
+    Echo server;
+    Executor executor(&server);
+    std::string said;
+    ReplayThread replayer(&executor, [&](std::string what) { said = std::move(what); });
+    std::vector<replication::OutputHash> hashes;
+    for (int turn = 1; turn <= 3; ++turn) {
+      source.Receive("x");
+      hashes.push_back({source.executed(), source.hash() ^ (turn == wrong ? 1 : 0)});
+    }
+    replayer.Push({source.Seal(), hashes});
+    EXPECT_EQ(replayer.Finish(kPatience).ok(), wrong == 0);
+    if (wrong == 0) continue;
+    EXPECT_THAT(said, HasSubstr(absl::StrCat("at LSN ", hashes[wrong - 1].lsn, ":")));
+    EXPECT_EQ(replayer.applied_lsn(), hashes[wrong - 1].lsn) << "nothing behind it is applied";
+  }
+}
+
+TEST(ReplayThreadTest, AHeartbeatIsComparedAsWell) {
+  Source source;
+  source.Receive("x");
+  Echo server;
+  Executor executor(&server);
+  std::string said;
+  ReplayThread replayer(&executor, [&](std::string what) { said = std::move(what); });
+  replayer.Push({source.Seal(), {{source.executed(), source.hash()}}});
+  replayer.Push({RecordBatch(), {{source.executed(), source.hash() + (uint64_t{1} << 40)}}});
+  EXPECT_FALSE(replayer.Finish(kPatience).ok());
+  EXPECT_THAT(said, HasSubstr("output differs")) << "in its upper half, too";
 }
 
 TEST(ReplayThreadTest, ARecordThatDoesNotFitIsADivergence) {
@@ -208,7 +242,7 @@ TEST(ReplayThreadTest, ARecordThatDoesNotFitIsADivergence) {
   Executor executor(&server);
   std::string said;
   ReplayThread replayer(&executor, [&](std::string what) { said = std::move(what); });
-  replayer.Push({source.Seal(), 0, 0});
+  replayer.Push({source.Seal()});
   EXPECT_FALSE(replayer.Finish(kPatience).ok());
   EXPECT_THAT(said, HasSubstr("connection 99 is not open"));
   EXPECT_EQ(replayer.applied_lsn(), 3u) << "as far as it was sound";
@@ -220,12 +254,12 @@ TEST(ReplayThreadTest, ARunOfRecordsIsCommittedOnce) {
   Executor executor(&server);
   ReplayThread replayer(&executor, Unexpected);
   source.Receive("wait");
-  replayer.Push({source.Seal(), 0, 0});
+  replayer.Push({source.Seal()});
   server.waiting.acquire();
   EXPECT_EQ(server.commits, 0) << "not in the middle of a run";
   for (int i = 0; i < 100; ++i) {
     source.Receive("more");
-    replayer.Push({source.Seal(), source.executed(), source.hash()});
+    replayer.Push({source.Seal(), {{source.executed(), source.hash()}}});
   }
   server.go_on.release();
   EXPECT_TRUE(replayer.Finish(kPatience).ok());
@@ -240,7 +274,7 @@ TEST(ReplayThreadTest, ACopyThatCannotCommitIsUnusable) {
   Executor executor(&server);
   std::string said;
   ReplayThread replayer(&executor, [&](std::string why) { said = std::move(why); });
-  replayer.Push({source.Seal(), source.executed(), source.hash()});
+  replayer.Push({source.Seal(), {{source.executed(), source.hash()}}});
   const absl::Status finished = replayer.Finish(kPatience);
   EXPECT_THAT(std::string(finished.message()), HasSubstr("the Server cannot commit"));
   EXPECT_THAT(said, HasSubstr("disk broken"));
@@ -254,11 +288,11 @@ TEST(ReplayThreadTest, PushAfterADivergenceChangesNothing) {
   Executor executor(&server);
   std::binary_semaphore diverged{0};
   ReplayThread replayer(&executor, [&](std::string) { diverged.release(); });
-  replayer.Push({source.Seal(), source.executed(), source.hash() + 1});
+  replayer.Push({source.Seal(), {{source.executed(), source.hash() + 1}}});
   diverged.acquire();
   const Lsn lsn = replayer.applied_lsn();
   source.Receive("y");
-  replayer.Push({source.Seal(), source.executed(), source.hash()});
+  replayer.Push({source.Seal(), {{source.executed(), source.hash()}}});
   EXPECT_FALSE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), lsn);
 }
@@ -269,10 +303,10 @@ TEST(ReplayThreadTest, FinishDoesNotWaitForEverForACallThatHangs) {
   Executor executor(&server);
   ReplayThread replayer(&executor, Unexpected);
   source.Receive("wait");
-  replayer.Push({source.Seal(), source.executed(), source.hash()});
+  replayer.Push({source.Seal(), {{source.executed(), source.hash()}}});
   server.waiting.acquire();
   source.Receive("behind it");
-  replayer.Push({source.Seal(), source.executed(), source.hash()});
+  replayer.Push({source.Seal(), {{source.executed(), source.hash()}}});
   EXPECT_TRUE(absl::IsDeadlineExceeded(replayer.Finish(std::chrono::milliseconds(20))));
   EXPECT_LT(replayer.applied_lsn(), source.executed());
   server.go_on.release();
@@ -287,7 +321,7 @@ TEST(ReplayThreadDeathTest, AThreadThatHangsForEverEndsWithTheProcess) {
     Executor executor(&server);
     ReplayThread replayer(&executor, Unexpected);
     source.Receive("wait");
-    replayer.Push({source.Seal(), 0, 0});
+    replayer.Push({source.Seal()});
     server.waiting.acquire();
     (void)replayer.Finish(std::chrono::milliseconds(1));
   };
@@ -301,11 +335,11 @@ TEST(ReplayThreadTest, TheDestructorStopsWhereItIs) {
   source.Receive("wait");
   {
     ReplayThread replayer(&executor, Unexpected);
-    replayer.Push({source.Seal(), 0, 0});
+    replayer.Push({source.Seal()});
     server.waiting.acquire();
     for (int i = 0; i < 100; ++i) {
       source.Receive("never");
-      replayer.Push({source.Seal(), 0, 0});
+      replayer.Push({source.Seal()});
     }
     server.go_on.release();
   }
@@ -324,7 +358,7 @@ TEST(ReplayThreadTest, BeginsWhereTheExecutorStands) {
   EXPECT_EQ(replayer.applied_lsn(), 4u);
   EXPECT_EQ(replayer.connections(), 1u);
   source.Receive("y");
-  replayer.Push({source.Seal(), source.executed(), source.hash()});
+  replayer.Push({source.Seal(), {{source.executed(), source.hash()}}});
   EXPECT_TRUE(replayer.Finish(kPatience).ok());
   EXPECT_EQ(replayer.applied_lsn(), 5u);
 }

@@ -12,16 +12,16 @@
 
 #include "absl/status/status.h"
 #include "framework/executor.h"
+#include "replication/log.h"
 #include "replication/record.h"
 
 namespace understudy {
 
-// A stored batch. When the executor has applied `executed_lsn`, the hash of its output must be `output_hash`;
-// executed_lsn 0: nothing to compare.
+// Stored records, and hashes that the executor's output must have when it has applied this record or that: in
+// order, of records in the batch or of the one before it. Either may be empty.
 struct ReplayWork {
   replication::RecordBatch batch;
-  replication::Lsn executed_lsn = 0;
-  uint64_t output_hash = 0;
+  std::vector<replication::OutputHash> hashes = {};
 };
 
 // What is done with each batch, on whatever thread. Not thread-safe.
@@ -38,6 +38,9 @@ class Replay {
   bool cannot_write() const { return cannot_write_; }
 
  private:
+  // The hashes from `next` on that are of the record that was applied last, or older; Aborted: one differs.
+  absl::Status Compare(const std::vector<replication::OutputHash>& hashes, size_t& next) const;
+
   Executor* const executor_;
   bool cannot_write_ = false;
 };

@@ -115,6 +115,8 @@ class NodeRole : public PeerEvents {
 
   // The epoch in which answered pulses may extend the lease; nullopt: in none.
   virtual std::optional<uint64_t> pulse_epoch() const { return std::nullopt; }
+  // Of the pair's protocol, as agreed with the secondary; 0: there was none.
+  virtual int32_t protocol_version() const { return 0; }
   virtual void OnPulseAnswered(const replication::Pulse::Answered&) {}
   // True: it counts, and is to be answered.
   virtual bool OnPulse(const replication::PulseMessage&) { return false; }

@@ -115,14 +115,16 @@ void StandbyRole::OnJoinReply(const wire::JoinReply& reply) {
 }
 
 bool StandbyRole::OnPulse(const replication::PulseMessage& message) {
-  if (message.sent_at_ns <= newest_sent_at_ns_ || !core_.OnPulse(message.epoch, Now())) return false;
+  if (message.sent_at_ns <= newest_sent_at_ns_) return false;
+  if (!core_.OnPulse(message.epoch, message.version, Now())) return false;
   newest_sent_at_ns_ = message.sent_at_ns;
   return true;
 }
 
 bool StandbyRole::OnLastWord(const replication::LastWord& last) {
   if (!core_.OnLastWord(last.word, Now())) return false;
-  fatal_ = last.fatal;
+  const bool understood = last.fatal.version == static_cast<uint64_t>(core_.version());
+  fatal_ = understood ? last.fatal : replication::FatalCall();
   return true;
 }
 
@@ -188,7 +190,7 @@ struct StandbyRole::Visitor {
     role.parts_.frontend->watch().OnAskingToTakeOver();  // while the arbiter thinks
   }
   void operator()(replication::Replay& a) {
-    role.replayer_->Push({std::move(a.batch), a.executed_lsn, a.output_hash});
+    role.replayer_->Push({std::move(a.batch), std::move(a.hashes)});
   }
   void operator()(replication::TakeOver& a) { role.granted_ = std::move(a); }
   // What a primary asks for.

@@ -48,6 +48,7 @@ wire::AppendRequest Destination::Next(uint64_t epoch, bool with_records, Monoton
   wire::AppendRequest request;
   request.epoch = static_cast<int64_t>(epoch);
   request.first_lsn = static_cast<int64_t>(next_);
+  const Lsn before = next_ - 1;
   if (with_records && !HasBeenSentAll()) {
     next_ = log_->Read(next_, kChunk, &request.records) + 1;
     pin_.MoveTo(next_);
@@ -55,6 +56,14 @@ wire::AppendRequest Destination::Next(uint64_t epoch, bool with_records, Monoton
   }
   request.sent_at_ns = ToNs(now);
   const OutputHash newest = log_->HashUpTo(next_ - 1);
+  for (const OutputHash& hash : log_->HashesBetween(before, newest.lsn)) {
+    if (hash.lsn == newest.lsn) break;
+    wire::OutputHash earlier;
+    earlier.lsn = static_cast<int64_t>(hash.lsn);
+    earlier.hash = static_cast<int64_t>(hash.hash);
+    request.earlier_hashes.push_back(earlier);
+    request.__isset.earlier_hashes = true;
+  }
   request.executed_lsn = static_cast<int64_t>(newest.lsn);
   request.output_hash = static_cast<int64_t>(newest.hash);
   in_flight_.push_back({request.sent_at_ns, epoch, next_, request.records.size()});

@@ -70,6 +70,20 @@ TEST_F(DestinationTest, SendsWhatItLacksAndThenHeartbeats) {
   EXPECT_TRUE(peer_.has_answered());
 }
 
+TEST_F(DestinationTest, TellsTheHashOfEachBatch) {
+  for (int i = 0; i < 4; ++i) AppendRecords(2);
+  peer_.Connect("b", 2, 2, now_);
+  const wire::AppendRequest request = Send();
+  EXPECT_EQ(request.executed_lsn, 8);
+  ASSERT_EQ(request.earlier_hashes.size(), 2u) << "of what it gets";
+  EXPECT_EQ(request.earlier_hashes[0].lsn, 4);
+  EXPECT_EQ(request.earlier_hashes[1].lsn, 6);
+  EXPECT_EQ(request.earlier_hashes[1].hash, 77);
+  const wire::AppendRequest heartbeat = Send();
+  EXPECT_EQ(heartbeat.executed_lsn, 8);
+  EXPECT_FALSE(heartbeat.__isset.earlier_hashes);
+}
+
 TEST_F(DestinationTest, AnswersComeInTheOrderOfTheAppends) {
   peer_.Connect("b", 0, 0, now_);
   EXPECT_THAT(Reply(wire::AppendReply()), HasSubstr("no append"));

@@ -52,7 +52,7 @@ class HeirTest : public testing::Test {
   const Register kPair{6, "a", "b"};
   const Register kTaken{7, "b", ""};
   MonotonicTime now_{std::chrono::seconds(1000)};
-  Following following_{6, "a", /*member=*/true, /*joined=*/true, now_};
+  Following following_{6, "a", /*member=*/true, /*joined=*/true, 5, now_};
   Heir heir_{Config()};
   Actions out_;
 };
@@ -115,7 +115,7 @@ TEST_F(HeirTest, DoesNotAskAgainWhileItCouldNotServe) {
 }
 
 TEST_F(HeirTest, TheRegisterMayTellThatItIsAMember) {
-  following_ = {5, "a", false, /*joined=*/false, now_};
+  following_ = {5, "a", false, /*joined=*/false, 5, now_};
   heir_.FindOutMembership(following_, out_);
   ASSERT_THAT(out_, SizeIs(1));
   EXPECT_EQ(Answered(false, Register{5, "a", ""}).verdict, Verdict::kNothing);
@@ -125,7 +125,7 @@ TEST_F(HeirTest, TheRegisterMayTellThatItIsAMember) {
 }
 
 TEST_F(HeirTest, OnlyTheNextEpochCanBeThisLifes) {
-  following_ = {4, "a", false, /*joined=*/false, now_};
+  following_ = {4, "a", false, /*joined=*/false, 5, now_};
   heir_.FindOutMembership(following_, out_);
   EXPECT_EQ(Answered(false, kPair).verdict, Verdict::kNothing);
   following_.epoch = 0;

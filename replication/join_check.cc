@@ -5,7 +5,6 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "replication/names.h"
-#include "replication/replication_constants.h"
 
 namespace understudy::replication {
 namespace {
@@ -20,16 +19,26 @@ std::string ValueIn(const Settings& settings, const std::string& name) {
   return found == settings.end() ? "nothing" : absl::StrCat("\"", Shown(found->second), "\"");
 }
 
+VersionRange VersionsOf(const wire::JoinRequest& request) {
+  return ToldVersions(request.protocol_version, request.__isset.oldest_protocol_version,
+                      request.oldest_protocol_version);
+}
+
 }  // namespace
+
+std::optional<int32_t> VersionWith(const ProtocolConfig& config, const wire::JoinRequest& request) {
+  return NewestOfBoth(config.versions, VersionsOf(request));
+}
 
 std::optional<JoinFault> FaultOfJoiner(const ProtocolConfig& config, const wire::JoinRequest& request) {
   if (!IsNodeName(request.node)) {
     return JoinFault{RefuseReason::NOT_AUTHENTIC, absl::StrCat("a node's name is ", kNodeNameWants)};
   }
-  if (request.protocol_version != wire::g_replication_constants.PROTOCOL_VERSION) {
-    return JoinFault{RefuseReason::WRONG_VERSION,
-                     absl::StrCat("this node speaks version ", wire::g_replication_constants.PROTOCOL_VERSION,
-                                  ", not ", request.protocol_version)};
+  if (!VersionWith(config, request).has_value()) {
+    return JoinFault{
+        RefuseReason::WRONG_VERSION,
+        absl::StrCat(config.node, " speaks ", ToString(config.versions), " of the protocol, and ",
+                     request.node, " ", ToString(VersionsOf(request)))};
   }
   if (request.service_address != config.service) {
     return JoinFault{RefuseReason::WRONG_SERVICE, absl::StrCat("this node serves ", config.service, ", not ",

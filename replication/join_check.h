@@ -15,6 +15,9 @@ struct JoinFault {
   std::string detail;
 };
 
+// The version to use with that node; nullopt: it speaks none that this one does.
+std::optional<int32_t> VersionWith(const ProtocolConfig& config, const wire::JoinRequest& request);
+
 // nullopt: its name, protocol, service and position are possible ones.
 std::optional<JoinFault> FaultOfJoiner(const ProtocolConfig& config, const wire::JoinRequest& request);
 // Names the first setting that differs, with both values.

@@ -23,7 +23,7 @@
 #include "replication/SecondaryService.h"
 #include "replication/auth.h"
 #include "replication/names.h"
-#include "replication/replication_constants.h"
+#include "replication/version.h"
 #include "replication/wire_frame.h"
 
 namespace understudy::replication {
@@ -185,7 +185,8 @@ struct SocketLink::Impl : std::enable_shared_from_this<SocketLink::Impl>,
     transcript.dialer_nonce = NewNonce();
     if (transcript.dialer_nonce.empty()) return FailLater("the system has no random bytes");
     wire::HelloRequest request;
-    request.protocol_version = wire::g_replication_constants.PROTOCOL_VERSION;
+    request.protocol_version = SpokenVersions().newest;
+    request.__set_oldest_protocol_version(SpokenVersions().oldest);
     request.service_address = security.service;
     request.node = security.node;
     request.nonce = transcript.dialer_nonce;
@@ -201,10 +202,13 @@ struct SocketLink::Impl : std::enable_shared_from_this<SocketLink::Impl>,
     if (security.dialed || !transcript.dialer_nonce.empty()) {
       return Refuse(RefuseReason::NOT_AUTHENTIC, "hello out of place");
     }
-    if (request.protocol_version != wire::g_replication_constants.PROTOCOL_VERSION) {
+    // Which version it will be is agreed upon with the join.
+    const VersionRange told = ToldVersions(request.protocol_version, request.__isset.oldest_protocol_version,
+                                           request.oldest_protocol_version);
+    if (!NewestOfBoth(SpokenVersions(), told).has_value()) {
       return Refuse(RefuseReason::WRONG_VERSION,
-                    absl::StrCat("this node speaks version ", wire::g_replication_constants.PROTOCOL_VERSION,
-                                 ", not ", request.protocol_version));
+                    absl::StrCat("this node speaks ", ToString(SpokenVersions()),
+                                 " of the protocol, and the other one ", ToString(told)));
     }
     if (request.service_address != security.service) {
       return Refuse(RefuseReason::WRONG_SERVICE, absl::StrCat("this node serves ", security.service, ", not ",

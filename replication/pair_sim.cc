@@ -117,7 +117,7 @@ void PairSim::AppendSome(int i) {
   }
   RecordBatch batch = builder.Seal();
   Note(node, batch);
-  node.primary->OnAppended(std::move(batch), node.primary->last_lsn(), 0, now_);
+  node.primary->OnAppended(std::move(batch), node.bodies.size(), node.hashes.back(), now_);
   Carry(i);
 }
 
@@ -332,6 +332,7 @@ void PairSim::CarryOne(int i, const Action& action) {
     BecomeSecondary(i);
   } else if (auto* replay = std::get_if<Replay>(&action)) {
     Note(node, replay->batch);
+    Compare(node, *replay);
   } else if (auto* takeover = std::get_if<TakeOver>(&action)) {
     BecomePrimary(i, *takeover);
   }
@@ -379,6 +380,7 @@ void PairSim::Forget(Node& node) {
   node.secondary.reset();
   node.log = std::make_unique<MemoryLog>();
   node.bodies.clear();
+  node.hashes.clear();
   node.stable_checked = 0;
 }
 
@@ -386,6 +388,20 @@ void PairSim::Note(Node& node, const RecordBatch& batch) {
   for (const RecordView& record : batch) {
     if (record.lsn != node.bodies.size() + 1) Fail(absl::StrCat("gap at ", record.lsn));
     node.bodies.emplace_back(record.body);
+    node.hashes.push_back(Crc64(record.body, node.hashes.empty() ? 0 : node.hashes.back()));
+  }
+}
+
+// The end of each batch of the primary's has a hash, and so has what several of them were sent as.
+void PairSim::Compare(const Node& node, const Replay& replay) {
+  for (const OutputHash& hash : replay.hashes) {
+    if (hash.lsn > node.hashes.size() || node.hashes[hash.lsn - 1] != hash.hash) {
+      Fail(absl::StrCat(node.name, " gets another hash for record ", hash.lsn));
+    }
+  }
+  if (replay.batch.empty()) return;
+  if (replay.hashes.empty() || replay.hashes.back().lsn != replay.batch.last_lsn()) {
+    Fail(absl::StrCat(node.name, " gets no hash for record ", replay.batch.last_lsn()));
   }
 }
 

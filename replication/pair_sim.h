@@ -46,6 +46,7 @@ class PairSim {
     std::unique_ptr<SecondaryCore> secondary;
     std::unique_ptr<Pulse> pulse;     // as primary
     std::vector<std::string> bodies;  // of the records that it has ever had: bodies[i] has LSN i + 1
+    std::vector<uint64_t> hashes;     // hashes[i]: what its Server has sent up to there
     Lsn stable_checked = 0;
     MonotonicTime lease_until{};
     bool silent = true;
@@ -142,6 +143,7 @@ class PairSim {
   void BecomePrimary(int i, const TakeOver& takeover);
   void Forget(Node& node);
   void Note(Node& node, const RecordBatch& batch);
+  void Compare(const Node& node, const Replay& replay);
   void CheckStable(int i, Lsn lsn);
   ProtocolConfig ConfigOf(int i) const;
 

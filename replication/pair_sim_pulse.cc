@@ -21,7 +21,7 @@ void PairSim::UpdatePulse(int i) {
   Node& node = nodes_[i];
   if (node.pulse == nullptr) return;
   if (const auto epoch = node.primary->pulse_epoch()) {
-    node.pulse->Allow(*epoch, now_);
+    node.pulse->Allow(*epoch, node.primary->version(), now_);
   } else {
     node.pulse->Forbid();
   }
@@ -76,7 +76,8 @@ void PairSim::DeliverPulse(int to, const std::string& datagram) {
     Node& node = nodes_[to];
     if (node.pulse != nullptr) return node.pulse->OnDatagram(datagram, now_);
     auto message = DecodePulse(datagram, "");
-    if (!node.alive || message->answer || !node.secondary->OnPulse(message->epoch, now_)) return;
+    if (!node.alive || message->answer) return;
+    if (!node.secondary->OnPulse(message->epoch, message->version, now_)) return;
     message->answer = true;
     SendPulse(1 - to, Encode(*message, ""));
   });

@@ -139,6 +139,8 @@ PrimaryCore::JoinOutcome PrimaryCore::OnJoin(const wire::JoinRequest& request, M
   outcome.reply.next_lsn = request.last_lsn + 1;
   outcome.reply.suspect_after_ms = static_cast<int32_t>(config_.suspect_after.count());
   outcome.reply.last_word_hash = config_.last_word_hash;
+  version_ = VersionWith(config_, request).value();  // checked
+  outcome.reply.protocol_version = version_;
   Link(request, now);
   return outcome;
 }

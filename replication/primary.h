@@ -53,6 +53,8 @@ class PrimaryCore {
   std::optional<uint64_t> pulse_epoch() const;
   // How far the secondary says it has replayed.
   Lsn peer_applied_lsn() const { return peer_.applied_lsn(); }
+  // Of the protocol, as agreed with the node that joined last; 0: none has.
+  int32_t version() const { return version_; }
   // While there is no secondary: why, and since when. The newest refusal of a join is part of it.
   const std::string& why_alone() const { return why_alone_; }
   MonotonicTime alone_since() const { return alone_since_; }
@@ -173,6 +175,7 @@ class PrimaryCore {
   Gate gate_ = Gate::kOpen;
   bool carrier_up_ = true;
   bool dialing_ = false;
+  int32_t version_ = 0;
   Lsn keep_from_;                 // what is older need not be kept for anybody
   MonotonicTime replaced_until_;  // kReplaced
   std::string why_alone_;

@@ -328,6 +328,28 @@ TEST_F(PrimaryTest, RefusesWhoCannotJoin) {
   EXPECT_EQ(core_->state(), State::kDeposed);
 }
 
+TEST_F(PrimaryTest, TheNewestVersionThatBothSpeakIsAgreedUpon) {
+  ProtocolConfig config = Config();
+  config.versions = {5, 7};
+  BeginAnew(config);
+  Do([] {});
+  wire::JoinRequest request = JoinRequest();
+  request.protocol_version = 4;
+  request.__set_oldest_protocol_version(3);
+  const auto refused = Join(request).refused;
+  ASSERT_TRUE(refused.has_value());
+  EXPECT_EQ(ReasonOf(*refused), RefuseReason::WRONG_VERSION);
+  EXPECT_EQ(refused->detail, "a speaks versions 5 to 7 of the protocol, and b versions 3 to 4");
+  EXPECT_EQ(core_->version(), 0);
+  request.protocol_version = 9;
+  request.__set_oldest_protocol_version(6);
+  EXPECT_EQ(Join(request).reply.protocol_version, 7);
+  EXPECT_EQ(core_->version(), 7);
+  request.protocol_version = 6;
+  EXPECT_EQ(Join(request).reply.protocol_version, 6);
+  EXPECT_EQ(core_->version(), 6);
+}
+
 TEST_F(PrimaryTest, RefusesANodeWithOtherSettingsAndNamesTheFirst) {
   ProtocolConfig config = Config();
   config.settings = {{"--a", "1"}, {"--b", "2"}};

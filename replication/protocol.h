@@ -14,9 +14,11 @@
 #include <vector>
 
 #include "replication/arbiter.h"
+#include "replication/log.h"
 #include "replication/monotonic_time.h"
 #include "replication/record.h"
 #include "replication/replication_types.h"  // generated from replication.thrift
+#include "replication/version.h"
 
 namespace understudy::replication {
 
@@ -24,6 +26,7 @@ struct ProtocolConfig {
   std::string node;     // own name
   std::string service;  // "IP:PORT", must be the same on both
   std::string key;      // shared by the pair (auth.h); empty: anybody is believed
+  VersionRange versions = SpokenVersions();
   milliseconds heartbeat{10};
   milliseconds suspect_after{80};
   // The primary's right to serve ends this much before the secondary may suspect it. It covers the
@@ -105,12 +108,12 @@ struct Deposed {
   std::string reason;
   Register current;
 };
-// New records for the store's owner to replay (secondary). They count as stored already.
-// executed_lsn, output_hash: the primary's, see AppendRequest.
+// New records for the store's owner to replay (secondary). They count as stored already. `hashes`: of the
+// primary's output, up to the last record of each of its batches; the replay's must be the same. In order, and of
+// records up to the end of `batch`; perhaps of one that was there before. Either may be empty.
 struct Replay {
   RecordBatch batch;
-  Lsn executed_lsn = 0;
-  uint64_t output_hash = 0;
+  std::vector<OutputHash> hashes;
 };
 // The arbiter has granted the epoch: replay to last_lsn, restore the endpoints, serve.
 struct TakeOver {

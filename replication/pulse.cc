@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "replication/auth.h"
-#include "replication/replication_constants.h"
 
 namespace understudy::replication {
 namespace {
@@ -24,8 +23,6 @@ struct Head {
 };
 static_assert(sizeof(Head) == 24, "no padding: it goes over the wire as it lies here");
 
-uint16_t Version() { return static_cast<uint16_t>(wire::g_replication_constants.PROTOCOL_VERSION); }
-
 // What proves a datagram; longer than a CRC, so that a node without a key takes none of one that has it.
 std::string CodeOf(std::string_view body, std::string_view key) {
   if (!key.empty()) return Hmac(Hmac(key, "understudy: pulses"), body);
@@ -36,7 +33,8 @@ std::string CodeOf(std::string_view body, std::string_view key) {
 }  // namespace
 
 std::string Encode(const PulseMessage& message, std::string_view key) {
-  const Head head{kMagic, Version(), message.answer, message.epoch, message.sent_at_ns};
+  const Head head{kMagic, static_cast<uint16_t>(message.version), message.answer, message.epoch,
+                  message.sent_at_ns};
   std::string out(reinterpret_cast<const char*>(&head), sizeof head);
   out.append(message.service);
   out.append(CodeOf(out, key));
@@ -49,19 +47,21 @@ std::optional<PulseMessage> DecodePulse(std::string_view datagram, std::string_v
   if (datagram.size() < sizeof head + code || datagram.size() > kMaxPulseSize) return std::nullopt;
   const std::string_view body = datagram.substr(0, datagram.size() - code);
   std::memcpy(&head, body.data(), sizeof head);
-  if (head.magic != kMagic || head.version != Version() || head.answer > 1) return std::nullopt;
+  if (head.magic != kMagic || !SpokenVersions().Has(head.version) || head.answer > 1) return std::nullopt;
   if (!SameMac(datagram.substr(body.size()), CodeOf(body, key))) return std::nullopt;
-  return PulseMessage{head.answer == 1, head.epoch, head.sent_at_ns, std::string(body.substr(sizeof head))};
+  return PulseMessage{head.answer == 1, head.epoch, head.sent_at_ns, std::string(body.substr(sizeof head)),
+                      head.version};
 }
 
 Pulse::Pulse(ProtocolConfig config, nanoseconds max_stall, std::function<void(MonotonicTime)> renew)
     : config_(std::move(config)), max_stall_(max_stall), renew_(std::move(renew)) {}
 
-void Pulse::Allow(uint64_t epoch, MonotonicTime now) {
+void Pulse::Allow(uint64_t epoch, int32_t version, MonotonicTime now) {
   std::lock_guard lock(mutex_);
-  if (epoch_ == epoch) return;
+  if (epoch_ == epoch && version_ == version) return;
   Beat(now);
   epoch_ = epoch;
+  version_ = version;
   unanswered_.clear();
   answered_.reset();
 }
@@ -92,7 +92,7 @@ Pulse::Next Pulse::OnWake(MonotonicTime now) {
   }
   unanswered_.push_back(ToNs(now));
   ++sent_count_;
-  return {PulseMessage{false, *epoch_, ToNs(now), config_.service}, next_send_};
+  return {PulseMessage{false, *epoch_, ToNs(now), config_.service, version_}, next_send_};
 }
 
 void Pulse::OnDatagram(std::string_view datagram, MonotonicTime now) {
@@ -103,7 +103,7 @@ void Pulse::OnDatagram(std::string_view datagram, MonotonicTime now) {
 bool Pulse::Accept(const PulseMessage& answer, MonotonicTime now) {
   if (!answer.answer || answer.service != config_.service) return false;
   std::lock_guard lock(mutex_);
-  if (!epoch_.has_value() || answer.epoch != *epoch_) return false;
+  if (!epoch_.has_value() || answer.epoch != *epoch_ || answer.version != version_) return false;
   const auto sent = std::find(unanswered_.begin(), unanswered_.end(), answer.sent_at_ns);
   if (sent == unanswered_.end()) return false;
   // Those before it have been overtaken: theirs would be worth less.

@@ -41,13 +41,14 @@ namespace understudy::replication {
 struct PulseMessage {
   bool answer = false;
   uint64_t epoch = 0;
-  int64_t sent_at_ns = 0;  // CLOCK_MONOTONIC of the primary; the answer brings it back
-  std::string service;     // "IP:PORT"
+  int64_t sent_at_ns = 0;                     // CLOCK_MONOTONIC of the primary; the answer brings it back
+  std::string service;                        // "IP:PORT"
+  int32_t version = SpokenVersions().newest;  // as agreed at the join
 };
 inline constexpr size_t kMaxPulseSize = 128;
 // `key` is ProtocolConfig::key.
 std::string Encode(const PulseMessage& message, std::string_view key);
-// nullopt: damaged, forged, or no pulse at all.
+// nullopt: damaged, forged, of a version that this program does not speak, or no pulse at all.
 std::optional<PulseMessage> DecodePulse(std::string_view datagram, std::string_view key);
 
 // The primary's half. Pure but for the mutex: the loop says that it runs and what may be extended, the
@@ -60,8 +61,9 @@ class Pulse {
   // --- The loop ---
   // It has come round. Cheap.
   void Beat(MonotonicTime now) { beat_ns_.store(now.time_since_epoch().count(), std::memory_order_relaxed); }
-  // From here on answered pulses of `epoch` extend the lease. The thread may be asleep: wake it.
-  void Allow(uint64_t epoch, MonotonicTime now);
+  // From here on answered pulses of `epoch` extend the lease; `version` is what is spoken with the secondary.
+  // The thread may be asleep: wake it.
+  void Allow(uint64_t epoch, int32_t version, MonotonicTime now);
   // No pulse extends anything from here on.
   void Forbid();
   // The newest pulse of the epoch now allowed that was answered since the last call.
@@ -97,6 +99,7 @@ class Pulse {
   std::mutex mutex_;
   // Guarded by mutex_.
   std::optional<uint64_t> epoch_;  // allowed
+  int32_t version_ = 0;            // of its pulses
   MonotonicTime next_send_{};
   std::deque<int64_t> unanswered_;  // sending times of pulses whose answer would be worth something
   std::optional<MonotonicTime> answered_;

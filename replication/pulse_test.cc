@@ -39,7 +39,7 @@ class PulseTest : public testing::Test {
   void Arrives(const PulseMessage& message) { pulse_.OnDatagram(Encode(message, ""), now_); }
   // The loop stands still until the first pulse.
   PulseMessage Stall() {
-    pulse_.Allow(6, now_);
+    pulse_.Allow(6, SpokenVersions().newest, now_);
     Pass(milliseconds(20));
     const auto sent = Wake();
     EXPECT_TRUE(sent.has_value());
@@ -58,13 +58,13 @@ TEST_F(PulseTest, SleepsUntilItIsAllowed) {
   EXPECT_FALSE(Wake().has_value());
   EXPECT_EQ(wake_at_, MonotonicTime::max());
   Pass(seconds(5));
-  pulse_.Allow(6, now_);
+  pulse_.Allow(6, SpokenVersions().newest, now_);
   EXPECT_FALSE(Wake().has_value()) << "the loop has just been here";
   EXPECT_EQ(wake_at_, now_ + milliseconds(20));
 }
 
 TEST_F(PulseTest, NothingIsSentWhileTheLoopTicks) {
-  pulse_.Allow(6, now_);
+  pulse_.Allow(6, SpokenVersions().newest, now_);
   for (int i = 0; i < 100; ++i) {
     Pass(milliseconds(10));
     pulse_.Beat(now_);
@@ -75,7 +75,7 @@ TEST_F(PulseTest, NothingIsSentWhileTheLoopTicks) {
 }
 
 TEST_F(PulseTest, OnePulseInEachHeartbeatWhileTheLoopStandsStill) {
-  pulse_.Allow(6, now_);
+  pulse_.Allow(6, SpokenVersions().newest, now_);
   int sent = 0;
   for (int ms = 0; ms < 220; ++ms) {
     if (const auto message = Wake()) {
@@ -93,7 +93,7 @@ TEST_F(PulseTest, OnePulseInEachHeartbeatWhileTheLoopStandsStill) {
 }
 
 TEST_F(PulseTest, ItEndsWhenTheLoopHasStoodStillForTooLong) {
-  pulse_.Allow(6, now_);
+  pulse_.Allow(6, SpokenVersions().newest, now_);
   MonotonicTime last{};
   const MonotonicTime begun = now_;
   for (; now_ < begun + seconds(3); Pass(milliseconds(10))) {
@@ -107,7 +107,7 @@ TEST_F(PulseTest, ItEndsWhenTheLoopHasStoodStillForTooLong) {
 
 TEST_F(PulseTest, AllowedAgainItGoesOnAsItWas) {
   const PulseMessage sent = Stall();
-  pulse_.Allow(6, now_);
+  pulse_.Allow(6, SpokenVersions().newest, now_);
   Arrives(AnswerTo(sent));
   EXPECT_EQ(leases_.size(), 1u);
 }
@@ -192,15 +192,37 @@ TEST_F(PulseTest, ANewEpochBeginsAnew) {
   Arrives(AnswerTo(sent));
   Pass(milliseconds(10));
   const PulseMessage unanswered = *Wake();
-  pulse_.Allow(7, now_);
+  pulse_.Allow(7, SpokenVersions().newest, now_);
   EXPECT_FALSE(pulse_.TakeAnswered().has_value()) << "of the epoch before";
   Arrives(AnswerTo(unanswered));
   EXPECT_EQ(leases_.size(), 1u);
 }
 
+// What is sent is of the version that was agreed upon, and so must be what is answered.
+TEST_F(PulseTest, AnAnswerOfAnotherVersionIsNone) {
+  PulseMessage sent = Stall();
+  EXPECT_EQ(sent.version, SpokenVersions().newest);
+  pulse_.Allow(6, SpokenVersions().newest + 1, now_);
+  Arrives(AnswerTo(sent));
+  EXPECT_EQ(leases_.size(), 0u);
+  Pass(milliseconds(20));
+  sent = *Wake();
+  EXPECT_EQ(sent.version, SpokenVersions().newest + 1);
+  sent.version = SpokenVersions().newest;
+  Arrives(AnswerTo(sent));
+  EXPECT_EQ(leases_.size(), 0u);
+}
+
 // --- The datagram --------------------------------------------------------------------------------
 
 const std::string kKey(32, 'k');
+
+TEST(PulseMessageTest, OfAVersionThatNobodyHereSpeaks) {
+  PulseMessage message{false, 6, 12345, "198.18.0.1:7000", SpokenVersions().newest + 1};
+  EXPECT_FALSE(DecodePulse(Encode(message, ""), "").has_value());
+  message.version = SpokenVersions().oldest - 1;
+  EXPECT_FALSE(DecodePulse(Encode(message, ""), "").has_value());
+}
 
 TEST(PulseMessageTest, ComesBack) {
   for (const bool answer : {false, true}) {
@@ -253,7 +275,7 @@ TEST(KeyedPulseTest, AForgedAnswerRenewsNothing) {
   int renewed = 0;
   Pulse pulse(config, std::chrono::seconds(10), [&](MonotonicTime) { ++renewed; });
   MonotonicTime now(std::chrono::seconds(5));
-  pulse.Allow(6, now);
+  pulse.Allow(6, SpokenVersions().newest, now);
   now += std::chrono::milliseconds(50);
   const auto next = pulse.OnWake(now);
   ASSERT_TRUE(next.send.has_value());

@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "replication/last_word.h"
 #include "replication/names.h"
-#include "replication/replication_constants.h"
 
 namespace understudy::replication {
 namespace {
@@ -64,7 +63,8 @@ Receiver::Change Receiver::OnDialed(DialResult result, MonotonicTime now, Action
   SetLink(LinkState::kJoinSent);
   link_since_ = now;
   SendJoin send;
-  send.request.protocol_version = wire::g_replication_constants.PROTOCOL_VERSION;
+  send.request.protocol_version = config_.versions.newest;
+  send.request.__set_oldest_protocol_version(config_.versions.oldest);
   send.request.service_address = config_.service;
   send.request.node = config_.node;
   send.request.epoch = static_cast<int64_t>(log_->last_epoch());
@@ -76,6 +76,10 @@ Receiver::Change Receiver::OnDialed(DialResult result, MonotonicTime now, Action
 
 std::string Receiver::FaultOf(const wire::JoinReply& reply) const {
   if (link_ != LinkState::kJoinSent) return "an answer to no join";
+  if (!config_.versions.Has(reply.protocol_version)) {
+    return absl::StrCat("speaks version ", reply.protocol_version, " of the protocol, and this node ",
+                        ToString(config_.versions));
+  }
   if (reply.next_lsn != static_cast<int64_t>(stored_lsn() + 1)) {
     return absl::StrCat("would go on at record ", reply.next_lsn, " instead of ", stored_lsn() + 1);
   }
@@ -108,6 +112,7 @@ Receiver::Change Receiver::OnJoinReply(const wire::JoinReply& reply, MonotonicTi
   back_off_ = nanoseconds(0);
   following_.last_heard = now;
   following_.primary = reply.node;
+  following_.version = reply.protocol_version;
   if (static_cast<uint64_t>(reply.epoch) > following_.epoch) {
     following_.epoch = static_cast<uint64_t>(reply.epoch);
     following_.member = false;
@@ -206,14 +211,29 @@ std::optional<wire::Refused> Receiver::Store(wire::AppendRequest* request, Actio
   if (!batch.ok()) {
     return Refuse(RefuseReason::BAD_RECORDS, std::string(batch.status().message()));
   }
-  if (batch->empty() || batch->last_lsn() <= stored_lsn()) return std::nullopt;
-  if (batch->first_lsn() <= stored_lsn()) *batch = batch->After(stored_lsn());
-  const OutputHash hash{static_cast<Lsn>(request->executed_lsn), static_cast<uint64_t>(request->output_hash)};
-  const bool known = hash.lsn <= batch->last_lsn();
-  log_->Append(*batch, static_cast<uint64_t>(request->epoch), {&hash, known ? 1u : 0u});
-  log_->TruncateBefore(log_->StartOfNewest(config_.retain_bytes, stored_lsn()));
-  out.push_back(Replay{*std::move(batch), hash.lsn, hash.hash});
+  const bool news = !batch->empty() && batch->last_lsn() > stored_lsn();
+  RecordBatch rest = news ? batch->After(stored_lsn()) : RecordBatch();
+  std::vector<OutputHash> hashes = NewHashes(*request, news ? rest.last_lsn() : stored_lsn());
+  if (news) {
+    log_->Append(rest, static_cast<uint64_t>(request->epoch), hashes);
+    log_->TruncateBefore(log_->StartOfNewest(config_.retain_bytes, stored_lsn()));
+  }
+  if (news || !hashes.empty()) out.push_back(Replay{std::move(rest), std::move(hashes)});
   return std::nullopt;
+}
+
+// What the request tells of the output up to records that are stored, `end` being the last, and has not told
+// before. A heartbeat tells the same again and again; one that suddenly tells something else is passed on.
+std::vector<OutputHash> Receiver::NewHashes(const wire::AppendRequest& request, Lsn end) {
+  std::vector<OutputHash> hashes;
+  const auto add = [&](int64_t lsn, int64_t hash) {
+    const OutputHash one{static_cast<Lsn>(lsn), static_cast<uint64_t>(hash)};
+    if (lsn <= 0 || one.lsn > end || one.lsn < told_.lsn || one == told_) return;
+    hashes.push_back(told_ = one);
+  };
+  for (const wire::OutputHash& earlier : request.earlier_hashes) add(earlier.lsn, earlier.hash);
+  add(request.executed_lsn, request.output_hash);
+  return hashes;
 }
 
 Receiver::AppendOutcome Receiver::OnAppend(wire::AppendRequest request, Lsn applied, MonotonicTime now,
@@ -234,8 +254,8 @@ Receiver::AppendOutcome Receiver::OnAppend(wire::AppendRequest request, Lsn appl
   return outcome;
 }
 
-bool Receiver::OnPulse(uint64_t epoch, MonotonicTime now) {
-  if (stopped_ || !following_.joined || following_.epoch == 0) return false;
+bool Receiver::OnPulse(uint64_t epoch, int32_t version, MonotonicTime now) {
+  if (stopped_ || !following_.joined || following_.epoch == 0 || version != following_.version) return false;
   const bool known = epoch == following_.epoch || (!following_.member && epoch == following_.epoch + 1);
   if (known) following_.last_heard = now;
   return known;

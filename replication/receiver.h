@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "replication/log.h"
 #include "replication/protocol.h"
@@ -20,6 +21,7 @@ struct Following {
   std::string primary = {};
   bool member = false;         // the register names this node as the secondary of that epoch
   bool joined = false;         // the link is, now
+  int32_t version = 0;         // of the protocol, as agreed when it was joined last
   MonotonicTime last_heard{};  // the newest accepted append, or what counts as one
 };
 
@@ -53,9 +55,9 @@ class Receiver {
   };
   // Stores, and leaves a Replay of what is new. REQUIRES: !stopped().
   AppendOutcome OnAppend(wire::AppendRequest request, Lsn applied, MonotonicTime now, Actions& out);
-  // A pulse of the primary: true if it counts as heard. It may be of the epoch in which this node becomes a
-  // member, before the append that tells it so.
-  bool OnPulse(uint64_t epoch, MonotonicTime now);
+  // A pulse of the primary, of that version: true if it counts as heard. It may be of the epoch in which this
+  // node becomes a member, before the append that tells it so.
+  bool OnPulse(uint64_t epoch, int32_t version, MonotonicTime now);
   // Whether the primary, silent by now, may leave what it has to this node.
   std::optional<wire::Refused> CheckHandover(const wire::HandoverRequest& request) const;
   void Heard(MonotonicTime now) { following_.last_heard = now; }
@@ -95,12 +97,14 @@ class Receiver {
   std::string FaultOf(const wire::JoinReply& reply) const;
   std::optional<wire::Refused> CheckAppend(const wire::AppendRequest& request) const;
   std::optional<wire::Refused> Store(wire::AppendRequest* request, Actions& out);
+  std::vector<OutputHash> NewHashes(const wire::AppendRequest& request, Lsn end);
 
   ProtocolConfig config_;
   Log* log_;
   Following following_;
   std::string why_;
   bool stopped_ = false;
+  OutputHash told_;  // the newest that was passed on
 
   LinkState link_ = LinkState::kNone;
   MonotonicTime link_since_;  // of kJoinSent

@@ -11,6 +11,7 @@
 namespace understudy::replication {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
@@ -58,6 +59,7 @@ class ReceiverTest : public testing::Test {
     reply.epoch = 5;
     reply.next_lsn = static_cast<int64_t>(receiver_.stored_lsn()) + 1;
     reply.suspect_after_ms = 80;
+    reply.protocol_version = SpokenVersions().newest;
     return reply;
   }
   void Join() {
@@ -105,6 +107,38 @@ TEST_F(ReceiverTest, TheLogIsBounded) {
   for (int i = 0; i < 30; ++i) ASSERT_FALSE(Appended(Append(1)).refused.has_value());
   EXPECT_EQ(log_.last_lsn(), 30u);
   EXPECT_EQ(log_.first_lsn(), 21u) << "1000 bytes";
+}
+
+TEST_F(ReceiverTest, HashesOfTheOutputAreKeptAndPassedOn) {
+  Join();
+  wire::AppendRequest request = Append(4);
+  wire::OutputHash earlier;
+  earlier.lsn = 2;
+  earlier.hash = -22;
+  request.earlier_hashes = {earlier};
+  request.executed_lsn = 4;
+  request.output_hash = 44;
+  const OutputHash second{2, static_cast<uint64_t>(-22)}, fourth{4, 44};
+  Appended(request);
+  ASSERT_THAT(All<Replay>(), SizeIs(1));
+  EXPECT_THAT(All<Replay>()[0].hashes, ElementsAre(second, fourth));
+  EXPECT_THAT(log_.HashesBetween(0, 4), ElementsAre(second, fourth)) << "it may have to ship them";
+  Appended(request);
+  EXPECT_THAT(All<Replay>(), IsEmpty()) << "a resend";
+  // Heartbeats.
+  wire::AppendRequest heartbeat = Append(0);
+  heartbeat.executed_lsn = 4;
+  heartbeat.output_hash = 44;
+  Appended(heartbeat);
+  EXPECT_THAT(All<Replay>(), IsEmpty()) << "no news";
+  heartbeat.output_hash = 45;
+  Appended(heartbeat);
+  ASSERT_THAT(All<Replay>(), SizeIs(1));
+  EXPECT_TRUE(All<Replay>()[0].batch.empty());
+  EXPECT_THAT(All<Replay>()[0].hashes, ElementsAre(OutputHash{4, 45}));
+  heartbeat.executed_lsn = 5;
+  Appended(heartbeat);
+  EXPECT_THAT(All<Replay>(), IsEmpty()) << "of a record that is not here";
 }
 
 TEST_F(ReceiverTest, TellsWhereItsLogEnds) {
@@ -168,16 +202,16 @@ TEST_F(ReceiverTest, AMemberStaysWhateverTheSilence) {
   Appended(Append(1, 6, true));
   EXPECT_EQ(Tick(milliseconds(10'000)), Change::kNone) << "that is for the heir to judge";
   EXPECT_THAT(out_, IsEmpty());
-  EXPECT_TRUE(receiver_.OnPulse(6, now_));
+  EXPECT_TRUE(receiver_.OnPulse(6, SpokenVersions().newest, now_));
   EXPECT_EQ(receiver_.following().last_heard, now_);
-  EXPECT_FALSE(receiver_.OnPulse(7, now_));
+  EXPECT_FALSE(receiver_.OnPulse(7, SpokenVersions().newest, now_));
 }
 
 TEST_F(ReceiverTest, OnceStoppedItDoesNothingUntilItStartsAnew) {
   Join();
   Appended(Append(1, 6, true));
   receiver_.Stop();
-  EXPECT_FALSE(receiver_.OnPulse(6, now_));
+  EXPECT_FALSE(receiver_.OnPulse(6, SpokenVersions().newest, now_));
   EXPECT_EQ(Do([&] { return receiver_.OnLinkDown("reset", now_, out_); }), Change::kNone);
   EXPECT_EQ(Tick(milliseconds(1000)), Change::kNone);
   EXPECT_THAT(out_, IsEmpty());
@@ -186,6 +220,29 @@ TEST_F(ReceiverTest, OnceStoppedItDoesNothingUntilItStartsAnew) {
   EXPECT_THAT(All<Dial>(), SizeIs(1));
   EXPECT_FALSE(receiver_.following().member);
   EXPECT_EQ(receiver_.following().epoch, 6u);
+}
+
+TEST_F(ReceiverTest, SpeaksWhatWasAgreedUpon) {
+  out_.clear();
+  ProtocolConfig config = Config();
+  config.versions = {5, 7};
+  receiver_ = Receiver(config, &log_, now_, out_);
+  Dialed(DialResult::kConnected);
+  ASSERT_THAT(All<SendJoin>(), SizeIs(1));
+  EXPECT_EQ(All<SendJoin>()[0].request.protocol_version, 7);
+  EXPECT_EQ(All<SendJoin>()[0].request.oldest_protocol_version, 5);
+  wire::JoinReply reply = JoinReply();
+  reply.protocol_version = 8;
+  EXPECT_EQ(Do([&] { return receiver_.OnJoinReply(reply, now_, out_); }), Change::kNone);
+  EXPECT_THAT(receiver_.why(),
+              HasSubstr("the primary speaks version 8 of the protocol, and this node versions 5 to 7"));
+  Tick(milliseconds(1));
+  Dialed(DialResult::kConnected);
+  reply.protocol_version = 6;
+  EXPECT_EQ(Do([&] { return receiver_.OnJoinReply(reply, now_, out_); }), Change::kJoined);
+  EXPECT_EQ(receiver_.following().version, 6);
+  EXPECT_TRUE(receiver_.OnPulse(5, 6, now_));
+  EXPECT_FALSE(receiver_.OnPulse(5, 7, now_)) << "another version than what was agreed upon";
 }
 
 TEST_F(ReceiverTest, HandoverFitsTheMemberThatHasAll) {

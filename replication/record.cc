@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 #include <isa-l/crc.h>
+#include <isa-l/crc64.h>
 
 #include <algorithm>
 #include <bit>
@@ -20,6 +21,7 @@ constexpr size_t kLengthAt = 4;
 constexpr size_t kLsnAt = 8;
 constexpr size_t kTimeAt = 16;
 constexpr size_t kKindAt = 24;
+constexpr int kVersionShift = 24;  // of the four bytes at kKindAt
 
 template <typename T>
 T Get(const char* at) {
@@ -59,6 +61,11 @@ absl::StatusOr<size_t> CheckRecord(std::string_view rest, Lsn lsn) {
   if (CrcOf(rest.data(), body) != Get<uint32_t>(rest.data())) {
     return absl::DataLossError(absl::StrCat("record ", lsn, ": CRC does not match"));
   }
+  if (const uint32_t version = Get<uint32_t>(rest.data() + kKindAt) >> kVersionShift;
+      version != kRecordVersion) {
+    return absl::UnimplementedError(absl::StrCat("record ", lsn, ": of version ", version,
+                                                 ", and this program reads version ", kRecordVersion));
+  }
   if (const Lsn found = Get<Lsn>(rest.data() + kLsnAt); found != lsn) {
     return absl::InvalidArgumentError(absl::StrCat("record ", lsn, ": numbered ", found, ", out of order"));
   }
@@ -91,6 +98,10 @@ const std::string& RecordBatch::bytes() const {
   return bytes_ == nullptr ? *none : *bytes_;
 }
 
+uint64_t Crc64(std::string_view bytes, uint64_t seed) {
+  return crc64_ecma_refl(seed, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+}
+
 absl::StatusOr<RecordBatch> RecordBatch::Parse(std::string bytes, Lsn first) {
   size_t count = 0;
   std::string_view rest = bytes;
@@ -106,7 +117,7 @@ absl::StatusOr<RecordBatch> RecordBatch::Parse(std::string bytes, Lsn first) {
 RecordView RecordBatch::Iterator::operator*() const {
   return RecordView{.lsn = Get<Lsn>(at_ + kLsnAt),
                     .time_us = Get<int64_t>(at_ + kTimeAt),
-                    .kind = Get<uint32_t>(at_ + kKindAt),
+                    .kind = Get<uint32_t>(at_ + kKindAt) & kMaxRecordKind,
                     .body = {at_ + kRecordHeaderSize, BodyLength(at_)}};
 }
 
@@ -138,10 +149,11 @@ RecordView BatchBuilder::Append(uint32_t kind, int64_t time_us, std::string_view
 
 char* BatchBuilder::Reserve(uint32_t kind, std::string_view head, size_t capacity) {
   CHECK(!reserved_) << "Reserve within Reserve";
+  CHECK_LE(kind, kMaxRecordKind);
   CHECK_LE(head.size(), kMaxRecordBody);
   CHECK_LE(capacity, kMaxRecordBody - head.size());
   char* at = Room(kRecordHeaderSize + head.size() + capacity);
-  Put(at + kKindAt, kind);
+  Put(at + kKindAt, kind | uint32_t{kRecordVersion} << kVersionShift);
   if (!head.empty()) std::memcpy(at + kRecordHeaderSize, head.data(), head.size());
   reserved_ = true;
   reserved_head_ = head.size();

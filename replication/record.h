@@ -11,10 +11,13 @@
 //        4     4  length    bytes of the body
 //        8     8  lsn       position in the log: 1, 2, 3, ... across epochs, never reused
 //       16     8  time_us   the primary's wall clock, microseconds since 1970, never going back
-//       24     4  kind      belongs to the owner of the log; this file does not look at it
+//       24     3  kind      belongs to the owner of the log; this file does not look at it
+//       27     1  version   of this encoding: kRecordVersion
 //       28     -  body
 //
-// These numbers reach the disk and the wire: never change the meaning of one, add a new one.
+// These numbers reach the disk and the wire: never change the meaning of one, add a new one. Of any version the
+// first 8 bytes mean the same, and the version is where it is: so damage is told from what is newer than this
+// program.
 #ifndef UNDERSTUDY_REPLICATION_RECORD_H_
 #define UNDERSTUDY_REPLICATION_RECORD_H_
 
@@ -33,6 +36,9 @@ namespace understudy::replication {
 using Lsn = uint64_t;
 
 inline constexpr size_t kRecordHeaderSize = 28;
+// Of what this program writes, and the only one it reads. (Before there was one, 0 stood there.)
+inline constexpr uint8_t kRecordVersion = 1;
+inline constexpr uint32_t kMaxRecordKind = 0xffffff;
 // A longer body is refused when it is parsed, and must not be appended.
 inline constexpr size_t kMaxRecordBody = 16u << 20;
 
@@ -49,8 +55,9 @@ class RecordBatch {
  public:
   RecordBatch() = default;
 
-  // Takes `bytes` as they came from the wire or the disk. Checks every CRC, every length, and that the
-  // LSNs are `first`, first + 1, ... InvalidArgument or DataLoss (CRC) names the record and the fault.
+  // Takes `bytes` as they came from the wire or the disk. Checks every CRC, length and version, and that the
+  // LSNs are `first`, first + 1, ... InvalidArgument, DataLoss (CRC) or Unimplemented (another version, which
+  // it names with the own one) names the record and the fault.
   // An empty string is a batch of no records.
   static absl::StatusOr<RecordBatch> Parse(std::string bytes, Lsn first);
 
@@ -99,7 +106,7 @@ class BatchBuilder {
   explicit BatchBuilder(Lsn next) : next_(next) {}
 
   // Appends a record with body head + payload. The view returned is good until the next call.
-  // REQUIRES: head.size() + payload.size() <= kMaxRecordBody.
+  // REQUIRES: kind <= kMaxRecordKind, head.size() + payload.size() <= kMaxRecordBody.
   RecordView Append(uint32_t kind, int64_t time_us, std::string_view head, std::string_view payload = {});
 
   // For a body that is read from a socket without a copy: room for `capacity` bytes behind `head`, then
@@ -135,6 +142,10 @@ class BatchBuilder {
   size_t reserved_head_ = 0;
   size_t reserved_capacity_ = 0;
 };
+
+// CRC-64 (ECMA-182, reflected) of `bytes`, continuing from `seed` (0 to begin). As fast as the other. Two CRC32C
+// of the same bytes from different seeds would not be worth more than one: they differ by a constant.
+uint64_t Crc64(std::string_view bytes, uint64_t seed = 0);
 
 // CRC32C (Castagnoli) of `bytes`, continuing from `seed` (0 to begin).
 uint32_t Crc32c(std::string_view bytes, uint32_t seed = 0);

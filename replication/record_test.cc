@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 
 namespace understudy::replication {
 namespace {
@@ -26,6 +27,13 @@ TEST(Crc32cTest, CheckValueOfTheStandard) {
 
 TEST(Crc32cTest, ContinuesFromASeed) { EXPECT_EQ(Crc32c("6789", Crc32c("12345")), Crc32c("123456789")); }
 
+TEST(Crc64Test, CheckValueOfTheStandard) {
+  EXPECT_EQ(Crc64("123456789"), 0x995dc9bbdf1939fau);  // CRC-64/XZ
+  EXPECT_EQ(Crc64(""), 0u);
+}
+
+TEST(Crc64Test, ContinuesFromASeed) { EXPECT_EQ(Crc64("6789", Crc64("12345")), Crc64("123456789")); }
+
 RecordBatch ThreeRecords() {
   BatchBuilder builder(7);
   builder.Append(1, 1000, "head", "payload");
@@ -36,12 +44,12 @@ RecordBatch ThreeRecords() {
 
 TEST(RecordBatchTest, EncodingIsTheOneInTheHeader) {
   BatchBuilder builder(0x0102030405060708);
-  builder.Append(0xa1a2a3a4, 0x1112131415161718, "hi");
+  builder.Append(0xa2a3a4, 0x1112131415161718, "hi");
   const RecordBatch batch = builder.Seal();
   const std::string& bytes = batch.bytes();
   ASSERT_EQ(bytes.size(), kRecordHeaderSize + 2);
   EXPECT_EQ(bytes.substr(4), std::string("\x02\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01"
-                                         "\x18\x17\x16\x15\x14\x13\x12\x11\xa4\xa3\xa2\xa1hi",
+                                         "\x18\x17\x16\x15\x14\x13\x12\x11\xa4\xa3\xa2\x01hi",
                                          26));
   uint32_t crc;
   std::memcpy(&crc, bytes.data(), 4);
@@ -137,6 +145,25 @@ TEST(RecordBatchTest, WrongNumbers) {
   EXPECT_FALSE(RecordBatch::Parse(last.Seal().bytes(), UINT64_MAX).ok());
 }
 
+// Not damaged: made by another program.
+TEST(RecordBatchTest, AnUnknownVersionIsRefusedAndNamed) {
+  for (const int version : {0, 2, 255}) {
+    std::string bytes = ThreeRecords().bytes();
+    const size_t second = kRecordHeaderSize + 11;
+    bytes[second + 27] = static_cast<char>(version);
+    const size_t size = bytes.size() - second;
+    uint32_t length;
+    std::memcpy(&length, bytes.data() + second + 4, sizeof length);
+    ASSERT_LE(kRecordHeaderSize + length, size);
+    const uint32_t crc = Crc32c({bytes.data() + second + 4, kRecordHeaderSize - 4 + length});
+    std::memcpy(bytes.data() + second, &crc, sizeof crc);
+    const absl::Status status = RecordBatch::Parse(bytes, 7).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+    EXPECT_EQ(Message(status),
+              absl::StrCat("record 8: of version ", version, ", and this program reads version 1"));
+  }
+}
+
 TEST(RecordBatchTest, After) {
   const RecordBatch batch = ThreeRecords();
   EXPECT_EQ(batch.After(0).bytes(), batch.bytes());
@@ -202,7 +229,7 @@ TEST(BatchBuilderTest, RandomBatches) {
     for (uint32_t n = random() % 20; n > 0; --n) {
       std::string body(random() % 5 == 0 ? random() % 70000 : random() % 50, '\0');
       for (char& c : body) c = static_cast<char>(random());
-      const uint32_t kind = random();
+      const uint32_t kind = random() & kMaxRecordKind;
       const size_t head = body.empty() ? 0 : random() % body.size();
       if (random() % 2 == 0) {
         builder.Append(kind, round, std::string_view(body).substr(0, head),

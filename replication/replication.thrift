@@ -9,7 +9,9 @@
 
 namespace cpp understudy.replication.wire
 
-const i32 PROTOCOL_VERSION = 4
+// What this program speaks: all versions in between (version.h).
+const i32 PROTOCOL_VERSION = 5
+const i32 OLDEST_PROTOCOL_VERSION = 5
 
 enum RefuseReason {
   WRONG_VERSION = 1,        // the other end speaks another protocol
@@ -34,10 +36,11 @@ exception Refused {
 }
 
 struct HelloRequest {
-  1: required i32 protocol_version
+  1: required i32 protocol_version     // the newest it speaks
   2: required string service_address   // "IP:PORT"
   3: required string node       // name of the node that dialed
   4: required binary nonce      // 32 random bytes
+  5: optional i32 oldest_protocol_version   // that it speaks; not set: the newest is the only one
 }
 
 struct HelloReply {
@@ -47,12 +50,13 @@ struct HelloReply {
 }
 
 struct JoinRequest {
-  1: required i32 protocol_version
+  1: required i32 protocol_version     // the newest it speaks
   2: required string service_address   // "IP:PORT"; `service` is a word of Thrift
   3: required string node       // name of the joining node
   4: required i64 epoch         // epoch of the last record it holds, 0 if it holds none
   5: required i64 last_lsn      // last record it holds, 0 if none
   6: i64 applied_lsn            // how far its replay is
+  7: optional i32 oldest_protocol_version   // that it speaks; not set: the newest is the only one
   // What its host can do, so that the primary promises no client more.
   20: optional i32 interface_mtu       // of the service interface
   21: optional i64 max_connections     // by its limit of open files
@@ -65,17 +69,26 @@ struct JoinReply {
   3: required i64 next_lsn          // first record the primary will send
   4: required i32 suspect_after_ms  // both must use the same; the joiner refuses another
   5: binary last_word_hash          // last_word.h: 32 bytes; empty: this process has no witness
+  6: i32 protocol_version           // the newest both speak: used from here on
 }
 
-// One turn of the primary's loop; a heartbeat when it carries no record.
+// Of all output of the primary's Server, up to and including that record.
+struct OutputHash {
+  1: required i64 lsn
+  2: required i64 hash
+}
+
+// One turn of the primary's loop; a heartbeat when it carries no record. Several turns when the receiver
+// catches up.
 struct AppendRequest {
   1: required i64 epoch
   2: required i64 first_lsn       // of records; when empty: of the next record to come
   3: required binary records      // RecordBatch::bytes()
   4: required i64 sent_at_ns      // primary's CLOCK_MONOTONIC; echoed: the lease runs from here
   5: required bool member         // the register names the receiver as the secondary of this epoch
-  6: required i64 executed_lsn    // last record the primary's executor has applied ...
+  6: required i64 executed_lsn    // the last record up to the end of `records` behind which a turn ended ...
   7: required i64 output_hash     // ... and the hash of all output up to there
+  8: optional list<OutputHash> earlier_hashes   // the same of the turns before, of those in `records`
   20: optional i64 logged_us      // the primary's logged time at sent_at_ns, microseconds since 1970
 }
 

@@ -91,7 +91,9 @@ SecondaryCore::AppendOutcome SecondaryCore::OnAppend(wire::AppendRequest request
   return {std::nullopt, std::move(outcome.reply)};
 }
 
-bool SecondaryCore::OnPulse(uint64_t epoch, MonotonicTime now) { return receiver_.OnPulse(epoch, now); }
+bool SecondaryCore::OnPulse(uint64_t epoch, int32_t version, MonotonicTime now) {
+  return receiver_.OnPulse(epoch, version, now);
+}
 
 bool SecondaryCore::OnLastWord(std::string_view word, MonotonicTime now) {
   if (!heir_.OnLastWord(word)) return false;

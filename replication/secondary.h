@@ -32,6 +32,8 @@ class SecondaryCore {
   uint64_t epoch() const { return receiver_.following().epoch; }  // newest a primary has told, 0: none
   Lsn stored_lsn() const { return receiver_.stored_lsn(); }
   const std::string& primary() const { return receiver_.following().primary; }
+  // Of the protocol, as agreed with the primary; 0: nothing is yet.
+  int32_t version() const { return receiver_.following().version; }
   // Of kSilent, of the takeover, or of the last failure to join.
   const std::string& why() const;
   // Of late: within suspect_after, and its process is not known to be gone.
@@ -61,9 +63,9 @@ class SecondaryCore {
   // when this returns, so the reply may be sent at once.
   AppendOutcome OnAppend(wire::AppendRequest request, Lsn applied_lsn, MonotonicTime now);
 
-  // A pulse of the primary (pulse.h). True: it counts as heard, and must be answered now. It may be of the
-  // epoch in which this node becomes a member, before the append that tells it so.
-  bool OnPulse(uint64_t epoch, MonotonicTime now);
+  // A pulse of the primary (pulse.h), of that version. True: it counts as heard, and must be answered now. It
+  // may be of the epoch in which this node becomes a member, before the append that tells it so.
+  bool OnPulse(uint64_t epoch, int32_t version, MonotonicTime now);
 
   struct HandoverOutcome {
     std::optional<wire::Refused> refused;

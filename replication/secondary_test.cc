@@ -18,6 +18,7 @@
 namespace understudy::replication {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using State = SecondaryCore::State;
@@ -85,6 +86,7 @@ class SecondaryTest : public testing::Test {
     reply.epoch = 5;
     reply.next_lsn = static_cast<int64_t>(core_->stored_lsn()) + 1;
     reply.suspect_after_ms = 80;
+    reply.protocol_version = SpokenVersions().newest;
     reply.last_word_hash = HashOfLastWord(word_);
     return reply;
   }
@@ -370,8 +372,7 @@ TEST_F(SecondaryTest, StoresAndAnswers) {
   EXPECT_EQ(outcome.reply.applied_lsn, 1);
   EXPECT_EQ(core_->stored_lsn(), 3u);
   EXPECT_EQ(Only<Replay>().batch.last_lsn(), 3u);
-  EXPECT_EQ(Only<Replay>().executed_lsn, 1u);
-  EXPECT_EQ(Only<Replay>().output_hash, 2u);
+  EXPECT_THAT(Only<Replay>().hashes, ElementsAre(OutputHash{1, 2}));
   EXPECT_EQ(core_->state(), State::kJoining);
   EXPECT_FALSE(Appended(Append(0)).refused.has_value());
   EXPECT_FALSE(Has<Replay>());
@@ -763,7 +764,7 @@ TEST_F(SecondaryTest, APulsePutsSuspicionOff) {
   for (int i = 0; i < 20; ++i) {
     Pass(milliseconds(70));
     EXPECT_EQ(core_->state(), State::kProtected);
-    EXPECT_TRUE(core_->OnPulse(6, now_));
+    EXPECT_TRUE(core_->OnPulse(6, SpokenVersions().newest, now_));
   }
   Pass(milliseconds(79));
   EXPECT_EQ(core_->state(), State::kProtected);
@@ -774,25 +775,26 @@ TEST_F(SecondaryTest, APulsePutsSuspicionOff) {
 TEST_F(SecondaryTest, APulseOfAnotherEpochIsNotHeard) {
   Protect();
   Pass(milliseconds(70));
-  EXPECT_FALSE(core_->OnPulse(5, now_));
-  EXPECT_FALSE(core_->OnPulse(7, now_)) << "a member learns of a new epoch by joining in it";
+  EXPECT_FALSE(core_->OnPulse(5, SpokenVersions().newest, now_));
+  EXPECT_FALSE(core_->OnPulse(7, SpokenVersions().newest, now_))
+      << "a member learns of a new epoch by joining in it";
   Pass(milliseconds(10));
   EXPECT_EQ(core_->state(), State::kAsking);
 }
 
 TEST_F(SecondaryTest, WhoHasAskedAnswersNoPulse) {
   Suspect();
-  EXPECT_FALSE(core_->OnPulse(6, now_));
+  EXPECT_FALSE(core_->OnPulse(6, SpokenVersions().newest, now_));
   Granted(true, kTaken);
-  EXPECT_FALSE(core_->OnPulse(6, now_));
-  EXPECT_FALSE(core_->OnPulse(7, now_));
+  EXPECT_FALSE(core_->OnPulse(6, SpokenVersions().newest, now_));
+  EXPECT_FALSE(core_->OnPulse(7, SpokenVersions().newest, now_));
 }
 
 TEST_F(SecondaryTest, WithoutALinkNoPulseIsHeard) {
-  EXPECT_FALSE(core_->OnPulse(0, now_));
+  EXPECT_FALSE(core_->OnPulse(0, SpokenVersions().newest, now_));
   Protect();
   LinkDown();
-  EXPECT_FALSE(core_->OnPulse(6, now_));
+  EXPECT_FALSE(core_->OnPulse(6, SpokenVersions().newest, now_));
   Pass(milliseconds(80));
   EXPECT_EQ(core_->state(), State::kAsking);
 }
@@ -802,11 +804,11 @@ TEST_F(SecondaryTest, AJoinerHearsPulsesOfThisEpochAndOfTheOneInWhichItIsAMember
   ASSERT_FALSE(Appended(Append(3)).refused.has_value());
   for (int i = 0; i < 5; ++i) {
     Pass(milliseconds(70));
-    EXPECT_TRUE(core_->OnPulse(5 + i % 2, now_));
+    EXPECT_TRUE(core_->OnPulse(5 + i % 2, SpokenVersions().newest, now_));
     EXPECT_FALSE(Has<CloseLink>());
   }
-  EXPECT_FALSE(core_->OnPulse(4, now_));
-  EXPECT_FALSE(core_->OnPulse(7, now_));
+  EXPECT_FALSE(core_->OnPulse(4, SpokenVersions().newest, now_));
+  EXPECT_FALSE(core_->OnPulse(7, SpokenVersions().newest, now_));
   Pass(milliseconds(80));
   EXPECT_TRUE(Has<CloseLink>()) << "silent";
 }
@@ -898,7 +900,7 @@ TEST_F(SecondaryTest, RandomEvents) {
           break;
       }
       if (random() % 40 == 0) core.OnLastWord(word_, now_);
-      if (random() % 4 == 0) core.OnPulse(core.epoch() + random() % 3, now_);
+      if (random() % 4 == 0) core.OnPulse(core.epoch() + random() % 3, SpokenVersions().newest, now_);
       if (random() % 2 == 0) core.OnTick(now_);
       core.CheckInvariants();
       core.Take();

@@ -66,7 +66,7 @@ TEST_F(PulseLinkTest, PulsesAreAnsweredWhileTheLoopStandsStill) {
         return message;
       });
   primary->Beat(&pulse);  // asleep: nothing is allowed
-  pulse.Allow(6, std::chrono::steady_clock::now());
+  pulse.Allow(6, SpokenVersions().newest, std::chrono::steady_clock::now());
   primary->Beat(&pulse);
   // The loop runs for the secondary's sake only; the primary's part is the thread's.
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
@@ -117,7 +117,7 @@ TEST_F(PulseLinkTest, TheThreadDropsGarbageToo) {
 TEST_F(PulseLinkTest, APeerThatIsNotThereHurtsNobody) {
   Pulse pulse(Config(), std::chrono::seconds(100), [](MonotonicTime) { ADD_FAILURE(); });
   std::unique_ptr<UdpPulseLink> link = Open(a_, b_, Deaf);
-  pulse.Allow(6, std::chrono::steady_clock::now());
+  pulse.Allow(6, SpokenVersions().newest, std::chrono::steady_clock::now());
   link->Beat(&pulse);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (pulse.counters().sent < 5 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
