@@ -27,8 +27,8 @@ struct FatalCall {
   uint64_t lsn = 0;         // of the record that was executed; 0: it did not die of one
   uint64_t connection = 0;  // that the call was for; 0: none
   uint64_t ending = 0;      // 1: the call was OnClosed
-  // Not of the call: of the protocol, as agreed with the node that joined last; 0: none has. Whoever hears the
-  // word takes the rest of this for what it says only if that is the version it has agreed upon.
+  // Not of the call: of the protocol, as agreed with the node that joined last; 0: none has. Whoever hears
+  // the word takes the rest of this for what it says only if that is the version it has agreed upon.
   uint64_t version = 0;
 };
 

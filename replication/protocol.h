@@ -109,8 +109,8 @@ struct Deposed {
   Register current;
 };
 // New records for the store's owner to replay (secondary). They count as stored already. `hashes`: of the
-// primary's output, up to the last record of each of its batches; the replay's must be the same. In order, and of
-// records up to the end of `batch`; perhaps of one that was there before. Either may be empty.
+// primary's output, up to the last record of each of its batches; the replay's must be the same. In order,
+// and of records up to the end of `batch`; perhaps of one that was there before. Either may be empty.
 struct Replay {
   RecordBatch batch;
   std::vector<OutputHash> hashes;

@@ -15,9 +15,9 @@
 //       27     1  version   of this encoding: kRecordVersion
 //       28     -  body
 //
-// These numbers reach the disk and the wire: never change the meaning of one, add a new one. Of any version the
-// first 8 bytes mean the same, and the version is where it is: so damage is told from what is newer than this
-// program.
+// These numbers reach the disk and the wire: never change the meaning of one, add a new one. Of any version
+// the first 8 bytes mean the same, and the version is where it is: so damage is told from what is newer than
+// this program.
 #ifndef UNDERSTUDY_REPLICATION_RECORD_H_
 #define UNDERSTUDY_REPLICATION_RECORD_H_
 
@@ -143,8 +143,8 @@ class BatchBuilder {
   size_t reserved_capacity_ = 0;
 };
 
-// CRC-64 (ECMA-182, reflected) of `bytes`, continuing from `seed` (0 to begin). As fast as the other. Two CRC32C
-// of the same bytes from different seeds would not be worth more than one: they differ by a constant.
+// CRC-64 (ECMA-182, reflected) of `bytes`, continuing from `seed` (0 to begin). As fast as the other. Two
+// CRC32C of the same bytes from different seeds would not be worth more than one: they differ by a constant.
 uint64_t Crc64(std::string_view bytes, uint64_t seed = 0);
 
 // CRC32C (Castagnoli) of `bytes`, continuing from `seed` (0 to begin).

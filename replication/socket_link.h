@@ -13,13 +13,12 @@
 #include <boost/asio/ip/tcp.hpp>
 
 #include "absl/status/statusor.h"
+#include "replication/frames.h"
 #include "replication/link.h"
 #include "replication/protocol.h"
 
 namespace understudy::replication {
 
-inline constexpr size_t kMaxFrame = 32u << 20;
-inline constexpr size_t kMaxFirstFrame = 64u << 10;
 // A peer that does not read is closed when so much waits for it.
 inline constexpr size_t kMaxUnsent = 4 * kMaxFrame;
 

@@ -40,7 +40,7 @@ struct Deaf : wire::PrimaryServiceIf, wire::SecondaryServiceIf {
   void handover(wire::HandoverReply&, const wire::HandoverRequest&) override {}
 };
 
-// What OpenFrame lets through must not be more than Thrift can take: as link.cc does it.
+// What OpenFrame lets through must not be more than Thrift can take: as socket_link.cc does it.
 void Frame(std::string_view bytes) {
   std::string frame(bytes);
   WireFrame envelope;

@@ -1,3 +1,5 @@
+// The calls of the pair (replication.thrift) on one connection: who is there, what is asked and what is
+// answered. The bytes and frames below are frames.h.
 #include "replication/socket_link.h"
 
 #include <errno.h>
@@ -22,6 +24,7 @@
 #include "replication/PrimaryService.h"
 #include "replication/SecondaryService.h"
 #include "replication/auth.h"
+#include "replication/frames.h"
 #include "replication/names.h"
 #include "replication/version.h"
 #include "replication/wire_frame.h"
@@ -36,106 +39,10 @@ using boost::system::error_code;
 // With the transport's type known, its calls are not virtual.
 using TBinaryProtocol = apache::thrift::protocol::TBinaryProtocolT<TMemoryBuffer>;
 
-constexpr size_t kPrefix = 4;
-constexpr size_t kRead = 256u << 10;
-// A buffer that once held something larger is not kept for ever.
-constexpr size_t kKeepBuffer = 4u << 20;
 // How long a refused peer has to read the refusal.
 constexpr std::chrono::milliseconds kLinger(1000);
 
-uint32_t GetBigEndian32(const char* at) {
-  uint32_t value;
-  std::memcpy(&value, at, sizeof(value));
-  return ntohl(value);
-}
-
 std::string Quoted(std::string_view text) { return absl::StrCat("\"", Printable(text, 40), "\""); }
-
-// Frames on their way out: collected in one buffer, while the kernel takes those of the other.
-class Outgoing {
- public:
-  std::shared_ptr<TMemoryBuffer> transport() const { return queued_; }
-
-  // What is written to transport() in between is one frame.
-  void BeginFrame() {
-    frame_at_ = queued_->available_read();
-    const uint8_t prefix[kPrefix] = {};
-    queued_->write(prefix, kPrefix);
-  }
-  // `mac`: appends the code of the frame; null: none.
-  void EndFrame(FrameMac* mac) {
-    uint8_t* start = nullptr;
-    uint32_t size = 0;
-    queued_->getBuffer(&start, &size);
-    size_t length = size - frame_at_ - kPrefix;
-    if (mac != nullptr) {
-      uint8_t code[FrameMac::kSize];
-      mac->Next({reinterpret_cast<const char*>(start) + frame_at_ + kPrefix, length}, code);
-      queued_->write(code, sizeof code);
-      queued_->getBuffer(&start, &size);
-      length += sizeof code;
-    }
-    CHECK_LE(length, kMaxFrame) << "a frame that the other end will refuse";
-    const uint32_t prefix = htonl(static_cast<uint32_t>(length));
-    std::memcpy(start + frame_at_, &prefix, kPrefix);
-  }
-
-  size_t unsent() const { return writing_.size() - written_ + queued_->available_read(); }
-
-  // What to write next; empty: nothing. Stays where it is until Written.
-  std::string_view Next() {
-    if (written_ < writing_.size()) return std::string_view(writing_).substr(written_);
-    if (!writing_.empty()) {
-      writing_.clear();
-      written_ = 0;
-      if (writing_.capacity() > kKeepBuffer) writing_.shrink_to_fit();
-    }
-    uint8_t* start = nullptr;
-    uint32_t size = 0;
-    queued_->getBuffer(&start, &size);
-    return {reinterpret_cast<const char*>(start), size};
-  }
-
-  // So much of Next() has been taken by the kernel. Mostly all.
-  void Written(size_t bytes) {
-    if (written_ < writing_.size()) {
-      written_ += bytes;
-      return;
-    }
-    const std::string_view all = Next();
-    if (bytes < all.size()) {
-      writing_.assign(all.substr(bytes));
-      written_ = 0;
-    }
-    Reset();
-  }
-
-  // Moves what is queued to where it can stay during an asynchronous write.
-  std::string_view Hold() {
-    if (written_ >= writing_.size()) {
-      const std::string_view all = Next();
-      writing_.assign(all);
-      written_ = 0;
-      Reset();
-    }
-    return Next();
-  }
-
- private:
-  void Reset() {
-    if (queued_->getBufferSize() > kKeepBuffer) {
-      queued_->resetBuffer(static_cast<uint32_t>(kRead));
-    } else {
-      queued_->resetBuffer();
-    }
-  }
-
-  const std::shared_ptr<TMemoryBuffer> queued_ =
-      std::make_shared<TMemoryBuffer>(static_cast<uint32_t>(kRead));
-  size_t frame_at_ = 0;
-  std::string writing_;
-  size_t written_ = 0;
-};
 
 }  // namespace
 
@@ -249,39 +156,10 @@ struct SocketLink::Impl : std::enable_shared_from_this<SocketLink::Impl>,
   // --- In ---
 
   void StartRead() {
-    MakeRoom();
+    const auto [room, size] = incoming.Room();
     socket.async_read_some(
-        asio::buffer(input.get() + in_end, in_size - in_end),
+        asio::buffer(room, size),
         [self = shared_from_this()](error_code error, size_t bytes) { self->OnRead(error, bytes); });
-  }
-
-  // The front of the buffer is free up to in_begin. A large frame gets its room as it arrives, not
-  // when it is announced.
-  void MakeRoom() {
-    if (in_begin == in_end) {
-      in_begin = in_end = 0;
-      if (in_size > kKeepBuffer) {
-        input.reset();
-        in_size = 0;
-      }
-    }
-    if (in_size == 0) {
-      input.reset(new char[kRead]);
-      in_size = kRead;
-    }
-    if (in_size - in_end >= kRead / 2) return;
-    const size_t kept = in_end - in_begin;
-    if (in_size - kept >= kRead / 2) {
-      std::memmove(input.get(), input.get() + in_begin, kept);
-    } else {
-      const size_t size = in_size * 2;
-      std::unique_ptr<char[]> larger(new char[size]);
-      std::memcpy(larger.get(), input.get() + in_begin, kept);
-      input = std::move(larger);
-      in_size = size;
-    }
-    in_begin = 0;
-    in_end = kept;
   }
 
   void OnRead(const error_code& error, size_t bytes) {
@@ -295,7 +173,7 @@ struct SocketLink::Impl : std::enable_shared_from_this<SocketLink::Impl>,
                                      : absl::StrCat("connection broken: ", error.message()));
       return;
     }
-    in_end += bytes;
+    incoming.Filled(bytes);
     // The owner may let go of the link in any callback; then nobody is to be told anything more.
     const std::shared_ptr<SocketLink> keep = link->shared_from_this();
     in_turn = true;
@@ -320,7 +198,7 @@ struct SocketLink::Impl : std::enable_shared_from_this<SocketLink::Impl>,
       Close();
       return;
     }
-    in_begin = in_end = 0;
+    incoming.Clear();
     StartRead();
   }
 
@@ -330,19 +208,14 @@ struct SocketLink::Impl : std::enable_shared_from_this<SocketLink::Impl>,
 
   // All whole frames in the buffer. Returns what is wrong with them, if something is.
   std::string HandleFrames(const std::shared_ptr<SocketLink>& keep) {
-    while (!closed && !refusing && in_end - in_begin >= kPrefix) {
-      const size_t length = GetBigEndian32(input.get() + in_begin);
-      const size_t limit = stranger ? kMaxFirstFrame : kMaxFrame;
-      if (length > limit) {
-        return absl::StrCat("announces a frame of ", length, " bytes, at most ", limit);
-      }
-      if (in_end - in_begin - kPrefix < length) break;
-      char* start = input.get() + in_begin + kPrefix;
-      in_begin += kPrefix + length;
-      if (std::string fault = HandleFrame(start, length); !fault.empty()) return fault;
+    while (!closed && !refusing) {
+      const IncomingFrames::Next next = incoming.TakeFrame(stranger ? kMaxFirstFrame : kMaxFrame);
+      if (!next.fault.empty()) return next.fault;
+      if (next.start == nullptr) break;
+      if (std::string fault = HandleFrame(next.start, next.length); !fault.empty()) return fault;
       CheckKept(keep);
     }
-    if (refusing) in_begin = in_end;  // what came behind the refused call
+    if (refusing) incoming.Clear();  // what came behind the refused call
     return "";
   }
 
@@ -618,12 +491,8 @@ struct SocketLink::Impl : std::enable_shared_from_this<SocketLink::Impl>,
   bool lingering = false;  // closed; what still comes is thrown away
   std::string refusal;
 
-  std::unique_ptr<char[]> input;
-  size_t in_size = 0;
-  size_t in_begin = 0;
-  size_t in_end = 0;
-
-  Outgoing outgoing;
+  IncomingFrames incoming;
+  OutgoingFrames outgoing;
   std::deque<Call> calls;  // not answered yet
 
   const std::shared_ptr<TMemoryBuffer> frame;
