@@ -19,9 +19,11 @@ namespace {
 // Before a node ends that is of no use any more: long enough for whoever watches its status.
 constexpr std::chrono::seconds kUselessGrace{2};
 
-replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* witness, Server& server) {
+replication::ProtocolConfig ProtocolOf(const NodeConfig& config, const Witness* witness, Server& server,
+                                       uint64_t incarnation) {
   replication::ProtocolConfig protocol;
-  protocol.node = config.node;
+  protocol.self = {config.node, incarnation,
+                   absl::StrCat(config.replication.address().to_string(), ":", config.replication.port())};
   protocol.service = config.service.ToString();
   protocol.key = config.key;
   protocol.heartbeat = config.heartbeat;
@@ -49,7 +51,7 @@ PairNode::PairNode(Host* host, const NodeConfig& config, std::unique_ptr<Server>
       witness_(witness),
       failed_(std::move(failed)),
       server_(std::move(server)),
-      protocol_(ProtocolOf(config, witness, *server_)),
+      protocol_(ProtocolOf(config, witness, *server_, host->Random())),
       frontend_(host, &config_,
                 {.carrier_changed = [this] { OnReachChanged(); },
                  .fence_changed = [this](const absl::Status& fence) { OnFence(fence); },

@@ -51,14 +51,14 @@ void Heir::AskToTakeOver(const std::string& why, const Following& following, Act
   asking_ = true;
   takeover_why_ = why;
   ask_at_.reset();
-  expected_ = Register{following.epoch, following.primary, config_.node};
+  expected_ = Register{following.epoch, following.primary, config_.self.name};
   // A read from before may be on its way still; its answer starts the swap.
   if (asked_ == Asked::kNothing) Swap(out);
 }
 
 void Heir::Swap(Actions& out) {
   asked_ = Asked::kSwap;
-  out.push_back(SwapRegister{expected_, TakenOverBy(expected_, config_.node)});
+  out.push_back(SwapRegister{expected_, TakenOverBy(expected_, config_.self.name)});
 }
 
 void Heir::AskAgain(MonotonicTime now, Actions& out) {
@@ -92,7 +92,7 @@ Heir::Answer Heir::OnArbiter(const absl::StatusOr<Arbiter::Outcome>& outcome, co
   }
   if (!asking_) return JudgeMembership(outcome->current, following, now);
   const bool swapped = asked == Asked::kSwap && outcome->swapped;
-  if (swapped || outcome->current == TakenOverBy(expected_, config_.node)) {
+  if (swapped || outcome->current == TakenOverBy(expected_, config_.self.name)) {
     asking_ = false;
     return {Verdict::kGranted, outcome->current};
   }
@@ -102,7 +102,7 @@ Heir::Answer Heir::OnArbiter(const absl::StatusOr<Arbiter::Outcome>& outcome, co
 // While the link is lost: has the primary made this node a member before it went?
 Heir::Answer Heir::JudgeMembership(const Register& current, const Following& following, MonotonicTime now) {
   if (following.member || following.joined || following.epoch == 0) return {};
-  if (current == Register{following.epoch + 1, following.primary, config_.node}) {
+  if (current == Register{following.epoch + 1, following.primary, config_.self.name}) {
     return {Verdict::kMember, current};
   }
   // Not yet. The primary's request may still be on its way, and nobody else may be left to tell.
@@ -151,7 +151,7 @@ void Heir::OnArbiterChecked(const absl::StatusOr<std::optional<Register>>& seen,
     const uint64_t epoch = following.epoch;
     // Not a member yet: the register may be one step ahead of what the primary has said. Never behind.
     const bool fits = following.member
-                          ? reg == Register{epoch, following.primary, config_.node}
+                          ? reg == Register{epoch, following.primary, config_.self.name}
                           : reg.holder == following.primary && (reg.epoch == epoch || reg.epoch == epoch + 1);
     cannot_take_over_ =
         fits ? ""

@@ -20,7 +20,7 @@ using Verdict = Heir::Verdict;
 
 ProtocolConfig Config() {
   ProtocolConfig config;
-  config.node = "b";
+  config.self.name = "b";
   return config;
 }
 

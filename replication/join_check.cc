@@ -37,15 +37,15 @@ std::optional<JoinFault> FaultOfJoiner(const ProtocolConfig& config, const wire:
   if (!VersionWith(config, request).has_value()) {
     return JoinFault{
         RefuseReason::WRONG_VERSION,
-        absl::StrCat(config.node, " speaks ", ToString(config.versions), " of the protocol, and ",
+        absl::StrCat(config.self.name, " speaks ", ToString(config.versions), " of the protocol, and ",
                      request.node, " ", ToString(VersionsOf(request)))};
   }
   if (request.service_address != config.service) {
     return JoinFault{RefuseReason::WRONG_SERVICE, absl::StrCat("this node serves ", config.service, ", not ",
                                                                Printable(request.service_address, 40))};
   }
-  if (request.node == config.node) {
-    return JoinFault{RefuseReason::SAME_NODE, absl::StrCat("this node is ", config.node, " too")};
+  if (request.node == config.self.name) {
+    return JoinFault{RefuseReason::SAME_NODE, absl::StrCat("this node is ", config.self.name, " too")};
   }
   if (request.epoch < 0 || request.last_lsn < 0 || (request.last_lsn > 0 && request.epoch == 0) ||
       request.applied_lsn < 0 || request.applied_lsn > request.last_lsn) {
@@ -62,7 +62,7 @@ std::optional<JoinFault> FaultOfSettings(const ProtocolConfig& config, const wir
     if (here == there) continue;
     return JoinFault{RefuseReason::OTHER_SETTINGS,
                      absl::StrCat(Shown(name), " must be the same on both nodes, and is ", here, " on ",
-                                  config.node, " and ", there, " on ", request.node)};
+                                  config.self.name, " and ", there, " on ", request.node)};
   }
   return std::nullopt;
 }

@@ -37,7 +37,7 @@ PairSim::PairSim(uint32_t seed) : random_(seed), now_(std::chrono::seconds(1000)
 
 ProtocolConfig PairSim::ConfigOf(int i) const {
   ProtocolConfig config;
-  config.node = kNames[i];
+  config.self.name = kNames[i];
   config.service = "10.0.0.1:80";
   config.last_word_hash = HashOfLastWord(nodes_[i].last_word);
   config.give_back_wait = milliseconds(500);

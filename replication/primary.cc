@@ -53,7 +53,7 @@ PrimaryCore::PrimaryCore(ProtocolConfig config, Register held, Log* log, Monoton
       keep_from_(log->first_lsn()),
       alone_since_(now) {
   why_alone_ = last_lsn() == 0 ? "no node has joined yet" : "it took over, and no node has joined since";
-  CHECK_EQ(this->held().holder, config_.node);
+  CHECK_EQ(this->held().holder, config_.self.name);
   CHECK(this->held().secondary.empty()) << this->held().ToString();
   CHECK_GT(config_.suspect_after.count(), config_.lease_guard.count());
   SayStable();
@@ -357,13 +357,13 @@ void PrimaryCore::OnGranted(MonotonicTime now) {
 // The register is not what this node holds, and nothing that it has asked for.
 void PrimaryCore::OnReplaced(const Register& current, MonotonicTime now) {
   const Register taken = TakenOverBy(held(), held().secondary);
-  const bool given_back = !held().secondary.empty() && current == GivenBack(taken, config_.node);
+  const bool given_back = !held().secondary.empty() && current == GivenBack(taken, config_.self.name);
   const bool by_secondary = !held().secondary.empty() && current == taken;
   if (!by_secondary && !given_back) return Depose(current);
   if (state_ != State::kReplaced) EnterReplaced(current, now);
   if (given_back && carrier_up_) {
     // The secondary has shown nothing to any client: this log is the service's, whole.
-    membership_.Ask(current, TakenUpBy(current, config_.node), actions_);
+    membership_.Ask(current, TakenUpBy(current, config_.self.name), actions_);
   } else if (by_secondary && now >= replaced_until_) {
     Depose(current);
   } else {
@@ -385,7 +385,7 @@ void PrimaryCore::EnterReplaced(const Register& current, MonotonicTime now) {
 
 void PrimaryCore::Depose(const Register& current) {
   const std::string reason =
-      current.holder == config_.node
+      current.holder == config_.self.name
           ? absl::StrCat("the register is not that of this process: ", current.ToString())
           : absl::StrCat("the service is another's: ", current.ToString());
   BeSilent(reason);
@@ -467,7 +467,7 @@ void PrimaryCore::CheckInvariants() const {
   CHECK_LE(stable_lsn(), last_lsn());
   // What is not stable is never let go.
   if (stable_lsn() < last_lsn()) CHECK(log_->Reaches(stable_lsn() + 1));
-  CHECK_EQ(held().holder, config_.node);
+  CHECK_EQ(held().holder, config_.self.name);
   CHECK_GE(held().epoch, first_epoch_);
   if (state_ == State::kSolo) CHECK(held().secondary.empty());
   if (state_ == State::kProtected) {

@@ -53,6 +53,8 @@ class PrimaryCore {
   std::optional<uint64_t> pulse_epoch() const;
   // How far the secondary says it has replayed.
   Lsn peer_applied_lsn() const { return peer_.applied_lsn(); }
+  // The node that joined last.
+  const NodeId& peer_id() const { return peer_id_; }
   // Of the protocol, as agreed with the node that joined last; 0: none has.
   int32_t version() const { return version_; }
   // While there is no secondary: why, and since when. The newest refusal of a join is part of it.
@@ -175,6 +177,7 @@ class PrimaryCore {
   Gate gate_ = Gate::kOpen;
   bool carrier_up_ = true;
   bool dialing_ = false;
+  NodeId peer_id_;
   int32_t version_ = 0;
   Lsn keep_from_;                 // what is older need not be kept for anybody
   MonotonicTime replaced_until_;  // kReplaced

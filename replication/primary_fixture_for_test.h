@@ -30,7 +30,7 @@ inline RefuseReason::type ReasonOf(const wire::Refused& refused) {
 
 inline ProtocolConfig Config() {
   ProtocolConfig config;
-  config.node = "a";
+  config.self.name = "a";
   config.service = "10.0.0.1:80";
   config.max_catch_up_bytes = 1000;
   config.max_unstable_bytes = 2000;

@@ -27,7 +27,7 @@ PrimaryCore::JoinOutcome PrimaryCore::OnJoin(const wire::JoinRequest& request, M
       why_alone_ = absl::StrCat(request.node, " was refused: ", outcome.refused->detail);
     return outcome;
   }
-  outcome.reply.node = config_.node;
+  SetId(config_.self, outcome.reply);
   outcome.reply.epoch = static_cast<int64_t>(held().epoch);
   outcome.reply.next_lsn = request.last_lsn + 1;
   outcome.reply.suspect_after_ms = static_cast<int32_t>(config_.suspect_after.count());
@@ -43,7 +43,7 @@ PrimaryCore::Refusal PrimaryCore::CheckJoin(const wire::JoinRequest& request, Mo
   if (!fault.has_value()) fault = FaultOfSettings(config_, request);
   if (fault.has_value()) return Refuse(fault->reason, fault->detail);
   if (state_ == State::kDeposed || Waits()) {
-    return Refuse(RefuseReason::NOT_PRIMARY, absl::StrCat(config_.node, " serves no more"));
+    return Refuse(RefuseReason::NOT_PRIMARY, absl::StrCat(config_.self.name, " serves no more"));
   }
   if (static_cast<uint64_t>(request.epoch) > held().epoch) {
     // Perhaps the epoch is over, and this node has not heard of it.
@@ -79,7 +79,7 @@ PrimaryCore::Refusal PrimaryCore::CheckFreshJoin(const wire::JoinRequest& reques
                      " is not here; it ends at ", last_lsn(),
                      ". A node can join only while the primary has all of its log. To be a pair again: stop "
                      "both, then start ",
-                     config_.node, " with --role=primary and ", request.node,
+                     config_.self.name, " with --role=primary and ", request.node,
                      " with --role=secondary; clients are cut off meanwhile"));
   }
   return std::nullopt;
@@ -97,7 +97,7 @@ PrimaryCore::Refusal PrimaryCore::CheckResume(const wire::JoinRequest& request, 
   const bool changing = state_ == State::kAlone && (membership_.changing() || held().secondary.empty());
   if (changing) {
     return Refuse(RefuseReason::ALREADY_HAVE_ONE,
-                  absl::StrCat(config_.node, " is about to serve alone; ask again"));
+                  absl::StrCat(config_.self.name, " is about to serve alone; ask again"));
   }
   if (!LogFits(request, stable_lsn())) {
     if (state_ != State::kAlone) {
@@ -110,6 +110,7 @@ PrimaryCore::Refusal PrimaryCore::CheckResume(const wire::JoinRequest& request, 
 }
 
 void PrimaryCore::Link(const wire::JoinRequest& request, MonotonicTime now) {
+  peer_id_ = IdOf(request);
   peer_.Connect(request.node, static_cast<Lsn>(request.last_lsn), static_cast<Lsn>(request.applied_lsn), now);
   dialing_ = false;
   stuck_.reset();

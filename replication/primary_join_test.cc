@@ -110,6 +110,21 @@ TEST_F(PrimaryTest, RefusesWhoCannotJoin) {
   EXPECT_EQ(core_->state(), State::kDeposed);
 }
 
+TEST_F(PrimaryTest, BothTellWhoTheyAre) {
+  ProtocolConfig config = Config();
+  config.self = {"a", 0xa1, "198.18.0.1:7100"};
+  BeginAnew(config);
+  Do([] {});
+  wire::JoinRequest request = JoinRequest();
+  SetId({"b", 0xb1, "198.18.0.2:7100"}, request);
+  EXPECT_EQ(IdOf(Join(request).reply), config.self);
+  EXPECT_EQ(core_->peer_id().ToString(), "b/00000000000000b1@198.18.0.2:7100");
+  request.incarnation = 0xb2;
+  request.endpoint = "no place\nforged";
+  Join(request);
+  EXPECT_EQ(core_->peer_id().ToString(), "b/00000000000000b2") << "who says nonsense is let join, unlocated";
+}
+
 TEST_F(PrimaryTest, TheNewestVersionThatBothSpeakIsAgreedUpon) {
   ProtocolConfig config = Config();
   config.versions = {5, 7};

@@ -16,6 +16,7 @@
 #include "replication/arbiter.h"
 #include "replication/log.h"
 #include "replication/monotonic_time.h"
+#include "replication/node_id.h"
 #include "replication/record.h"
 #include "replication/replication_types.h"  // generated from replication.thrift
 #include "replication/version.h"
@@ -23,7 +24,7 @@
 namespace understudy::replication {
 
 struct ProtocolConfig {
-  std::string node;     // own name
+  NodeId self;          // only the name must be known
   std::string service;  // "IP:PORT", must be the same on both
   std::string key;      // shared by the pair (auth.h); empty: anybody is believed
   VersionRange versions = SpokenVersions();
@@ -125,6 +126,23 @@ struct TakeOver {
 using Action = std::variant<SendJoin, SendAppend, SendHandover, CloseLink, Dial, ReadRegister, CheckArbiter,
                             SwapRegister, StableUpTo, Lease, FallSilent, Deposed, Replay, TakeOver>;
 using Actions = std::vector<Action>;
+
+// --- What the wire says ---------------------------------------------------------------------------
+
+// JoinRequest or JoinReply: who the sender is, whose name has been checked. An endpoint that is none is left
+// out.
+template <typename Join>
+NodeId IdOf(const Join& join) {
+  NodeId id{join.node, static_cast<uint64_t>(join.incarnation), join.endpoint};
+  if (!NodeId::Parse(id.ToString()).ok()) id.endpoint.clear();
+  return id;
+}
+template <typename Join>
+void SetId(const NodeId& id, Join& join) {
+  join.node = id.name;
+  join.__set_incarnation(static_cast<int64_t>(id.incarnation));
+  join.__set_endpoint(id.endpoint);
+}
 
 // --- Events shared by both -----------------------------------------------------------------------
 

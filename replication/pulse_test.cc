@@ -16,7 +16,7 @@ using testing::IsEmpty;
 
 ProtocolConfig Config() {
   ProtocolConfig config;
-  config.node = "a";
+  config.self.name = "a";
   config.service = "10.0.0.1:80";
   return config;
 }

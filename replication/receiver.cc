@@ -66,7 +66,7 @@ Receiver::Change Receiver::OnDialed(DialResult result, MonotonicTime now, Action
   send.request.protocol_version = config_.versions.newest;
   send.request.__set_oldest_protocol_version(config_.versions.oldest);
   send.request.service_address = config_.service;
-  send.request.node = config_.node;
+  SetId(config_.self, send.request);
   send.request.epoch = static_cast<int64_t>(log_->last_epoch());
   send.request.last_lsn = static_cast<int64_t>(stored_lsn());
   send.request.__set_settings(config_.settings);
@@ -90,7 +90,7 @@ std::string Receiver::FaultOf(const wire::JoinReply& reply) const {
   if (!reply.last_word_hash.empty() && reply.last_word_hash.size() != kLastWordHashSize) {
     return "tells a hash that is none";
   }
-  if (!IsNodeName(reply.node) || reply.node == config_.node) {
+  if (!IsNodeName(reply.node) || reply.node == config_.self.name) {
     return absl::StrCat("calls itself \"", Printable(reply.node, kMaxNodeName), "\"");
   }
   if (reply.epoch <= 0 || static_cast<uint64_t>(reply.epoch) < following_.epoch) {
@@ -113,6 +113,7 @@ Receiver::Change Receiver::OnJoinReply(const wire::JoinReply& reply, MonotonicTi
   following_.last_heard = now;
   following_.primary = reply.node;
   following_.version = reply.protocol_version;
+  primary_id_ = IdOf(reply);
   if (static_cast<uint64_t>(reply.epoch) > following_.epoch) {
     following_.epoch = static_cast<uint64_t>(reply.epoch);
     following_.member = false;
@@ -337,7 +338,7 @@ void Receiver::CheckInvariants() const {
   if (following_.member || following_.joined) {
     CHECK_GT(following_.epoch, 0u);
     CHECK(!following_.primary.empty());
-    CHECK_NE(following_.primary, config_.node);
+    CHECK_NE(following_.primary, config_.self.name);
   }
   // On the way to the primary at any time.
   if (!stopped_) CHECK(link_ != LinkState::kNone || dial_at_.has_value());

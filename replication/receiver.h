@@ -39,7 +39,8 @@ class Receiver {
 
   const Following& following() const { return following_; }
   Lsn stored_lsn() const { return log_->last_lsn(); }
-  const std::string& why() const { return why_; }  // of the last failure to join
+  const NodeId& primary_id() const { return primary_id_; }  // that it joined last
+  const std::string& why() const { return why_; }           // of the last failure to join
 
   // --- Events. While stopped, links that come up are closed and nothing is dialed ---
 
@@ -104,6 +105,7 @@ class Receiver {
   Following following_;
   std::string why_;
   bool stopped_ = false;
+  NodeId primary_id_;
   OutputHash told_;  // the newest that was passed on
 
   LinkState link_ = LinkState::kNone;

@@ -20,7 +20,7 @@ using wire::RefuseReason;
 
 ProtocolConfig Config() {
   ProtocolConfig config;
-  config.node = "b";
+  config.self.name = "b";
   config.service = "10.0.0.1:80";
   config.retain_bytes = 1000;
   return config;

@@ -57,6 +57,8 @@ struct JoinRequest {
   5: required i64 last_lsn      // last record it holds, 0 if none
   6: i64 applied_lsn            // how far its replay is
   7: optional i32 oldest_protocol_version   // that it speaks; not set: the newest is the only one
+  8: optional i64 incarnation   // with `node`: a NodeId (node_id.h)
+  9: optional string endpoint
   // What its host can do, so that the primary promises no client more.
   20: optional i32 interface_mtu       // of the service interface
   21: optional i64 max_connections     // by its limit of open files
@@ -70,6 +72,8 @@ struct JoinReply {
   4: required i32 suspect_after_ms  // both must use the same; the joiner refuses another
   5: binary last_word_hash          // last_word.h: 32 bytes; empty: this process has no witness
   6: i32 protocol_version           // the newest both speak: used from here on
+  7: optional i64 incarnation       // with `node`: a NodeId (node_id.h)
+  8: optional string endpoint
 }
 
 // Of all output of the primary's Server, up to and including that record.

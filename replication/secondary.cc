@@ -80,9 +80,10 @@ SecondaryCore::AppendOutcome SecondaryCore::OnAppend(wire::AppendRequest request
     return {receiver_.Refuse(RefuseReason::NEEDS_STATE_TRANSFER, why_silent_), {}};
   }
   if (!Active()) {
-    return {receiver_.Refuse(RefuseReason::WRONG_EPOCH,
-                             absl::StrCat(config_.node, " has asked to take over: ", heir_.takeover_why())),
-            {}};
+    return {
+        receiver_.Refuse(RefuseReason::WRONG_EPOCH,
+                         absl::StrCat(config_.self.name, " has asked to take over: ", heir_.takeover_why())),
+        {}};
   }
   Receiver::AppendOutcome outcome = receiver_.OnAppend(std::move(request), applied_lsn, now, actions_);
   if (outcome.refused.has_value()) return {std::move(outcome.refused), {}};

@@ -32,6 +32,7 @@ class SecondaryCore {
   uint64_t epoch() const { return receiver_.following().epoch; }  // newest a primary has told, 0: none
   Lsn stored_lsn() const { return receiver_.stored_lsn(); }
   const std::string& primary() const { return receiver_.following().primary; }
+  const NodeId& primary_id() const { return receiver_.primary_id(); }  // that it joined last
   // Of the protocol, as agreed with the primary; 0: nothing is yet.
   int32_t version() const { return receiver_.following().version; }
   // Of kSilent, of the takeover, or of the last failure to join.

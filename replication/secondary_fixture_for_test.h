@@ -29,7 +29,7 @@ inline RefuseReason::type ReasonOf(const wire::Refused& refused) {
 
 inline ProtocolConfig Config() {
   ProtocolConfig config;
-  config.node = "b";
+  config.self.name = "b";
   config.service = "10.0.0.1:80";
   return config;
 }

@@ -23,7 +23,7 @@ constexpr std::chrono::seconds kPatience(20);
 
 ProtocolConfig Config() {
   ProtocolConfig config;
-  config.node = "a";
+  config.self.name = "a";
   config.service = "10.0.0.1:80";
   return config;
 }
