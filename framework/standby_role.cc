@@ -189,9 +189,7 @@ struct StandbyRole::Visitor {
     role.SwapRegister(a.expected, a.desired);
     role.parts_.frontend->watch().OnAskingToTakeOver();  // while the arbiter thinks
   }
-  void operator()(replication::Replay& a) {
-    role.replayer_->Push({std::move(a.batch), std::move(a.hashes)});
-  }
+  void operator()(replication::Replay& a) { role.replayer_->Push({std::move(a.batch), std::move(a.hashes)}); }
   void operator()(replication::TakeOver& a) { role.granted_ = std::move(a); }
   // What a primary asks for.
   template <typename Other>

@@ -3,7 +3,6 @@
 #include <string_view>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "replication/names.h"
@@ -16,7 +15,7 @@ constexpr size_t kDigits = 16;
 constexpr size_t kMaxEndpoint = 80;
 
 bool IsEndpoint(std::string_view text) {
-  if (text.empty() || text.size() > kMaxEndpoint || !absl::StrContains(text, ':')) return false;
+  if (text.empty() || text.size() > kMaxEndpoint || text.find(':') == text.npos) return false;
   return text.find_first_not_of("0123456789abcdefABCDEF.:[]%_-ghijklmnopqrstuvwxyz") ==
          std::string_view::npos;
 }
@@ -41,8 +40,9 @@ absl::StatusOr<NodeId> NodeId::Parse(const std::string& text) {
     rest = rest.substr(0, at);
   }
   if (const size_t at = rest.find('/'); at != std::string_view::npos) {
-    const std::string_view digits = rest.substr(at + 1);
-    if (digits.size() != kDigits || !absl::SimpleHexAtoi(digits, &id.incarnation)) return fault;
+    const std::string digits(rest.substr(at + 1));
+    if (digits.size() != kDigits || digits.find_first_not_of("0123456789abcdef") != digits.npos) return fault;
+    if (!absl::SimpleHexAtoi(digits, &id.incarnation)) return fault;
     if (id.incarnation == 0) return fault;
     rest = rest.substr(0, at);
   }
