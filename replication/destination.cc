@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -56,8 +57,7 @@ wire::AppendRequest Destination::Next(uint64_t epoch, bool with_records, Monoton
   }
   request.sent_at_ns = ToNs(now);
   const OutputHash newest = log_->HashUpTo(next_ - 1);
-  for (const OutputHash& hash : log_->HashesBetween(before, newest.lsn)) {
-    if (hash.lsn == newest.lsn) break;
+  for (const OutputHash& hash : log_->HashesBetween(before, std::max<Lsn>(newest.lsn, 1) - 1)) {
     wire::OutputHash earlier;
     earlier.lsn = static_cast<int64_t>(hash.lsn);
     earlier.hash = static_cast<int64_t>(hash.hash);

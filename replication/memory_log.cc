@@ -12,6 +12,16 @@ namespace {
 // still far from the limit of a frame.
 constexpr size_t kMaxUncut = 8u << 20;
 
+// std::partition_point, which looks at the last few first: nearly always it is what was appended of late.
+template <typename Iterator, typename Predicate>
+Iterator PartitionNearEnd(Iterator begin, Iterator end, Predicate before) {
+  for (int looked = 0; looked < 8; ++looked) {
+    if (begin == end || before(*(end - 1))) return end;
+    --end;
+  }
+  return std::partition_point(begin, end, before);
+}
+
 // The records of one batch behind `after`, as many as fit in a frame. Returns the last one's LSN.
 Lsn ReadPart(const RecordBatch& batch, Lsn after, std::string* out) {
   const RecordBatch rest = batch.After(after);
@@ -46,12 +56,8 @@ void MemoryLog::Append(RecordBatch batch, uint64_t epoch, absl::Span<const Outpu
 
 // The batch with that record, or the first one behind it; end(): none.
 MemoryLog::Entries::const_iterator MemoryLog::Find(Lsn lsn) const {
-  // Nearly always it is the one that was just appended.
-  if (!batches_.empty() && batches_.back().batch.first_lsn() <= lsn) {
-    return lsn <= last_ ? batches_.end() - 1 : batches_.end();
-  }
-  return std::lower_bound(batches_.begin(), batches_.end(), lsn,
-                          [](const Entry& entry, Lsn wanted) { return entry.batch.last_lsn() < wanted; });
+  return PartitionNearEnd(batches_.begin(), batches_.end(),
+                          [lsn](const Entry& entry) { return entry.batch.last_lsn() < lsn; });
 }
 
 Lsn MemoryLog::Read(Lsn from, size_t max_bytes, std::string* out) const {
@@ -73,9 +79,8 @@ Lsn MemoryLog::Read(Lsn from, size_t max_bytes, std::string* out) const {
 
 // The first hash of a record behind `lsn`.
 std::deque<OutputHash>::const_iterator MemoryLog::HashAfter(Lsn lsn) const {
-  if (hashes_.empty() || hashes_.back().lsn <= lsn) return hashes_.end();
-  return std::partition_point(hashes_.begin(), hashes_.end(),
-                              [lsn](const OutputHash& hash) { return hash.lsn <= lsn; });
+  return PartitionNearEnd(hashes_.begin(), hashes_.end(),
+                          [lsn](const OutputHash& hash) { return hash.lsn <= lsn; });
 }
 
 std::vector<OutputHash> MemoryLog::HashesBetween(Lsn after, Lsn to) const {
@@ -95,8 +100,11 @@ Lsn MemoryLog::StartOfNewest(size_t max_bytes, Lsn end) const {
   const uint64_t bytes_end = (behind - 1)->end;
   // Nearly always: all that is here is to stay.
   if (bytes_end - batches_.front().begin() <= max_bytes) return first_lsn();
-  const auto start = std::partition_point(
-      batches_.begin(), behind, [&](const Entry& entry) { return bytes_end - entry.begin() > max_bytes; });
+  // When the oldest are let go each time, it is only few of them.
+  const auto too_old = [&](const Entry& entry) { return bytes_end - entry.begin() > max_bytes; };
+  auto start = batches_.begin();
+  for (int looked = 0; looked < 8 && start != behind && too_old(*start); ++looked) ++start;
+  if (start != behind && too_old(*start)) start = std::partition_point(start, behind, too_old);
   return start == batches_.end() ? last_ + 1 : start->batch.first_lsn();
 }
 
