@@ -185,9 +185,10 @@ NodeRole::Verdict PrimaryRole::OnJoin(const std::string& from, const wire::JoinR
   if (outcome.refused.has_value()) return {true, *outcome.refused};
   reply = outcome.reply;
   FitToSecondary(request);
-  const std::string joins = absl::StrCat(request.node, " joins at LSN ", request.last_lsn, " from ", from,
-                                         ": ", core_.peer_id().ToString(), ", version ", core_.version());
-  LOG_IF(INFO, parts_.links->ShallLog(joins)) << joins;
+  // Whether it is said goes by what is the same when it comes again and again.
+  const std::string joins = absl::StrCat(request.node, " joins at LSN ", request.last_lsn, " from ", from);
+  LOG_IF(INFO, parts_.links->ShallLog(joins))
+      << joins << ": " << core_.peer_id().ToString() << ", version " << core_.version();
   return {};
 }
 
