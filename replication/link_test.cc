@@ -38,6 +38,23 @@ TEST_F(LinkTest, EachCallAndItsAnswer) {
   EXPECT_THAT(primary_link_->remote(), testing::StartsWith("127.0.0.1:"));
 }
 
+// As a node is sent that catches up.
+TEST_F(LinkTest, AnAppendOfManyTurns) {
+  Pair();
+  wire::AppendRequest request = Append(7);
+  for (int64_t lsn = 7; lsn < 2007; ++lsn) {
+    wire::OutputHash hash;
+    hash.lsn = lsn;
+    hash.hash = -lsn;
+    request.earlier_hashes.push_back(hash);
+  }
+  request.__isset.earlier_hashes = true;
+  primary_link_->Append(request);
+  ASSERT_TRUE(Until([this] { return secondary_.appends == 1 || secondary_.closed.has_value(); }));
+  EXPECT_EQ(secondary_.closed, std::nullopt);
+  EXPECT_EQ(secondary_.last_append.earlier_hashes, request.earlier_hashes);
+}
+
 TEST_F(LinkTest, TenThousandInFlight) {
   Pair();
   constexpr int kCalls = 10000;

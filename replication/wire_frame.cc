@@ -67,11 +67,25 @@ class Walker {
       case protocol::T_STRING: return ReadString(&ignored);
       case protocol::T_STRUCT: return SkipStruct(depth + 1);
       case protocol::T_MAP: return SkipMapOfStrings();
+      case protocol::T_LIST: return SkipListOfHashes(depth);
       default: return false;
     }
   }
 
-  // The only container that the messages have.
+  // OutputHash, of which each has two fields of eight bytes: what is announced is there, and takes not much
+  // more room than it did on the wire.
+  bool SkipListOfHashes(int depth) {
+    constexpr size_t kHash = 2 * (1 + sizeof(int16_t) + sizeof(int64_t)) + 1;
+    if (rest_.empty() || rest_[0] != protocol::T_STRUCT) return false;
+    uint32_t count = 0;
+    if (!Skip(1) || !Read32(&count) || count > rest_.size() / kHash) return false;
+    for (uint32_t i = 0; i < count; ++i) {
+      if (!SkipStruct(depth + 1)) return false;
+    }
+    return true;
+  }
+
+  // The other container that the messages have.
   bool SkipMapOfStrings() {
     if (rest_.size() < 2 || rest_[0] != protocol::T_STRING || rest_[1] != protocol::T_STRING) return false;
     uint32_t pairs = 0;
