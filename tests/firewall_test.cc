@@ -77,7 +77,7 @@ TEST_F(FirewallTest, WithTheServiceExemptedClientsGoOn) {
   StreamClient* talk =
       fleet.Add(EchoPlan({.bytes = 100000, .seed = seed, .max_ahead = 1000, .pace = milliseconds(1)}));
   ASSERT_EQ(fleet.RunUntil([&] { return talk->received() > 1000; }, kPatience), "");
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   ExpectTakenOverBy(Host::kB, &fleet);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   ExpectServes();

@@ -96,7 +96,7 @@ TEST_F(HostTest, ThePortIsTakenOnTheHeir) {
   close(taken);
   ExpectState(Host::kB, "protected", &fleet);
   epoch_ = status(primary()).Status()->epoch;
-  Strike(primary(), Way::kKilled);
+  Inject(primary(), FaultKind::kKilled);
   ExpectTakenOverBy(Host::kB, &fleet);
   Finish(&fleet, talk);
   ExpectServes();
@@ -115,7 +115,7 @@ TEST_F(HostTest, ThePortIsHeldByTheHeir) {
   close(late);
   Fleet fleet(client());
   StreamClient* talk = StartTalk(&fleet);
-  Strike(primary(), Way::kKilled);
+  Inject(primary(), FaultKind::kKilled);
   ExpectTakenOverBy(Host::kB, &fleet);
   Finish(&fleet, talk);
   ExpectServes();
@@ -169,7 +169,7 @@ TEST_F(HostTest, TheHeirsInterfaceIsMadeAnew) {
           kPatience),
       "");
   epoch_ = status(primary()).Status()->epoch;
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   ExpectTakenOverBy(Host::kB, &fleet);
   Finish(&fleet, talk);
   ExpectServes();
@@ -195,7 +195,7 @@ TEST_F(HostTest, ASolePrimaryServesOnItsInterfaceMadeAnew) {
   epoch_ = status(primary()).Status()->epoch;
   fleet.Add(UploadPlan(16 << 20, TestSeed() + 1));
   EXPECT_EQ(fleet.RunUntilAllReceive(1000, kPatience), "");
-  Strike(primary(), Way::kKilled);
+  Inject(primary(), FaultKind::kKilled);
   ExpectTakenOverBy(Host::kB, &fleet);
   Finish(&fleet, talk);
   ExpectServes();
@@ -209,7 +209,7 @@ TEST_F(HostTest, TheInterfaceIsRenamedAndGoesDownAndUp) {
   EXPECT_EQ(fleet.RunUntil([&] { return Said(Host::kB, "service0 cannot be used"); }, kPatience), "");
   ASSERT_TRUE(lab_->host(Host::kB).Ip("link set service0 name lan0\nlink set lan0 up").ok());
   EXPECT_EQ(fleet.RunUntil([&] { return Said(Host::kB, "service0 can be used again"); }, kPatience), "");
-  Strike(primary(), Way::kKilled);
+  Inject(primary(), FaultKind::kKilled);
   ExpectTakenOverBy(Host::kB, &fleet);
   Finish(&fleet, talk);
   ExpectServes();
@@ -269,7 +269,7 @@ TEST_F(HostTest, TheHeirIsNoSecondHostWithTheAddress) {
             "");
   EXPECT_EQ(status(Host::kB).State(), "joining");
   EXPECT_EQ(nobody.RunUntil([&] { return status(primary()).State() == "solo"; }, kPatience), "");
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   // Now the other one is the only one to answer.
   EXPECT_EQ(nobody.RunUntil([&] { return Says(Host::kB, "another host (" + ToString(lab_->raw_mac())); },
                             kPatience),
@@ -340,7 +340,7 @@ TEST_F(HostTest, ClientsOfTheHeirsHostAreServedAfterATakeover) {
   StreamClient* talk = StartTalk(&fleet);
   StreamClient* before = own.Add(EchoPlan({.bytes = 1u << 30, .seed = TestSeed() + 1, .max_ahead = 2000}));
   EXPECT_EQ(own.RunUntil([&] { return before->received() > 10'000; }, kPatience), "");
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   ExpectTakenOverBy(Host::kB, &fleet);
   before->FinishEcho(100'000);
   EXPECT_EQ(own.RunUntilDone(kPatience), "") << "not promised, but it can be done";
@@ -363,7 +363,7 @@ TEST_F(HostTest, TheRouteToTheClientsComesLater) {
   EXPECT_EQ(fleet.RunUntil([&] { return download->received() > 100'000; }, kPatience), "");
   const std::string address = absl::StrCat(Lab::host_ip(Host::kB), "/24 dev ", Lab::kServiceInterface);
   ASSERT_TRUE(lab_->host(Host::kB).Ip("addr del " + address).ok());  // the route goes with it
-  Strike(primary(), Way::kKilled);
+  Inject(primary(), FaultKind::kKilled);
   ExpectTakenOverBy(Host::kB, &fleet);
   ASSERT_EQ(fleet.RunFor(milliseconds(1500)), "");
   ASSERT_TRUE(lab_->host(Host::kB).Ip("addr add " + address).ok());
@@ -471,7 +471,7 @@ TEST_F(HostTest, TheHeirKnowsTheRouterBeforeItTakesOver) {
   arp.SetAnswers(false);
   std::vector<uint64_t> before;
   for (const StreamClient* talk : talks) before.push_back(talk->received());
-  Strike(primary(), Way::kKilled);
+  Inject(primary(), FaultKind::kKilled);
   ExpectTakenOverBy(Host::kB, &fleet);
   EXPECT_EQ(fleet.RunUntil(
                 [&] {
@@ -518,7 +518,7 @@ TEST_F(HostTest, TheSmallerMtuDecides) {
   fleet.Add(UploadPlan(8 << 20, TestSeed()));
   StreamClient* download = fleet.Add(DownloadPlan(8 << 20, TestSeed() + 1));
   EXPECT_EQ(fleet.RunUntil([&] { return download->received() > 100'000; }, kPatience), "");
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   ExpectTakenOverBy(Host::kB, &fleet);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   ExpectServes();
@@ -630,7 +630,7 @@ TEST_F(HostTest, ClientsWithFastOpenAreServed) {
     ASSERT_NO_FATAL_FAILURE(connect_with_data());
     echoed(sockets.back(), "hello");
   }
-  Strike(primary(), Way::kKilled);
+  Inject(primary(), FaultKind::kKilled);
   ExpectTakenOverBy(Host::kB);
   ASSERT_NO_FATAL_FAILURE(connect_with_data());
   echoed(sockets.back(), "hello");

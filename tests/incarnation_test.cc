@@ -71,7 +71,7 @@ TEST_F(IncarnationTest, AcrossATakeover) {
   ASSERT_NO_FATAL_FAILURE(ComeAgainAndAgain(3, 40002));
   StreamClient* talk = fleet.Add(plan);
   ASSERT_EQ(fleet.RunUntil([&] { return talk->received() > 10000; }, kPatience), "");
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   ExpectTakenOverBy(Host::kB, &fleet);
   talk->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
@@ -105,7 +105,7 @@ TEST_F(IncarnationTest, AHandshakeBegunAnewWithAnotherNumber) {
             "");
   second.Send("ECHO\nbefore");
   ASSERT_EQ(second.RunUntil([&] { return second.received() == "before"; }, kPatience), "");
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   ExpectTakenOverBy(Host::kB);
   second.Send(" and after");
   EXPECT_EQ(second.RunUntil([&] { return second.received() == "before and after"; }, kPatience), "");
@@ -163,7 +163,7 @@ TEST_F(IncarnationTest, AFloodOfSynsKeepsNobodyOutAndLeavesNoGhosts) {
   slow.SetDeaf(true);
   slow.StartConnect();
   ASSERT_EQ(slow.RunUntil([&] { return !slow.segments().empty(); }, kPatience), "");
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   ExpectTakenOverBy(Host::kB);
   slow.SetDeaf(false);
   ASSERT_EQ(slow.RunUntil([&] { return slow.established(); }, kPatience), "");

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kConnections = 1000;
 
-class ManyConnectionsTest : public PairTest, public testing::WithParamInterface<Way> {};
+class ManyConnectionsTest : public PairTest, public testing::WithParamInterface<FaultKind> {};
 
 TEST_P(ManyConnectionsTest, AllGoOn) {
   // Three hosts and a thousand clients share the machine: it must be the fault that is suspected.
@@ -42,7 +42,7 @@ TEST_P(ManyConnectionsTest, AllGoOn) {
     ASSERT_TRUE(status.ok()) << status.status();
     EXPECT_EQ(status->connections, kConnections) << Name(host);
   }
-  Strike(primary(), GetParam());
+  Inject(primary(), GetParam());
   ExpectTakenOverBy(Host::kB, &fleet);
   auto status = pair_->status(Host::kB).Status();
   ASSERT_TRUE(status.ok()) << status.status();
@@ -58,7 +58,7 @@ TEST_P(ManyConnectionsTest, AllGoOn) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, ManyConnectionsTest,
-                         testing::Values(Way::kKilled, Way::kPowerCut, Way::kStopped),
+                         testing::Values(FaultKind::kKilled, FaultKind::kPowerCut, FaultKind::kStopped),
                          [](const auto& info) { return NameOf(info.param); });
 
 }  // namespace

@@ -144,7 +144,7 @@ class UrgentClient {
   std::string sent_, received_;
 };
 
-class UrgentTest : public PairTest, public testing::WithParamInterface<Way> {};
+class UrgentTest : public PairTest, public testing::WithParamInterface<FaultKind> {};
 
 TEST_P(UrgentTest, UrgentBytesAreBytesOfTheStream) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
@@ -155,7 +155,7 @@ TEST_P(UrgentTest, UrgentBytesAreBytesOfTheStream) {
     one->SendAllKinds();
     ASSERT_EQ(one->Settle(), "");
   }
-  Strike(primary(), GetParam());
+  Inject(primary(), GetParam());
   mixed.SendAllKinds();  // into the gap
   ExpectTakenOverBy(Host::kB);
   for (UrgentClient* one : {&early, &mixed}) {
@@ -167,7 +167,7 @@ TEST_P(UrgentTest, UrgentBytesAreBytesOfTheStream) {
   ExpectServes();
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, UrgentTest, testing::Values(Way::kKilled, Way::kPowerCut),
+INSTANTIATE_TEST_SUITE_P(Each, UrgentTest, testing::Values(FaultKind::kKilled, FaultKind::kPowerCut),
                          [](const auto& info) { return NameOf(info.param); });
 
 // --- The same without a pair ---------------------------------------------------------------------

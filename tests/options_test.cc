@@ -20,7 +20,7 @@ struct Without {
 
 void PrintTo(const Without& without, std::ostream* out) { *out << without.name; }
 
-class OptionsTest : public PairTest, public testing::WithParamInterface<std::tuple<Without, Way>> {};
+class OptionsTest : public PairTest, public testing::WithParamInterface<std::tuple<Without, FaultKind>> {};
 
 TEST_P(OptionsTest, ClientsGoOn) {
   auto& [without, way] = GetParam();
@@ -44,7 +44,7 @@ TEST_P(OptionsTest, ClientsGoOn) {
                 },
                 kPatience),
             "");
-  Strike(primary(), way);
+  Inject(primary(), way);
   ExpectTakenOverBy(Host::kB, &fleet);
   talk->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
@@ -70,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(
                                      Without{"WindowScaling", {kNoScaling}},
                                      Without{"AnyOption", {kNoSack, kNoTimestamps, kNoScaling}},
                                      Without{"Offload", {}, false}),
-                     testing::Values(Way::kKilled, Way::kPowerCut)),
+                     testing::Values(FaultKind::kKilled, FaultKind::kPowerCut)),
     [](const auto& info) { return std::get<0>(info.param).name + NameOf(std::get<1>(info.param)); });
 
 }  // namespace

@@ -15,13 +15,13 @@
 
 namespace understudy::lab {
 
-std::string NameOf(Way way) {
-  switch (way) {
-    case Way::kKilled: return "Killed";
-    case Way::kPowerCut: return "PowerCut";
-    case Way::kIsolated: return "Isolated";
-    case Way::kUnplugged: return "Unplugged";
-    case Way::kStopped: return "Stopped";
+std::string NameOf(FaultKind fault) {
+  switch (fault) {
+    case FaultKind::kKilled: return "Killed";
+    case FaultKind::kPowerCut: return "PowerCut";
+    case FaultKind::kIsolated: return "Isolated";
+    case FaultKind::kUnplugged: return "Unplugged";
+    case FaultKind::kStopped: return "Stopped";
   }
   return "";
 }
@@ -138,23 +138,23 @@ void PairTest::ExpectNoSockets(Host host) {
   EXPECT_THAT(sockets, testing::Not(testing::HasSubstr(address)));
 }
 
-void PairTest::Strike(Host host, Way way) {
-  switch (way) {
-    case Way::kKilled: return pair_->process(host).Signal(SIGKILL);
-    case Way::kPowerCut: return pair_->PowerCut(host);
-    case Way::kIsolated: return pair_->Isolate(host, Cut::kBlackhole);
-    case Way::kUnplugged: return pair_->Isolate(host, Cut::kCarrier);
-    case Way::kStopped: return pair_->process(host).Signal(SIGSTOP);
+void PairTest::Inject(Host host, FaultKind fault) {
+  switch (fault) {
+    case FaultKind::kKilled: return pair_->process(host).Signal(SIGKILL);
+    case FaultKind::kPowerCut: return pair_->PowerCut(host);
+    case FaultKind::kIsolated: return pair_->Isolate(host, Cut::kBlackhole);
+    case FaultKind::kUnplugged: return pair_->Isolate(host, Cut::kCarrier);
+    case FaultKind::kStopped: return pair_->process(host).Signal(SIGSTOP);
   }
 }
 
-void PairTest::Revive(Host host, Way way) {
-  switch (way) {
-    case Way::kKilled: return;
-    case Way::kPowerCut: return lab_->RestoreLinks(host);  // its kernel is back, nothing else
-    case Way::kIsolated:
-    case Way::kUnplugged: return pair_->EndIsolation(host);
-    case Way::kStopped: return pair_->process(host).Signal(SIGCONT);
+void PairTest::Heal(Host host, FaultKind fault) {
+  switch (fault) {
+    case FaultKind::kKilled: return;
+    case FaultKind::kPowerCut: return lab_->RestoreLinks(host);  // its kernel is back, nothing else
+    case FaultKind::kIsolated:
+    case FaultKind::kUnplugged: return pair_->EndIsolation(host);
+    case FaultKind::kStopped: return pair_->process(host).Signal(SIGCONT);
   }
 }
 

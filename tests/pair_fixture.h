@@ -29,17 +29,17 @@ using std::chrono::seconds;
 inline const seconds kPatience = seconds(30) * Slowness();
 
 // How a primary may go. The last two leave its kernel alive, which then must not speak.
-enum class Way {
+enum class FaultKind {
   kKilled,     // kill -9 of the process
   kPowerCut,   // links cut, process killed
   kIsolated,   // links cut, it lives on and does not know
   kUnplugged,  // both cables out, it lives on and sees that
   kStopped,    // SIGSTOP
 };
-inline constexpr Way kAllWays[] = {Way::kKilled, Way::kPowerCut, Way::kIsolated, Way::kUnplugged,
-                                   Way::kStopped};
-std::string NameOf(Way way);
-inline void PrintTo(Way way, std::ostream* out) { *out << NameOf(way); }
+inline constexpr FaultKind kAllFaults[] = {FaultKind::kKilled, FaultKind::kPowerCut, FaultKind::kIsolated,
+                                           FaultKind::kUnplugged, FaultKind::kStopped};
+std::string NameOf(FaultKind fault);
+inline void PrintTo(FaultKind fault, std::ostream* out) { *out << NameOf(fault); }
 
 // UNDERSTUDY_TEST_SEED, or a new one; printed once.
 uint64_t TestSeed();
@@ -54,9 +54,9 @@ class PairTest : public testing::Test {
   StatusClient status(Host host) { return pair_->status(host); }
   Namespace& client() { return lab_->client(); }
 
-  // What `way` does to a host; and the return of one that lives on.
-  void Strike(Host host, Way way);
-  void Revive(Host host, Way way);
+  // What `fault` does to a host; and the end of it, where the host lives on.
+  void Inject(Host host, FaultKind fault);
+  void Heal(Host host, FaultKind fault);
   // `host` has taken over: says "solo" in a later epoch than before. Drives the clients meanwhile.
   void ExpectTakenOverBy(Host host, Fleet* fleet = nullptr);
   // State of `host` becomes `state`, while the clients go on.

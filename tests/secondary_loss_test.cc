@@ -11,7 +11,7 @@ namespace {
 // --suspect_after_ms is 80; the rest is for a machine that runs everything on two cores.
 const milliseconds kLongestStall = milliseconds(80 + 400) * Slowness();
 
-class SecondaryLossTest : public PairTest, public testing::WithParamInterface<Way> {};
+class SecondaryLossTest : public PairTest, public testing::WithParamInterface<FaultKind> {};
 
 TEST_P(SecondaryLossTest, NothingIsLostOrStalls) {
   ASSERT_NO_FATAL_FAILURE(StartPair());
@@ -36,7 +36,7 @@ TEST_P(SecondaryLossTest, NothingIsLostOrStalls) {
                 kPatience),
             "");
   for (auto& one : fleet.clients()) one->ResetPause();
-  Strike(Host::kB, GetParam());
+  Inject(Host::kB, GetParam());
   ExpectState(primary(), "solo", &fleet);
   ASSERT_EQ(fleet.RunFor(milliseconds(200)), "");
   for (StreamClient* talk : talks) {
@@ -44,7 +44,7 @@ TEST_P(SecondaryLossTest, NothingIsLostOrStalls) {
   }
 
   // The lost one comes back. It may join again, which is another matter; it must not take over.
-  Revive(Host::kB, GetParam());
+  Heal(Host::kB, GetParam());
   ASSERT_EQ(fleet.RunFor(milliseconds(500)), "");
   for (StreamClient* talk : talks) talk->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
@@ -55,7 +55,7 @@ TEST_P(SecondaryLossTest, NothingIsLostOrStalls) {
   EXPECT_EQ(totals.by_speaker.count(lab_->mac(Host::kB)), 0u) << "b has spoken to clients";
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, SecondaryLossTest, testing::ValuesIn(kAllWays),
+INSTANTIATE_TEST_SUITE_P(Each, SecondaryLossTest, testing::ValuesIn(kAllFaults),
                          [](const auto& info) { return NameOf(info.param); });
 
 class SoloTest : public PairTest {};

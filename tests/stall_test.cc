@@ -139,7 +139,7 @@ TEST_F(StallTest, ACallThatDoesNotEndIsADeath) {
   ExpectServes();
 }
 
-class DeathInAStallTest : public StallTest, public testing::WithParamInterface<Way> {};
+class DeathInAStallTest : public StallTest, public testing::WithParamInterface<FaultKind> {};
 
 TEST_P(DeathInAStallTest, IsNoticedAsQuicklyAsEver) {
   ASSERT_NO_FATAL_FAILURE(Start());
@@ -149,22 +149,23 @@ TEST_P(DeathInAStallTest, IsNoticedAsQuicklyAsEver) {
   BeginStall(&fleet, witness, seconds(4));
   ASSERT_EQ(status(Host::kB).State(), "protected") << "a stall is no death";
   const auto struck = std::chrono::steady_clock::now();
-  Strike(Host::kA, GetParam());
+  Inject(Host::kA, GetParam());
   ExpectTakenOverBy(Host::kB, &fleet);
   const auto taken = std::chrono::steady_clock::now() - struck;
   std::cout << "taken over after " << std::chrono::duration_cast<milliseconds>(taken).count() << " ms"
             << std::endl;
   EXPECT_LT(taken, kSoon);
   ASSERT_EQ(fleet.RunUntilAllReceive(1000, kPatience), "");
-  Revive(Host::kA, GetParam());
+  Heal(Host::kA, GetParam());
   ASSERT_EQ(fleet.RunFor(milliseconds(500)), "");
-  if (GetParam() != Way::kKilled && GetParam() != Way::kPowerCut) ExpectState(Host::kA, "silent", &fleet);
+  if (GetParam() != FaultKind::kKilled && GetParam() != FaultKind::kPowerCut)
+    ExpectState(Host::kA, "silent", &fleet);
   witness->FinishEcho(1000);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
   ExpectServes();
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, DeathInAStallTest, testing::ValuesIn(kAllWays),
+INSTANTIATE_TEST_SUITE_P(Each, DeathInAStallTest, testing::ValuesIn(kAllFaults),
                          [](const auto& info) { return NameOf(info.param); });
 
 // The nodes lose each other while the primary stands still: as in any partition, one serves.
@@ -204,7 +205,7 @@ TEST_F(StallTest, AShortCutMeanwhileHurtsNobody) {
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
 }
 
-class SecondaryDeathInAStallTest : public StallTest, public testing::WithParamInterface<Way> {};
+class SecondaryDeathInAStallTest : public StallTest, public testing::WithParamInterface<FaultKind> {};
 
 // Nobody tells the primary before it comes back to itself; then it goes on alone.
 TEST_P(SecondaryDeathInAStallTest, ThePrimaryGoesOnAlone) {
@@ -213,10 +214,10 @@ TEST_P(SecondaryDeathInAStallTest, ThePrimaryGoesOnAlone) {
   StreamClient* witness = AddWitness(&fleet);
   ASSERT_EQ(fleet.RunUntil([&] { return witness->received() > 1000; }, kPatience), "");
   StreamClient* staller = BeginStall(&fleet, witness, milliseconds(1000));
-  Strike(Host::kB, GetParam());
+  Inject(Host::kB, GetParam());
   ASSERT_EQ(fleet.RunUntil([&] { return staller->done(); }, kPatience), "");
   ExpectState(Host::kA, "solo", &fleet);
-  Revive(Host::kB, GetParam());
+  Heal(Host::kB, GetParam());
   ASSERT_EQ(fleet.RunFor(milliseconds(300)), "");
   EXPECT_TRUE(Serves(Host::kA));
   EXPECT_FALSE(Serves(Host::kB));
@@ -225,7 +226,7 @@ TEST_P(SecondaryDeathInAStallTest, ThePrimaryGoesOnAlone) {
   ExpectServes();
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, SecondaryDeathInAStallTest, testing::ValuesIn(kAllWays),
+INSTANTIATE_TEST_SUITE_P(Each, SecondaryDeathInAStallTest, testing::ValuesIn(kAllFaults),
                          [](const auto& info) { return NameOf(info.param); });
 
 }  // namespace

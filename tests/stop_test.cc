@@ -16,7 +16,7 @@ class StopTest : public PairTest, public testing::WithParamInterface<Alone> {
   // The node that is alone when this returns.
   Host BecomeAlone(Fleet& fleet) {
     if (GetParam() == Alone::kFromTheStart) return Host::kA;
-    Strike(Host::kA, Way::kKilled);
+    Inject(Host::kA, FaultKind::kKilled);
     ExpectTakenOverBy(Host::kB, &fleet);
     return Host::kB;
   }

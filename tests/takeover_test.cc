@@ -10,7 +10,8 @@
 namespace understudy::lab {
 namespace {
 
-class TakeoverTest : public PairTest, public testing::WithParamInterface<std::tuple<Way, SituationKind>> {};
+class TakeoverTest : public PairTest,
+                     public testing::WithParamInterface<std::tuple<FaultKind, SituationKind>> {};
 
 TEST_P(TakeoverTest, ClientsGoOn) {
   auto& [way, kind] = GetParam();
@@ -18,7 +19,7 @@ TEST_P(TakeoverTest, ClientsGoOn) {
   Fleet fleet(client());
   std::unique_ptr<Situation> situation = kind.make({fleet, *watch_, TestSeed()});
   ASSERT_EQ(situation->Before(), "") << "before the fault";
-  Strike(primary(), way);
+  Inject(primary(), way);
   ExpectTakenOverBy(Host::kB, &fleet);
   EXPECT_EQ(situation->Release(), "");
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
@@ -26,19 +27,19 @@ TEST_P(TakeoverTest, ClientsGoOn) {
   ExpectServes();
 }
 
-std::string TestName(const testing::TestParamInfo<std::tuple<Way, SituationKind>>& info) {
+std::string TestName(const testing::TestParamInfo<std::tuple<FaultKind, SituationKind>>& info) {
   return NameOf(std::get<0>(info.param)) + std::get<1>(info.param).name;
 }
 
 // Unplugged differs from Isolated in what the old primary does, not in what it leaves behind: one test of
 // all situations together, below.
 INSTANTIATE_TEST_SUITE_P(Each, TakeoverTest,
-                         testing::Combine(testing::Values(Way::kKilled, Way::kPowerCut, Way::kIsolated,
-                                                          Way::kStopped),
+                         testing::Combine(testing::Values(FaultKind::kKilled, FaultKind::kPowerCut,
+                                                          FaultKind::kIsolated, FaultKind::kStopped),
                                           testing::ValuesIn(AllSituations())),
                          TestName);
 
-class AllTogetherTest : public PairTest, public testing::WithParamInterface<Way> {};
+class AllTogetherTest : public PairTest, public testing::WithParamInterface<FaultKind> {};
 
 // All situations at once, and afterwards the old primary comes back, as far as it can: it must find that
 // it is one no longer, before it says a single word to a client.
@@ -56,13 +57,14 @@ TEST_P(AllTogetherTest, ClientsGoOnAndTheOldPrimaryStaysSilent) {
       {.bytes = 1u << 30, .seed = seed + 1, .max_ahead = 2000, .pace = std::chrono::microseconds(500)}));
   ASSERT_EQ(fleet.RunUntil([&] { return witness->received() > 10000; }, kPatience), "");
 
-  Strike(primary(), GetParam());
+  Inject(primary(), GetParam());
   ExpectTakenOverBy(Host::kB, &fleet);
   for (auto& situation : situations) EXPECT_EQ(situation->Release(), "");
   ASSERT_EQ(fleet.RunFor(seconds(2)), "");
-  Revive(primary(), GetParam());
+  Heal(primary(), GetParam());
   ASSERT_EQ(fleet.RunFor(milliseconds(500)), "");
-  if (GetParam() != Way::kKilled && GetParam() != Way::kPowerCut && pair_->process(primary()).running()) {
+  if (GetParam() != FaultKind::kKilled && GetParam() != FaultKind::kPowerCut &&
+      pair_->process(primary()).running()) {
     ExpectState(primary(), "silent", &fleet);
   }
   witness->FinishEcho(100);
@@ -96,7 +98,7 @@ TEST_F(LossTest, WhatTheHeirResendsIsResentBeforeTheKernelWould) {
     return times;
   };
   ASSERT_EQ(fleet.RunUntil([&] { return !said_by(Host::kA).empty(); }, kPatience), "");
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   ASSERT_EQ(fleet.RunUntil([&] { return said_by(Host::kB).size() >= 3; }, kPatience), "");
   const auto times = said_by(Host::kB);
   EXPECT_LT((times[1] - times[0]) / 1'000'000, 900) << "ms until the second time";
@@ -126,7 +128,7 @@ TEST_F(LateFinTest, OfAClientThatThePrimaryHasForgotten) {
   const auto closed = [](auto* one) { return one->end_seen(); };
   ASSERT_EQ(fleet.RunUntil([&] { return std::all_of(late.begin(), late.end(), closed); }, kPatience), "");
   ASSERT_EQ(fleet.RunUntil([&] { return forgotten_by(Host::kA) && forgotten_by(Host::kB); }, kPatience), "");
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   ExpectTakenOverBy(Host::kB, &fleet);
   for (StreamClient* one : late) one->ReleaseFin();
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
@@ -146,7 +148,7 @@ TEST_P(LostWindowTest, ComesAgainSoon) {
   ASSERT_EQ(fleet.RunUntil([&] { return download->received() > 4 << 20; }, kPatience), "");
   download->DropIncoming(true);
   ASSERT_EQ(fleet.RunFor(milliseconds(20)), "");
-  Strike(primary(), Way::kPowerCut);
+  Inject(primary(), FaultKind::kPowerCut);
   download->DropIncoming(false);
   ExpectTakenOverBy(Host::kB, &fleet);
   EXPECT_EQ(fleet.RunUntilDone(kPatience), "");
@@ -157,7 +159,7 @@ TEST_P(LostWindowTest, ComesAgainSoon) {
 INSTANTIATE_TEST_SUITE_P(Each, LostWindowTest, testing::Bool(),
                          [](const auto& info) { return info.param ? "Timestamps" : "NoTimestamps"; });
 
-INSTANTIATE_TEST_SUITE_P(Each, AllTogetherTest, testing::ValuesIn(kAllWays),
+INSTANTIATE_TEST_SUITE_P(Each, AllTogetherTest, testing::ValuesIn(kAllFaults),
                          [](const auto& info) { return NameOf(info.param); });
 
 }  // namespace

@@ -23,7 +23,7 @@ void ModelServer::OnConnect(Connection& c) {
   mine->transcript = &transcripts_[absl::StrCat(c.peer(), "/", isn)];
   mine->transcript->connected = true;
   c.set_context(std::move(mine));
-  if (manner_ == Manner::kTransform) Say(c, absl::StrCat("hello ", c.Random(), "\n"));
+  if (server_kind_ == ServerKind::kTransform) Say(c, absl::StrCat("hello ", c.Random(), "\n"));
 }
 
 size_t ModelServer::OnData(Connection& c, std::string_view unread) {
@@ -31,7 +31,7 @@ size_t ModelServer::OnData(Connection& c, std::string_view unread) {
   Mine& mine = Of(c);
   mine.transcript->in.append(unread.substr(mine.transcript->in.size() - mine.consumed));
   size_t consumed = unread.size();
-  if (manner_ == Manner::kTransform) {
+  if (server_kind_ == ServerKind::kTransform) {
     // Words of four bytes; what is left of one is given again.
     consumed -= consumed % 4;
     for (size_t at = 0; at < consumed; at += 4) {
@@ -43,7 +43,7 @@ size_t ModelServer::OnData(Connection& c, std::string_view unread) {
       }
       if (mine.words % 32 == 0) c.SetTimer(mine.words % 3, std::chrono::microseconds(c.Random() % 30'000));
     }
-  } else if (manner_ == Manner::kGenerate) {
+  } else if (server_kind_ == ServerKind::kGenerate) {
     consumed -= consumed % 16;
     for (size_t at = 0; at < consumed; at += 16) {
       Say(c, std::string(300, static_cast<char>('A' + c.Random() % 26)));
@@ -53,13 +53,13 @@ size_t ModelServer::OnData(Connection& c, std::string_view unread) {
     Say(c, unread);
   }
   mine.consumed += consumed;
-  if (manner_ == Manner::kHalfClose && mine.consumed > 3000 && !mine.transcript->fin) EndOutput(c);
+  if (server_kind_ == ServerKind::kHalfClose && mine.consumed > 3000 && !mine.transcript->fin) EndOutput(c);
   return consumed;
 }
 
 void ModelServer::OnPeerClosed(Connection& c) {
   Of(c).transcript->peer_closed = true;
-  if (manner_ == Manner::kTransform) Say(c, absl::StrCat("bye ", c.Random(), "\n"));
+  if (server_kind_ == ServerKind::kTransform) Say(c, absl::StrCat("bye ", c.Random(), "\n"));
   Of(c).transcript->fin = true;
   c.Close();
 }

@@ -14,7 +14,7 @@
 
 namespace understudy::sim {
 
-enum class Manner {
+enum class ServerKind {
   kEcho,
   kTransform,  // state per connection, timers, time and random numbers, all of it in the output
   kGenerate,   // much output for little input
@@ -31,7 +31,7 @@ class ModelServer final : public Server {
     CloseReason reason = CloseReason::kDone;
   };
 
-  explicit ModelServer(Manner manner) : manner_(manner) {}
+  explicit ModelServer(ServerKind kind) : server_kind_(kind) {}
 
   std::function<void()> on_call = [] {};  // time may pass in a call
 
@@ -58,7 +58,7 @@ class ModelServer final : public Server {
   static void Say(Connection& c, std::string_view bytes);
   static void EndOutput(Connection& c);
 
-  const Manner manner_;
+  const ServerKind server_kind_;
   std::map<std::string, Transcript> transcripts_;
 };
 

@@ -94,13 +94,13 @@ void Shadow::Apply(const replication::RecordBatch& batch) {
 SimWitness::SimWitness(std::string word, std::function<void()> tell)
     : word_(std::move(word)), hash_(replication::HashOfLastWord(word_)), tell_(std::move(tell)) {}
 
-Process::Process(World* world, Host* host, Manner manner)
+Process::Process(World* world, Host* host, ServerKind kind)
     : world(world),
       host(host),
       clock(std::make_unique<HostClock>(world, host)),
       sim_host(std::make_unique<SimHost>(this)),
       south(world->mutations()),
-      shadow(manner) {}
+      shadow(kind) {}
 
 Process::~Process() {
   dead = true;
@@ -115,7 +115,7 @@ World::World(uint64_t seed, const Mutations& mutations, bool trace)
     : mutations_(mutations), trace_on_(trace), random_(seed) {
   now_in = this;
   now_ = seconds(1000);
-  manner_ = static_cast<Manner>(Random(4));
+  server_kind_ = static_cast<ServerKind>(Random(4));
   client_delay_ = RandomNanos(Chance(70) ? Nanos(microseconds(500)) : Nanos(milliseconds(10)));
   replication_delay_ = RandomNanos(Chance(80) ? Nanos(microseconds(300)) : Nanos(milliseconds(5)));
   if (Chance(40)) loss_percent_ = 1 + static_cast<int>(Random(8));
@@ -241,7 +241,7 @@ void World::Violate(const std::string& invariant, const std::string& what) {
 void World::StartProcess(Host& host, Role role) {
   const bool anew = host.process != nullptr;
   if (anew) buried_.push_back(std::move(host.process));
-  host.process = std::make_unique<Process>(this, &host, manner_);
+  host.process = std::make_unique<Process>(this, &host, server_kind_);
   Process& process = *host.process;
   process.anew = anew;
   process.began = now_;
@@ -253,7 +253,7 @@ void World::StartProcess(Host& host, Role role) {
   config.arbiter = "sim";
   config.exit_when_useless = false;
   config.max_stall = max_stall_;
-  auto server = std::make_unique<ModelServer>(manner_);
+  auto server = std::make_unique<ModelServer>(server_kind_);
   process.server = server.get();
   server->on_call = [this, &process] { MaybeStall(process); };
   process.witness = std::make_unique<SimWitness>(Bytes(*this, replication::kLastWordSize),
@@ -427,7 +427,7 @@ void World::DeliverPulse(Host& host, const std::string& datagram) {
 
 size_t World::RunHoarder(size_t bytes, Nanos span) {
   clients_.resize(1);
-  manner_ = Manner::kEcho;
+  server_kind_ = ServerKind::kEcho;
   loss_percent_ = duplicate_percent_ = 0;
   Client& client = *clients_[0];
   client.plan = Bytes(*this, bytes);

@@ -48,7 +48,7 @@ class SimNorth;
 // What a node that has stored the log up to here would have said: a second executor beside the
 // node's own, which is given each record in the moment in which it is stored.
 struct Shadow {
-  explicit Shadow(Manner manner) : server(manner), executor(&server) {}
+  explicit Shadow(ServerKind kind) : server(kind), executor(&server) {}
   void Apply(const replication::RecordBatch& batch);
 
   ModelServer server;
@@ -84,7 +84,7 @@ class SimWitness final : public Witness {
 
 // One life of a node's process.
 struct Process {
-  Process(World* world, Host* host, Manner manner);
+  Process(World* world, Host* host, ServerKind kind);
   ~Process();
 
   World* const world;
@@ -373,7 +373,7 @@ class World {
   Nanos now_{0};
   uint64_t order_ = 0;
   std::priority_queue<Event, std::vector<Event>, Later> events_;
-  Manner manner_;
+  ServerKind server_kind_;
   std::array<Host, 2> hosts_;
   std::array<bool, 2> replication_passes_{true, true};
   bool rejects_ = false;

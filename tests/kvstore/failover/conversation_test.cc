@@ -13,9 +13,9 @@
 namespace kvstore {
 namespace {
 
+using understudy::lab::FaultKind;
 using understudy::lab::kPatience;
 using understudy::lab::TestSeed;
-using understudy::lab::Way;
 
 constexpr size_t kLarge = 20 << 20;
 
@@ -234,8 +234,9 @@ TEST_P(ConversationTest, BothHoldTheSame) {
   ExpectTakenOver();
 }
 
-INSTANTIATE_TEST_SUITE_P(, ConversationTest, testing::Values(Way::kKilled, Way::kPowerCut, Way::kStopped),
-                         NameOfWay);
+INSTANTIATE_TEST_SUITE_P(, ConversationTest,
+                         testing::Values(FaultKind::kKilled, FaultKind::kPowerCut, FaultKind::kStopped),
+                         NameOfFault);
 
 }  // namespace
 }  // namespace kvstore

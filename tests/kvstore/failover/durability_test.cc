@@ -16,9 +16,9 @@
 namespace kvstore {
 namespace {
 
+using understudy::lab::FaultKind;
 using understudy::lab::Host;
 using understudy::lab::Other;
-using understudy::lab::Way;
 
 // As DEBUG DIGEST answers it.
 std::string DigestOfDirectory(const std::string& directory) {
@@ -70,7 +70,8 @@ TEST_P(DurabilityTest, WhatTheHeirHasAnsweredIsThereAfterAKill) {
   EXPECT_EQ(DigestOfDirectory(directory()), digest);
 }
 
-INSTANTIATE_TEST_SUITE_P(, DurabilityTest, testing::Values(Way::kKilled, Way::kPowerCut), NameOfWay);
+INSTANTIATE_TEST_SUITE_P(, DurabilityTest, testing::Values(FaultKind::kKilled, FaultKind::kPowerCut),
+                         NameOfFault);
 
 }  // namespace
 }  // namespace kvstore

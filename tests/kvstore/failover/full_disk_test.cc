@@ -24,10 +24,10 @@
 namespace kvstore {
 namespace {
 
+using understudy::lab::FaultKind;
 using understudy::lab::Host;
 using understudy::lab::kPatience;
 using understudy::lab::Other;
-using understudy::lab::Way;
 
 constexpr uint64_t kMegabyte = 1 << 20;
 constexpr uint64_t kDiskMegabytes = 160, kMinFree = 64;
@@ -190,7 +190,8 @@ TEST_P(FullDiskTest, OfTheSecondaryAlone) {
   ExpectTakenOver();
 }
 
-INSTANTIATE_TEST_SUITE_P(, FullDiskTest, testing::Values(Way::kKilled, Way::kPowerCut), NameOfWay);
+INSTANTIATE_TEST_SUITE_P(, FullDiskTest, testing::Values(FaultKind::kKilled, FaultKind::kPowerCut),
+                         NameOfFault);
 
 }  // namespace
 }  // namespace kvstore

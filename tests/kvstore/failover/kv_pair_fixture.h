@@ -11,7 +11,7 @@ namespace kvstore {
 
 // One test for each way in which a primary may go.
 class KvPairTest : public understudy::lab::PairTest,
-                   public testing::WithParamInterface<understudy::lab::Way> {
+                   public testing::WithParamInterface<understudy::lab::FaultKind> {
  protected:
   KvPairTest() {
     binary_ = "apps/kvstore/kvstore";
@@ -19,12 +19,12 @@ class KvPairTest : public understudy::lab::PairTest,
   }
   // The primary goes, by the test's way, and the other one serves. Not waited for: the clients' requests do
   // that.
-  void Fault() { Strike(primary(), GetParam()); }
+  void Fault() { Inject(primary(), GetParam()); }
   // The one that serves now is the former secondary.
   void ExpectTakenOver() { ExpectTakenOverBy(understudy::lab::Other(primary())); }
 };
 
-inline std::string NameOfWay(const testing::TestParamInfo<understudy::lab::Way>& info) {
+inline std::string NameOfFault(const testing::TestParamInfo<understudy::lab::FaultKind>& info) {
   return understudy::lab::NameOf(info.param);
 }
 

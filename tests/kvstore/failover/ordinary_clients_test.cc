@@ -14,10 +14,10 @@
 namespace kvstore {
 namespace {
 
+using understudy::lab::FaultKind;
 using understudy::lab::kPatience;
 using understudy::lab::Lab;
 using understudy::lab::Process;
-using understudy::lab::Way;
 
 class OrdinaryClientsTest : public KvPairTest {
  protected:
@@ -78,7 +78,8 @@ TEST_P(OrdinaryClientsTest, RedisCli) {
   ExpectTakenOver();
 }
 
-INSTANTIATE_TEST_SUITE_P(, OrdinaryClientsTest, testing::Values(Way::kKilled, Way::kPowerCut), NameOfWay);
+INSTANTIATE_TEST_SUITE_P(, OrdinaryClientsTest, testing::Values(FaultKind::kKilled, FaultKind::kPowerCut),
+                         NameOfFault);
 
 }  // namespace
 }  // namespace kvstore
