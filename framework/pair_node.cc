@@ -66,7 +66,7 @@ PairNode::~PairNode() {
   pulse_link_.reset();
   // An orderly stop must look like a death to clients: not a FIN, not a RST.
   if (role_ == nullptr) return;
-  if (!IsSilent()) frontend_.CloseGate();
+  frontend_.CloseGate();
   if (!role_->left()) role_->Leave();
 }
 
@@ -92,7 +92,6 @@ absl::Status PairNode::OpenParts() {
 
 NodeParts PairNode::Parts() {
   return {.host = host_,
-          .clock = clock_,
           .config = &config_,
           .protocol = &protocol_,
           .frontend = &frontend_,
@@ -132,37 +131,38 @@ void PairNode::Become(std::unique_ptr<NodeRole> role) {
   role_->Begin();
 }
 
-bool PairNode::IsSilent() const { return dynamic_cast<const SilentRole*>(role_.get()) != nullptr; }
-
 void PairNode::BecomePrimary(const Register& held) {
   auto primary = std::make_unique<PrimaryRole>(Parts(), held);
-  PrimaryRole* const begun = primary.get();
+  PrimaryRole& begun = *primary;
   Become(std::move(primary));
-  begun->BeginFirst();
+  begun.BeginFirst();
 }
 
 void PairNode::TakeOver(const Inheritance& inheritance) {
   auto primary = std::make_unique<PrimaryRole>(Parts(), inheritance.granted.granted);
-  PrimaryRole* const begun = primary.get();
+  PrimaryRole& begun = *primary;
   Become(std::move(primary));
-  begun->TakeOver(inheritance);
+  begun.TakeOver(inheritance);
 }
 
 // Not a word to clients: the gate is closed before their connections are.
-void PairNode::BecomeSilent(const std::string& reason, Tell tell) {
+SilentRole& PairNode::BecomeSilent(const std::string& reason, Tell tell) {
   NodeStatus former;
   role_->Describe(former);
   if (former.epoch != 0) former.role = Role::kSecondary;
   SetPulse(std::nullopt);
   frontend_.CloseGate();
-  Become(std::make_unique<SilentRole>(Parts(), reason, std::move(former)));
+  auto silent = std::make_unique<SilentRole>(Parts(), reason, std::move(former));
+  SilentRole& now = *silent;
+  Become(std::move(silent));
   frontend_.Withdraw();
   links_.Drop();
   if (tell == Tell::kYes && witness_ != nullptr) witness_->TellNow();
+  return now;
 }
 
 void PairNode::FallSilent(const std::string& reason) {
-  if (IsSilent()) return;
+  if (role_->IsSilent()) return;
   LOG(ERROR) << "silent: " << reason;
   BecomeSilent(reason, Tell::kNo);
   EndAsUseless(reason);
@@ -170,8 +170,7 @@ void PairNode::FallSilent(const std::string& reason) {
 
 void PairNode::GiveBack(const Register& granted, const std::string& other, absl::Status why) {
   LOG(ERROR) << "cannot take over, giving the epoch back: " << why.message();
-  BecomeSilent(std::string(why.message()), Tell::kNo);
-  static_cast<SilentRole&>(*role_).GiveBack(granted, other, std::move(why));
+  BecomeSilent(std::string(why.message()), Tell::kNo).GiveBack(granted, other, std::move(why));
 }
 
 void PairNode::EndAsUseless(const std::string& reason) {
@@ -217,7 +216,7 @@ void PairNode::OnReachChanged() {
 
 // A node that does not serve must not begin to while packets get past the south wrapper.
 void PairNode::OnFence(const absl::Status& fence) {
-  if (IsSilent() || (!fence.ok() && role_->OnFenceBroken(fence))) return;
+  if (role_->IsSilent() || (!fence.ok() && role_->OnFenceBroken(fence))) return;
   if (fence.ok()) {
     LOG(WARNING) << "packets on " << config_.interface << " meet the south wrapper's programs again";
     fence_reason_.clear();

@@ -34,6 +34,8 @@ inline constexpr char kWitnessDied[] =
     "the witness has died: a death of this node is found only when the lease has run out; to have one again, "
     "restart this node when the other one can take over";
 
+class SilentRole;
+
 class PairNode final : public Node, private RoleOwner, private PeerEvents {
  public:
   // `host` outlives this object, `witness` too; nullptr: there is none.
@@ -54,8 +56,7 @@ class PairNode final : public Node, private RoleOwner, private PeerEvents {
   void Become(std::unique_ptr<NodeRole> role);
   // Silent for good. `tell`: the other node is told, since this one ends.
   enum class Tell { kNo, kYes };
-  void BecomeSilent(const std::string& reason, Tell tell);
-  bool IsSilent() const;
+  SilentRole& BecomeSilent(const std::string& reason, Tell tell);
   // RoleOwner
   void Pump() override;
   void StopPulse() override { SetPulse(std::nullopt); }

@@ -121,7 +121,7 @@ void PairNode::NoteAbsence() {
 
 void PairNode::NoteWitness() {
   const auto now = Now();
-  if (witness_ == nullptr || witness_died_ || IsSilent() || now < next_witness_look_) return;
+  if (witness_ == nullptr || witness_died_ || role_->IsSilent() || now < next_witness_look_) return;
   next_witness_look_ = now + kWitnessPause;
   witness_died_ = !witness_->Lives();
   LOG_IF(WARNING, witness_died_) << kWitnessDied;

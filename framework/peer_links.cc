@@ -14,7 +14,6 @@ using replication::Transport;
 
 namespace {
 constexpr std::chrono::milliseconds kDialTimeout{200};
-constexpr char kNotJoined[] = "not joined with this node";
 }  // namespace
 
 replication::Link::Handler::Verdict RefuseAsNotPrimary(const std::string& detail) {
@@ -23,6 +22,10 @@ replication::Link::Handler::Verdict RefuseAsNotPrimary(const std::string& detail
   refused.detail = detail;
   refused.epoch = 0;
   return {true, refused};
+}
+
+replication::Link::Handler::Verdict RefuseAsNotJoined() {
+  return RefuseAsNotPrimary("not joined with this node");
 }
 
 PeerLinks::PeerLinks(Host* host, const NodeConfig* config, const replication::ProtocolConfig* protocol,
@@ -119,13 +122,13 @@ replication::Link::Handler::Verdict PeerLinks::OnJoin(Link& link, const wire::Jo
 
 replication::Link::Handler::Verdict PeerLinks::OnAppend(Link& link, wire::AppendRequest request,
                                                         wire::AppendReply& reply) {
-  if (&link != link_.get()) return RefuseAsNotPrimary(kNotJoined);
+  if (&link != link_.get()) return RefuseAsNotJoined();
   return events_->OnAppend(std::move(request), reply);
 }
 
 replication::Link::Handler::Verdict PeerLinks::OnHandover(Link& link, const wire::HandoverRequest& request,
                                                           wire::HandoverReply& reply) {
-  if (&link != link_.get()) return RefuseAsNotPrimary(kNotJoined);
+  if (&link != link_.get()) return RefuseAsNotJoined();
   return events_->OnHandover(request, reply);
 }
 

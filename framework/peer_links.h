@@ -100,6 +100,7 @@ class PeerLinks final : private replication::Link::Handler {
 
 // Answers of a node that has no part in what the other end wants.
 replication::Link::Handler::Verdict RefuseAsNotPrimary(const std::string& detail);
+replication::Link::Handler::Verdict RefuseAsNotJoined();
 
 }  // namespace understudy
 

@@ -10,20 +10,14 @@ namespace understudy {
 namespace wire = replication::wire;
 using replication::Register;
 
-namespace {
-constexpr char kNotJoined[] = "not joined with this node";
-}  // namespace
-
 NodeRole::Verdict NodeRole::OnJoin(const std::string&, const wire::JoinRequest&, wire::JoinReply&) {
   return RefuseAsNotPrimary(absl::StrCat(parts_.config->node, " is not the primary, it is ", state()));
 }
 
-NodeRole::Verdict NodeRole::OnAppend(wire::AppendRequest, wire::AppendReply&) {
-  return RefuseAsNotPrimary(kNotJoined);
-}
+NodeRole::Verdict NodeRole::OnAppend(wire::AppendRequest, wire::AppendReply&) { return RefuseAsNotJoined(); }
 
 NodeRole::Verdict NodeRole::OnHandover(const wire::HandoverRequest&, wire::HandoverReply&) {
-  return RefuseAsNotPrimary(kNotJoined);
+  return RefuseAsNotJoined();
 }
 
 std::function<void(absl::StatusOr<replication::Arbiter::Outcome>)> NodeRole::ArbiterAnswer() {

@@ -47,8 +47,8 @@ struct Inheritance {
   replication::MonotonicTime begun, replayed;  // the takeover, and when its replay was done
 };
 
-// What a role may ask of the node. All but Pump and StopPulse may end the role that asks: it is told by
-// Leave, lives until the loop's next turn, and must do nothing more.
+// What a role may ask of the node. All but StopPulse may end the role that asks: it is told by Leave, lives
+// until the loop's next turn, and must do nothing more.
 class RoleOwner {
  public:
   virtual ~RoleOwner() = default;
@@ -68,7 +68,6 @@ class RoleOwner {
 // What all roles of a node share. Nothing is owned here.
 struct NodeParts {
   Host* host = nullptr;
-  const Clock* clock = nullptr;
   const NodeConfig* config = nullptr;
   const replication::ProtocolConfig* protocol = nullptr;
   Frontend* frontend = nullptr;
@@ -79,7 +78,7 @@ struct NodeParts {
   NodeCounters* counters = nullptr;
   RoleOwner* owner = nullptr;
 
-  replication::MonotonicTime Now() const { return clock->Monotonic(); }
+  replication::MonotonicTime Now() const { return host->clock().Monotonic(); }
 };
 
 class NodeRole : public PeerEvents {
@@ -96,6 +95,8 @@ class NodeRole : public PeerEvents {
   virtual bool CanBeDestroyed() const { return true; }
 
   virtual const char* state() const = 0;  // NodeStatus::state
+  // It has nothing more to say, for good. (A state that is "silent" may pass.)
+  virtual bool IsSilent() const { return false; }
   virtual void Describe(NodeStatus& status) const = 0;
   // Says who protects whom, while state() is "protected".
   virtual std::string Protection() const { return ""; }

@@ -22,6 +22,7 @@ class SilentRole final : public NodeRole {
   void Begin() override {}
   void Leave() override;
   const char* state() const override { return "silent"; }
+  bool IsSilent() const override { return true; }
   void Describe(NodeStatus& status) const override;
 
   // Tries for a while to give the epoch back to a node that perhaps can serve.

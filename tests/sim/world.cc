@@ -13,11 +13,7 @@
 
 namespace understudy::sim {
 
-using replication::Register;
 using std::chrono::seconds;
-using tcpshim::SeqAfter;
-using tcpshim::SeqBefore;
-using tcpshim::SeqMax;
 
 World* World::now_in = nullptr;
 Process* World::current = nullptr;

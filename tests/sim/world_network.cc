@@ -5,19 +5,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "replication/last_word.h"
-#include "replication/record.h"
-#include "tests/sim/sim_host.h"
 #include "tests/sim/sim_north.h"
-#include "tests/sim/sim_transport.h"
 #include "tests/sim/world_internal.h"
 
 namespace understudy::sim {
 
-using replication::Register;
-using std::chrono::seconds;
-using tcpshim::SeqAfter;
-using tcpshim::SeqBefore;
 using tcpshim::SeqMax;
 
 // --- Kernels -------------------------------------------------------------------------------------
