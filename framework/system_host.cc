@@ -12,6 +12,7 @@
 #include "replication/socket_transport.h"
 #include "tcpshim/address_lock.h"
 #include "tcpshim/listener.h"
+#include "tcpshim/socket_north_wrapper.h"
 
 namespace understudy {
 namespace {
@@ -126,7 +127,7 @@ absl::StatusOr<tcpshim::UniqueFd> SystemHost::OpenListener(const tcpshim::Socket
 
 absl::StatusOr<std::unique_ptr<tcpshim::NorthWrapper>> SystemHost::NewNorth(
     tcpshim::NorthWrapper::Log* log, const tcpshim::NorthWrapper::Options& options) {
-  return tcpshim::NorthWrapper::Create(loop_, log, options);
+  return tcpshim::SocketNorthWrapper::Create(loop_, log, options);
 }
 
 std::unique_ptr<replication::Transport> SystemHost::NewTransport(

@@ -17,16 +17,13 @@
 #include "absl/status/status.h"
 #include "replication/memory_log.h"
 #include "replication/primary.h"
+#include "replication/reason_for_test.h"
 #include "replication/version.h"
 
 namespace understudy::replication {
 
 using State = PrimaryCore::State;
 using wire::RefuseReason;
-
-inline RefuseReason::type ReasonOf(const wire::Refused& refused) {
-  return static_cast<RefuseReason::type>(refused.reason);
-}
 
 inline ProtocolConfig Config() {
   ProtocolConfig config;

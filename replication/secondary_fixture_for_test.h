@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "replication/last_word.h"
 #include "replication/memory_log.h"
+#include "replication/reason_for_test.h"
 #include "replication/secondary.h"
 #include "replication/version.h"
 
@@ -22,10 +23,6 @@ namespace understudy::replication {
 
 using State = SecondaryCore::State;
 using wire::RefuseReason;
-
-inline RefuseReason::type ReasonOf(const wire::Refused& refused) {
-  return static_cast<RefuseReason::type>(refused.reason);
-}
 
 inline ProtocolConfig Config() {
   ProtocolConfig config;

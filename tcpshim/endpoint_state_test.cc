@@ -21,8 +21,8 @@
 #include "tcpshim/endpoint.h"
 #include "tcpshim/endpoint_for_test.h"
 #include "tcpshim/namespaces_for_test.h"
-#include "tcpshim/north_wrapper.h"
 #include "tcpshim/sockaddr.h"
+#include "tcpshim/socket_north_wrapper.h"
 #include "tcpshim/unique_fd.h"
 #include "tcpshim/wait_for_test.h"
 
@@ -124,7 +124,7 @@ TEST_F(EndpointTest, ListenerBeforeAndAfter) {
     SCOPED_TRACE(listen_first);
     boost::asio::io_context loop;
     NoLog log;
-    auto north = NorthWrapper::Create(loop, &log);
+    auto north = SocketNorthWrapper::Create(loop, &log);
     ASSERT_TRUE(north.ok()) << north.status();
     const auto listen = [&] {
       InNamespace here(b_);  // the service address is not there yet

@@ -3,9 +3,7 @@
 //
 // Claims 15-26 (the first wrapper). It stores nothing itself: it tells its Log what happened, in order.
 //
-// Sockets are watched by an epoll set of its own, which is one descriptor on the Asio loop: one turn of
-// the loop takes everything that is ready, so that the records of one turn make one append. Reads go
-// straight into the log's buffer.
+// SocketNorthWrapper is the real one; the simulator has its own.
 #ifndef UNDERSTUDY_TCPSHIM_NORTH_WRAPPER_H_
 #define UNDERSTUDY_TCPSHIM_NORTH_WRAPPER_H_
 
@@ -14,16 +12,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
-
-#include <boost/asio/io_context.hpp>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "tcpshim/endpoint.h"
-#include "tcpshim/listener.h"
 #include "tcpshim/tcp_types.h"
 #include "tcpshim/unique_fd.h"
 
@@ -68,17 +62,10 @@ class NorthWrapper {
     // the kernel has it, a quarter of an hour with something under way, for ever without.
     std::chrono::seconds keepalive{0};
   };
-  static absl::StatusOr<std::unique_ptr<NorthWrapper>> Create(boost::asio::io_context& loop, Log* log,
-                                                              const Options& options);
-  static absl::StatusOr<std::unique_ptr<NorthWrapper>> Create(boost::asio::io_context& loop, Log* log) {
-    return Create(loop, log, Options());
-  }
   virtual ~NorthWrapper() = default;  // closes all sockets as the kernel does it
 
   // Accepts from a listener (listener.h) from now on.
   virtual absl::Status Listen(UniqueFd listener) = 0;
-  // Opens one first; errors as OpenListener's.
-  absl::Status Listen(const SocketAddress& address, Connections connections);
   // See listener.h.
   virtual absl::Status LimitSegments(uint32_t mtu) = 0;
   virtual SocketAddress listening() const = 0;  // with the port chosen, when 0 was asked for
@@ -92,8 +79,6 @@ class NorthWrapper {
   virtual absl::Status RestoreClosed(const Endpoint& endpoint) = 0;
   // tcpshim::Capture of a connection that is here: what follows is ForgetSilently.
   virtual absl::StatusOr<Endpoint> Capture(ConnectionId id, CapturedBytes& storage) = 0;
-  // Takes a socket that is connected already; the same.
-  virtual void Adopt(ConnectionId id, UniqueFd fd, Input input) = 0;
 
   // Writes as much as TCP takes now, gathers; returns the bytes taken. Less than asked: OnWritable follows.
   // 0 also for an unknown or broken connection (OnBroken follows or has been) and after ShutdownWrite.
@@ -112,7 +97,6 @@ class NorthWrapper {
   virtual uint32_t CurrentTimestamp(ConnectionId id) const = 0;
   // tcpshim::SocketCookie of what OnAccepted was called with.
   virtual uint64_t Cookie(int accepted) const = 0;
-  virtual int fd(ConnectionId id) const = 0;  // -1: unknown
 
   // After BeginReceive refused: read again. Nothing happens when it did not, or is not known any more.
   virtual void Resume(ConnectionId id) = 0;

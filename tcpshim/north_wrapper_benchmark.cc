@@ -23,7 +23,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "glog/logging.h"
-#include "tcpshim/north_wrapper.h"
+#include "tcpshim/socket_north_wrapper.h"
 
 namespace understudy::tcpshim {
 namespace {
@@ -105,7 +105,7 @@ class BareServer : public Server {
 class NorthServer : public Server, public NorthWrapper::Log {
  public:
   NorthServer() {
-    north_ = *NorthWrapper::Create(loop_, this);
+    north_ = *SocketNorthWrapper::Create(loop_, this);
     CHECK(north_->Listen({INADDR_LOOPBACK, 0}, Connections::kStay).ok());
     buffer_.resize(1 << 20);
   }
@@ -138,7 +138,7 @@ class NorthServer : public Server, public NorthWrapper::Log {
     used_ = 0;
   }
   boost::asio::io_context loop_{1};
-  std::unique_ptr<NorthWrapper> north_;
+  std::unique_ptr<SocketNorthWrapper> north_;
   uint64_t last_id_ = 0;
   std::string buffer_;
   size_t used_ = 0;

@@ -19,8 +19,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tcpshim/north_wrapper.h"
 #include "tcpshim/sockaddr.h"
+#include "tcpshim/socket_north_wrapper.h"
 
 namespace understudy::tcpshim {
 
@@ -170,7 +170,7 @@ class FakeLog : public NorthWrapper::Log {
 class NorthWrapperTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto north = NorthWrapper::Create(loop_, &log_);
+    auto north = SocketNorthWrapper::Create(loop_, &log_);
     ASSERT_TRUE(north.ok()) << north.status();
     north_ = std::move(*north);
     ASSERT_TRUE(north_->Listen({kLoopback, 0}, Connections::kStay).ok());
@@ -222,7 +222,7 @@ class NorthWrapperTest : public ::testing::Test {
 
   boost::asio::io_context loop_{1};
   FakeLog log_;
-  std::unique_ptr<NorthWrapper> north_;
+  std::unique_ptr<SocketNorthWrapper> north_;
 };
 
 }  // namespace understudy::tcpshim

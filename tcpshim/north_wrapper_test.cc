@@ -1,4 +1,4 @@
-#include "tcpshim/north_wrapper.h"
+#include "tcpshim/socket_north_wrapper.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -134,7 +134,7 @@ TEST_F(NorthWrapperTest, KeepaliveIsInheritedAndGivenToTheAdopted) {
   NorthWrapper::Options options;
   options.keepalive = std::chrono::seconds(300);
   FakeLog log;
-  auto north = NorthWrapper::Create(loop_, &log, options);
+  auto north = SocketNorthWrapper::Create(loop_, &log, options);
   ASSERT_TRUE(north.ok()) << north.status();
   ASSERT_TRUE((*north)->Listen({kLoopback, 0}, Connections::kStay).ok());
   Client client((*north)->listening());
@@ -549,7 +549,7 @@ TEST_F(NorthWrapperTest, StopListeningInsideOnAccepted) {
 TEST_F(NorthWrapperTest, ErrorsOfListenNameTheAddress) {
   boost::asio::io_context loop;
   FakeLog log;
-  auto other = NorthWrapper::Create(loop, &log);
+  auto other = SocketNorthWrapper::Create(loop, &log);
   ASSERT_TRUE(other.ok());
   absl::Status status = (*other)->Listen(north_->listening(), Connections::kStay);
   EXPECT_EQ(absl::StatusCode::kAlreadyExists, status.code()) << status;

@@ -300,13 +300,7 @@ TEST_P(ElsewhereTest, ClientThatIsReachedElsewhereIsRefused) {
   ASSERT_TRUE(event);
   EXPECT_EQ(event->interface, if_nametoindex("svc2"));
   EXPECT_FALSE(Ready(client.get(), POLLOUT | POLLHUP)) << "the SYN-ACK has left";
-  Segment rst;
-  rst.source = service_;
-  rst.destination = {ntohl(event->tuple.remote_ip), ntohs(event->tuple.remote_port)};
-  rst.seq = event->seq;
-  rst.ack = event->ack;
-  rst.flags.rst = rst.flags.ack = true;
-  EXPECT_TRUE(hand_->Send(rst).ok());
+  SendRst(*event);
   EXPECT_TRUE(Eventually([&] { return Ready(client.get(), POLLHUP); }));
   char byte;
   EXPECT_EQ(accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK), -1);

@@ -243,6 +243,17 @@ class SouthWrapperTest : public ::testing::Test {
     return c;
   }
 
+  // The RST that the event is about, as user space sends it.
+  void SendRst(const south_event& event) {
+    Segment rst;
+    rst.source = service_;
+    rst.destination = {ntohl(event.tuple.remote_ip), ntohs(event.tuple.remote_port)};
+    rst.seq = event.seq;
+    rst.ack = event.ack;
+    rst.flags.rst = rst.flags.ack = true;
+    EXPECT_TRUE(hand_->Send(rst).ok());
+  }
+
   // Sends a lone acknowledgement, if one is due.
   bool SendHeld(const Connection& c) {
     auto held = south_->TakeHeldAck(c.slot);

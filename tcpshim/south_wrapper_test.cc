@@ -290,13 +290,7 @@ TEST_F(SouthWrapperTest, RefusalIsLeftToUserSpace) {
   auto event = Event(SOUTH_EVENT_RST_UNKNOWN);
   ASSERT_TRUE(event);
   EXPECT_FALSE(Ready(client.get(), POLLHUP));
-  Segment rst;
-  rst.source = service_;
-  rst.destination = {ntohl(event->tuple.remote_ip), ntohs(event->tuple.remote_port)};
-  rst.seq = event->seq;
-  rst.ack = event->ack;
-  rst.flags.rst = rst.flags.ack = true;
-  ASSERT_TRUE(hand_->Send(rst).ok());
+  SendRst(*event);
   EXPECT_TRUE(Eventually([&] { return Ready(client.get(), POLLHUP); }));
 }
 

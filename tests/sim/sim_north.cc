@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "glog/logging.h"
 
 namespace understudy::sim {
 
@@ -188,10 +187,6 @@ absl::StatusOr<tcpshim::Endpoint> SimNorth::Capture(ConnectionId id, tcpshim::Ca
   endpoint.sent = storage.sent;
   endpoint.unread = storage.unread;
   return endpoint;
-}
-
-void SimNorth::Adopt(ConnectionId, tcpshim::UniqueFd, Input) {
-  LOG(FATAL) << "there are no descriptors here";
 }
 
 uint32_t SimNorth::UnackedBytes(ConnectionId id) const {

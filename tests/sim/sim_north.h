@@ -24,7 +24,6 @@ class SimNorth final : public tcpshim::NorthWrapper {
   absl::Status Restore(ConnectionId id, const tcpshim::Endpoint& endpoint, Input input) override;
   absl::Status RestoreClosed(const tcpshim::Endpoint& endpoint) override;
   absl::StatusOr<tcpshim::Endpoint> Capture(ConnectionId id, tcpshim::CapturedBytes& storage) override;
-  void Adopt(ConnectionId id, tcpshim::UniqueFd fd, Input input) override;
   size_t Write(ConnectionId id, absl::Span<const iovec> bytes) override;
   void ShutdownWrite(ConnectionId id) override;
   void Abort(ConnectionId id) override;
@@ -37,7 +36,6 @@ class SimNorth final : public tcpshim::NorthWrapper {
   bool HasRoundTripTime(ConnectionId id) const override;
   uint32_t CurrentTimestamp(ConnectionId id) const override;
   uint64_t Cookie(int accepted) const override { return static_cast<uint64_t>(accepted); }
-  int fd(ConnectionId) const override { return -1; }
   void Resume(ConnectionId id) override;
   size_t connections() const override { return known_.size(); }
 

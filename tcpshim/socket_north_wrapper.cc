@@ -1,4 +1,4 @@
-#include "tcpshim/north_wrapper.h"
+#include "tcpshim/socket_north_wrapper.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -25,7 +25,6 @@
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "tcpshim/endpoint.h"
-#include "tcpshim/listener.h"
 #include "tcpshim/sockaddr.h"
 
 namespace understudy::tcpshim {
@@ -77,7 +76,7 @@ const char* SetClientOptions(int fd, std::chrono::seconds keepalive) {
   return nullptr;
 }
 
-class EpollNorthWrapper final : public NorthWrapper {
+class EpollNorthWrapper final : public SocketNorthWrapper {
  public:
   EpollNorthWrapper(boost::asio::io_context& loop, Log* log, const Options& options)
       : loop_(loop),
@@ -578,14 +577,15 @@ class EpollNorthWrapper final : public NorthWrapper {
 
 }  // namespace
 
-absl::Status NorthWrapper::Listen(const SocketAddress& address, Connections connections) {
+absl::Status SocketNorthWrapper::Listen(const SocketAddress& address, Connections connections) {
   auto listener = OpenListener(address, connections);
   if (!listener.ok()) return listener.status();
   return Listen(*std::move(listener));
 }
 
-absl::StatusOr<std::unique_ptr<NorthWrapper>> NorthWrapper::Create(boost::asio::io_context& loop, Log* log,
-                                                                   const Options& options) {
+absl::StatusOr<std::unique_ptr<SocketNorthWrapper>> SocketNorthWrapper::Create(boost::asio::io_context& loop,
+                                                                               Log* log,
+                                                                               const Options& options) {
   CHECK(log != nullptr);
   auto wrapper = std::make_unique<EpollNorthWrapper>(loop, log, options);
   if (absl::Status status = wrapper->Start(); !status.ok()) return status;
